@@ -1,0 +1,25 @@
+"""What a user can mend. Each message is one sentence: what, the value, the remedy."""
+
+
+class InputError(ValueError):
+    """The user's input is wrong: exit status 2 in the CLI, a 4xx in the service."""
+
+
+class SourceError(InputError):
+    """A source that is not there, cannot be understood, or is unsafe to unpack."""
+
+
+class DownloadError(SourceError):
+    """A download that did not arrive whole."""
+
+
+class DataRefused(InputError):
+    """The pictures do not pass the checks; raised before any training."""
+
+
+class UnreadableImage(InputError):
+    """Bytes that are no picture this project reads."""
+
+
+class ImageTooLarge(UnreadableImage):
+    """A picture whose decoded size is beyond the limit."""

@@ -1,0 +1,92 @@
+"""What a picture looks like to a network, and which pictures there are: frozen values, no code that runs."""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """A value that cannot change and refuses fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Part(StrEnum):
+    """What an example is used for."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+class ImageSpec(Frozen):
+    """The geometry of the network's input: all that `data.preprocess` needs to turn image bytes into pixels.
+
+    Mean and standard deviation are not here: they are arithmetic, live inside the network
+    (`models.pixels`) and travel in the ONNX graph.
+    """
+
+    height: int = Field(ge=1, le=1024, title="Height", description="pixels the network sees")
+    width: int = Field(ge=1, le=1024, title="Width", description="pixels the network sees")
+    channels: Literal[1, 3] = Field(3, title="Channels", description="1 for grey, 3 for colour")
+    margin: int = Field(
+        0,
+        ge=0,
+        le=256,
+        title="Margin",
+        description="pixels kept on each side in the stored picture, for random crops; "
+        "evaluation and serving use the centre",
+    )
+    fit: Literal["crop", "pad", "stretch"] = Field(
+        "crop", title="Fit", description="how another aspect ratio is made to fit"
+    )
+
+    @property
+    def stored_height(self) -> int:
+        return self.height + 2 * self.margin
+
+    @property
+    def stored_width(self) -> int:
+        return self.width + 2 * self.margin
+
+
+class DatasetSpec(Frozen):
+    """Where the pictures come from and how they are looked at. `None` means: decided from the pictures."""
+
+    source: str = Field(
+        "digits",
+        min_length=1,
+        title="Source",
+        description="digits, the name of a known data set, a folder, an archive (.zip .tar.gz .tgz), or its URL",
+    )
+    name: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
+        title="Name",
+        description="what the data set and its model are called; by default taken from the source",
+    )
+    sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        title="SHA-256",
+        description="of the archive; a download that differs is refused",
+    )
+    size: int | None = Field(
+        None, ge=4, le=1024, title="Size", description="side of the square the network sees, in pixels"
+    )
+    channels: Literal[1, 3] | None = Field(None, title="Channels", description="1 for grey, 3 for colour")
+    margin: int | None = Field(None, ge=0, le=256, title="Margin", description="stored pixels beyond each side")
+    fit: Literal["crop", "pad", "stretch"] = Field(
+        "crop", title="Fit", description="how another aspect ratio is made to fit"
+    )
+    val_fraction: float = Field(
+        0.1, gt=0, lt=0.5, title="Validation share", description="split off where the source has none"
+    )
+    test_fraction: float = Field(
+        0.15, gt=0, lt=0.5, title="Test share", description="split off where the source has none"
+    )
+    split_seed: int = Field(0, ge=0, title="Split seed", description="decides which pictures are split off")
+    max_unreadable: float = Field(
+        0.05, ge=0, le=1, title="Unreadable share", description="the run stops if more pictures cannot be read"
+    )

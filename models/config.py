@@ -1,0 +1,160 @@
+"""What a person may choose about training: frozen values that refuse what they do not know. No torch here."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from data.spec import DatasetSpec, Frozen
+
+
+class CNNConfig(Frozen):
+    """A small residual network; the default."""
+
+    kind: Literal["cnn"] = "cnn"
+    width: int = Field(32, ge=8, le=512, title="Width", description="channels of the first stage; doubles each stage")
+    depth: int = Field(1, ge=1, le=8, title="Depth", description="residual blocks in each stage")
+    dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="before the classifier")
+
+
+class ViTConfig(Frozen):
+    """A plain Vision Transformer."""
+
+    kind: Literal["vit"] = "vit"
+    patch: int | None = Field(
+        None, ge=1, le=64, title="Patch", description="side of a patch in pixels; by default about an eighth of the image"
+    )
+    dim: int = Field(128, ge=8, le=2048, title="Width", description="width of a token")
+    depth: int = Field(6, ge=1, le=48, title="Depth", description="Transformer blocks")
+    heads: int = Field(4, ge=1, le=32, title="Heads", description="attention heads; must divide the width")
+    mlp_ratio: int = Field(2, ge=1, le=8, title="MLP ratio", description="hidden width over token width")
+    dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="in the blocks")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.dim % self.heads:
+            raise ValueError(f"heads {self.heads} does not divide dim {self.dim}; use a divisor of {self.dim}")
+        return self
+
+
+ModelConfig = Annotated[CNNConfig | ViTConfig, Field(discriminator="kind", title="Model")]
+
+
+class AdamWConfig(Frozen):
+    """AdamW, https://arxiv.org/abs/1711.05101."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: float = Field(2e-3, gt=0, title="Learning rate", description="peak, reached after the warm-up")
+    weight_decay: float = Field(0.05, ge=0, title="Weight decay", description="not applied to biases and norms")
+    betas: tuple[float, float] = Field((0.9, 0.999), title="Betas", description="decay of the two moment averages")
+
+
+class SGDConfig(Frozen):
+    """SGD with momentum."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: float = Field(0.1, gt=0, title="Learning rate", description="peak, reached after the warm-up")
+    weight_decay: float = Field(5e-4, ge=0, title="Weight decay", description="not applied to biases and norms")
+    momentum: float = Field(0.9, ge=0, lt=1, title="Momentum", description="0 for none")
+    nesterov: bool = Field(True, title="Nesterov", description="look-ahead momentum")
+
+
+OptimizerConfig = Annotated[AdamWConfig | SGDConfig, Field(discriminator="kind", title="Optimizer")]
+
+
+class ScheduleConfig(Frozen):
+    """How the learning rate moves: up linearly during the warm-up, then as `kind` says, once per step."""
+
+    kind: Literal["cosine", "constant"] = Field("cosine", title="Schedule")
+    warmup: float = Field(0.05, ge=0, lt=1, title="Warm-up", description="share of all steps")
+    final: float = Field(0.01, ge=0, le=1, title="Final rate", description="share of the peak rate at the last step")
+
+
+class AugmentConfig(Frozen):
+    """Random changes to training pictures, on the device, in batches. `None` means: decided from the data."""
+
+    crop: int | None = Field(
+        None, ge=0, le=64, title="Crop padding", description="pixels of padding for the random crop of a picture "
+        "stored without a margin; by default an eighth of the side"
+    )
+    zoom: float = Field(0.0, ge=0, lt=1, title="Zoom", description="random crops cover at least 1 - zoom of the area")
+    flip: bool | None = Field(
+        None, title="Mirror", description="mirror half of the pictures; off by default where it changes the class"
+    )
+    erase: float = Field(0.0, ge=0, le=1, title="Erase", description="probability of a random rectangle being blanked")
+    color: float = Field(0.0, ge=0, le=1, title="Colour", description="strength of brightness, contrast, saturation")
+    mixup: float = Field(0.0, ge=0, title="Mixup", description="alpha of the Beta distribution; 0 for none")
+    cutmix: float = Field(0.0, ge=0, title="CutMix", description="alpha of the Beta distribution; 0 for none")
+
+
+class TrainConfig(Frozen):
+    """The training loop."""
+
+    seed: int = Field(0, ge=0, lt=2**31, title="Seed", description="same seed, same weights (on a CPU)")
+    epochs: int = Field(30, gt=0, le=10_000, title="Epochs", description="upper bound; early stopping may end sooner")
+    batch_size: int = Field(128, gt=0, le=65_536, title="Batch size", description="pictures in a step")
+    patience: int | None = Field(
+        None, gt=0, title="Patience", description="epochs without improvement before stopping; by default a third of all"
+    )
+    monitor: Literal["val_loss", "val_accuracy"] = Field(
+        "val_accuracy", title="Monitor", description="what early stopping watches; its best weights are kept"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", title="Precision", description="auto: bfloat16 on a GPU that has it, float32 otherwise"
+    )
+    devices: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", title="Device", description="auto: a GPU if there is one")
+    max_minutes: float | None = Field(
+        None, gt=0, title="Minutes", description="epochs and schedule are fitted into this time from the measured speed"
+    )
+    label_smoothing: float = Field(0.1, ge=0, lt=1, title="Label smoothing")
+    clip_norm: float | None = Field(1.0, gt=0, title="Gradient clipping", description="largest norm of the gradient")
+    ema: float | None = Field(
+        None, gt=0, lt=1, title="EMA", description="decay of an exponential average of the weights, which is then used"
+    )
+
+    @model_validator(mode="after")
+    def _patience_can_fire(self) -> Self:
+        if self.patience is not None and self.patience >= self.epochs:
+            raise ValueError(
+                f"patience {self.patience} can never end a run of {self.epochs} epochs; "
+                f"use less than {self.epochs}, or leave it out"
+            )
+        return self
+
+
+class CrossvalConfig(Frozen):
+    """Stratified k-fold cross-validation, before the final training."""
+
+    folds: int = Field(0, ge=0, le=20, title="Folds", description="0 for none, otherwise at least 2")
+
+    @model_validator(mode="after")
+    def _not_one(self) -> Self:
+        if self.folds == 1:
+            raise ValueError("folds 1 leaves nothing to train on; use 0 for none, or at least 2")
+        return self
+
+
+class ReleaseConfig(Frozen):
+    """When a new model replaces the one in service."""
+
+    margin: float = Field(0.02, ge=0, lt=1, title="Margin", description="largest loss of accuracy that counts as not worse")
+    confidence: float = Field(0.95, gt=0.5, lt=1, title="Confidence", description="of the one-sided test")
+    class_margin: float = Field(
+        0.15, gt=0, le=1, title="Class margin", description="largest drop of any single class's recall"
+    )
+    parity: float = Field(
+        1e-3, gt=0, title="Parity", description="largest difference between exported and trained probabilities"
+    )
+
+
+class Experiment(Frozen):
+    """Everything that decides a run: the Prefect form, the CLI flags, the YAML file and the JSON in the card."""
+
+    name: str = Field("custom", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", title="Name", description="of this experiment")
+    dataset: DatasetSpec = Field(default_factory=DatasetSpec, title="Data")
+    model: ModelConfig = Field(default_factory=CNNConfig)
+    optimizer: OptimizerConfig = Field(default_factory=AdamWConfig)
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, title="Schedule")
+    augment: AugmentConfig = Field(default_factory=AugmentConfig, title="Augmentation")
+    train: TrainConfig = Field(default_factory=TrainConfig, title="Training")
+    crossval: CrossvalConfig = Field(default_factory=CrossvalConfig, title="Cross-validation")
+    release: ReleaseConfig = Field(default_factory=ReleaseConfig, title="Release")
