@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from data.spec import AugmentConfig as AugmentConfig
 from data.spec import DatasetSpec, Frozen
 
 
@@ -67,23 +68,6 @@ class ScheduleConfig(Frozen):
     kind: Literal["cosine", "constant"] = Field("cosine", title="Schedule")
     warmup: float = Field(0.05, ge=0, lt=1, title="Warm-up", description="share of all steps")
     final: float = Field(0.01, ge=0, le=1, title="Final rate", description="share of the peak rate at the last step")
-
-
-class AugmentConfig(Frozen):
-    """Random changes to training pictures, on the device, in batches. `None` means: decided from the data."""
-
-    crop: int | None = Field(
-        None, ge=0, le=64, title="Crop padding", description="pixels of padding for the random crop of a picture "
-        "stored without a margin; by default an eighth of the side"
-    )
-    zoom: float = Field(0.0, ge=0, lt=1, title="Zoom", description="random crops cover at least 1 - zoom of the area")
-    flip: bool | None = Field(
-        None, title="Mirror", description="mirror half of the pictures; off by default where it changes the class"
-    )
-    erase: float = Field(0.0, ge=0, le=1, title="Erase", description="probability of a random rectangle being blanked")
-    color: float = Field(0.0, ge=0, le=1, title="Colour", description="strength of brightness, contrast, saturation")
-    mixup: float = Field(0.0, ge=0, title="Mixup", description="alpha of the Beta distribution; 0 for none")
-    cutmix: float = Field(0.0, ge=0, title="CutMix", description="alpha of the Beta distribution; 0 for none")
 
 
 class TrainConfig(Frozen):
