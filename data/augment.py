@@ -1,0 +1,207 @@
+"""Random changes to a batch of training pictures, on the device it is on.
+
+Everywhere: pixels (B, H, W, C), uint8 or float of 0..255, in and out; what only moves pixels keeps the dtype, what
+computes new ones returns float32. Every picture has its own random numbers, which come from the generator argument
+alone; nothing loops over pictures and nothing waits for a GPU.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+from scipy.special import betaincinv
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from data.preprocess import centre
+from data.spec import AugmentConfig, ImageSpec
+
+CROP_SHARE = 8  # by default the random crop moves a picture by up to a side / CROP_SHARE
+LOG_RATIO = math.log(4 / 3)  # aspect ratios of zoom
+ERASE_AREA = (0.02, 0.25)  # of the picture
+ERASE_LOG_RATIO = math.log(3)
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's grey
+QUANTILES = 4096  # of the Beta distribution
+
+
+def resolve(config: AugmentConfig, image: ImageSpec, *, mirror: bool) -> AugmentConfig:
+    """`config` with nothing left open; `mirror` says whether a mirrored picture keeps its class."""
+    crop = config.crop if config.crop is not None else min(image.height, image.width) // CROP_SHARE
+    chosen = {"crop": 0 if image.margin else crop, "flip": mirror if config.flip is None else config.flip}
+    return AugmentConfig.model_validate(config.model_dump() | chosen)
+
+
+def augment(
+    pixels: Tensor, labels: Tensor, config: AugmentConfig, image: ImageSpec, *, num_classes: int, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Stored pictures (B, stored_height, stored_width, C) -> what the network trains on, (B, height, width, C).
+
+    The targets are the labels, int64 (B,), or with mixup or cutmix their mixture, float32 (B, num_classes): both are
+    what `torch.nn.functional.cross_entropy` takes. `config` comes from `resolve`.
+    """
+    if config.zoom:
+        pixels = zoom(pixels, image, share=config.zoom, generator=generator)
+    elif image.margin:
+        pixels = crop(pixels, height=image.height, width=image.width, generator=generator)
+    elif config.crop:
+        padded = reflect(pixels, config.crop)
+        pixels = crop(padded, height=image.height, width=image.width, generator=generator)
+    if config.flip:
+        pixels = flip(pixels, generator=generator)
+    if config.color:
+        pixels = color(pixels, strength=config.color, generator=generator)
+    if config.erase:
+        pixels = erase(pixels, probability=config.erase, generator=generator)
+    if config.mixup or config.cutmix:
+        weight = mix_weights(pixels, mixup=config.mixup, cutmix=config.cutmix, generator=generator)
+        return mix(pixels, labels, weight, num_classes=num_classes, generator=generator)
+    return pixels, labels
+
+
+def uniform(num: int, low: float, high: float, like: Tensor, generator: Generator) -> Tensor:
+    """(num,) float32 in [low, high) on the device of `like`."""
+    drawn = torch.rand(num, generator=generator, device=generator.device)
+    return (low + (high - low) * drawn).to(like.device)
+
+
+def reflect(pixels: Tensor, padding: int) -> Tensor:
+    """`padding` mirrored pixels on each side, as many as there are; torch's own pad refuses uint8."""
+    for dim in (1, 2):
+        size = pixels.shape[dim]
+        some = min(padding, size - 1)
+        before = pixels.narrow(dim, 1, some).flip(dim)
+        after = pixels.narrow(dim, size - 1 - some, some).flip(dim)
+        pixels = torch.cat([before, pixels, after], dim)
+    return pixels
+
+
+def crop(pixels: Tensor, *, height: int, width: int, generator: Generator) -> Tensor:
+    """A window of the given size at a random place of each picture."""
+    num, full_height, full_width, channels = pixels.shape
+    ys, xs = full_height - height + 1, full_width - width + 1
+    top = (uniform(num, 0, 1, pixels, generator) * ys).long().clamp_(max=ys - 1)
+    left = (uniform(num, 0, 1, pixels, generator) * xs).long().clamp_(max=xs - 1)
+    pixels = pixels.contiguous()
+    row = full_width * channels
+    # All windows at once as a view, so that picking one copies whole rows instead of single pixels.
+    windows = pixels.as_strided(
+        (num, ys, xs, height, width * channels), (full_height * row, row, channels, row, 1), pixels.storage_offset()
+    )
+    picked = windows[torch.arange(num, device=pixels.device), top, left]
+    return picked.view(num, height, width, channels)
+
+
+def zoom(pixels: Tensor, image: ImageSpec, *, share: float, generator: Generator) -> Tensor:
+    """A random part of each stored picture, at least 1 - share of its area, scaled to the network's size; float32."""
+    num = len(pixels)
+    area = uniform(num, 1 - share, 1, pixels, generator)
+    ratio = torch.exp(uniform(num, -LOG_RATIO, LOG_RATIO, pixels, generator) / 2)
+    tall, wide = (area.sqrt() * ratio).clamp_(max=1), (area.sqrt() / ratio).clamp_(max=1)
+    # A side cut to the whole picture gives its area to the other one, so that the promised share holds.
+    tall, wide = torch.maximum(tall, area / wide), torch.maximum(wide, area / tall)
+    y = (uniform(num, -1, 1, pixels, generator)) * (1 - tall)
+    x = (uniform(num, -1, 1, pixels, generator)) * (1 - wide)
+    theta = torch.zeros(num, 2, 3, device=pixels.device)
+    theta[:, 0, 0], theta[:, 0, 2], theta[:, 1, 1], theta[:, 1, 2] = wide, x, tall, y
+    grid = F.affine_grid(theta, [num, pixels.shape[3], image.height, image.width], align_corners=False)
+    planes = pixels.permute(0, 3, 1, 2).float()
+    scaled = F.grid_sample(planes, grid, padding_mode="border", align_corners=False)
+    return scaled.permute(0, 2, 3, 1).contiguous()
+
+
+def flip(pixels: Tensor, *, generator: Generator) -> Tensor:
+    """Half of the pictures mirrored left to right."""
+    mirrored = uniform(len(pixels), 0, 1, pixels, generator) < 0.5
+    return torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(2), pixels)
+
+
+def rectangles(pixels: Tensor, area: Tensor, ratio: Tensor, generator: Generator) -> Tensor:
+    """(B, H, W, 1) bool: a rectangle at a random place of each picture, of this share of the area, cut at the border.
+
+    `ratio` is height over width. Its centre is anywhere, so that border pixels are hit as often as others.
+    """
+    num, height, width, _ = pixels.shape
+    tall, wide = (area * ratio).sqrt() * height / 2, (area / ratio).sqrt() * width / 2
+    middle_y = uniform(num, 0, height, pixels, generator)
+    middle_x = uniform(num, 0, width, pixels, generator)
+    y = torch.arange(height, device=pixels.device) + 0.5
+    x = torch.arange(width, device=pixels.device) + 0.5
+    rows = (y - middle_y[:, None]).abs() < tall[:, None]
+    columns = (x - middle_x[:, None]).abs() < wide[:, None]
+    return (rows[:, :, None] & columns[:, None, :])[..., None]
+
+
+def erase(pixels: Tensor, *, probability: float, generator: Generator) -> Tensor:
+    """A random rectangle in `probability` of the pictures takes the picture's mean colour, which tells nothing."""
+    num = len(pixels)
+    area = uniform(num, *ERASE_AREA, pixels, generator)
+    ratio = torch.exp(uniform(num, -ERASE_LOG_RATIO, ERASE_LOG_RATIO, pixels, generator))
+    hit = uniform(num, 0, 1, pixels, generator) < probability
+    blank = rectangles(pixels, area, ratio, generator) & hit.view(-1, 1, 1, 1)
+    mean = pixels[:, ::2, ::2].float().mean((1, 2), keepdim=True)  # every fourth pixel is enough for a mean
+    return torch.where(blank, mean.to(pixels.dtype), pixels)
+
+
+def color(pixels: Tensor, *, strength: float, generator: Generator) -> Tensor:
+    """Brightness, contrast and saturation times factors from 1 - strength to 1 + strength each; float32, 0..255."""
+    num, _, _, channels = pixels.shape
+    low, high = 1 - strength, 1 + strength
+    brightness, contrast, saturation = (uniform(num, low, high, pixels, generator).view(-1, 1, 1, 1) for _ in range(3))
+    values = pixels.float()
+    luma = torch.tensor(LUMA if channels == 3 else (1.0,), device=pixels.device)
+    grey = (values * luma).sum(3, keepdim=True)
+    mean = grey.mean((1, 2), keepdim=True)
+    if channels == 3:
+        values = torch.lerp(grey, values, saturation)
+    return (torch.lerp(mean, values, contrast) * brightness).clamp_(0, 255)
+
+
+@lru_cache(maxsize=8)
+def beta_quantiles(alpha: float) -> Tensor:
+    """(QUANTILES,) float32: Beta(alpha, alpha) at even probabilities; torch cannot draw it from a generator."""
+    at = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
+    return torch.from_numpy(betaincinv(alpha, alpha, at.numpy())).float()
+
+
+def beta(num: int, alpha: float, like: Tensor, generator: Generator) -> Tensor:
+    """(num,) float32 from Beta(alpha, alpha)."""
+    which = (uniform(num, 0, 1, like, generator) * QUANTILES).long().clamp_(max=QUANTILES - 1)
+    return beta_quantiles(alpha).to(like.device)[which]
+
+
+def mix_weights(pixels: Tensor, *, mixup: float, cutmix: float, generator: Generator) -> Tensor:
+    """(B, H, W, 1) float32 in 0..1: how much of each pixel stays; the rest is another picture's.
+
+    Mixup (https://arxiv.org/abs/1710.09412) keeps one share everywhere, cutmix (https://arxiv.org/abs/1905.04899)
+    keeps all but a rectangle. Each picture gets one of them, by a fair coin where both are asked for.
+    """
+    num, height, width, _ = pixels.shape
+    even = torch.ones(num, height, width, 1, device=pixels.device)
+    if mixup:
+        even = even * beta(num, mixup, pixels, generator).view(-1, 1, 1, 1)
+    if not cutmix:
+        return even
+    area = 1 - beta(num, cutmix, pixels, generator)
+    cut = 1 - rectangles(pixels, area, torch.ones_like(area), generator).float()
+    if not mixup:
+        return cut
+    heads = uniform(num, 0, 1, pixels, generator) < 0.5
+    return torch.where(heads.view(-1, 1, 1, 1), even, cut)
+
+
+def mix(
+    pixels: Tensor, labels: Tensor, weight: Tensor, *, num_classes: int, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Each picture with a random partner, by `weight` (B, H, W, 1); float32 pixels and targets (B, num_classes)."""
+    partner = torch.randperm(len(pixels), generator=generator, device=generator.device).to(pixels.device)
+    values = pixels.float()
+    mixed = torch.lerp(values[partner], values, weight)
+    share = weight.mean((1, 2, 3)).view(-1, 1)
+    own = F.one_hot(labels, num_classes).float()
+    return mixed, torch.lerp(own[partner], own, share)
+
+
+def centre_view(pixels: Tensor, image: ImageSpec) -> Tensor:
+    """Stored pictures -> what evaluation and serving see."""
+    view: Tensor = centre(pixels, image)
+    return view.contiguous()

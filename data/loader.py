@@ -1,0 +1,161 @@
+"""Batches of pictures: on the device as a whole where they fit, streamed from the memory map where they do not.
+
+The batch at (seed, epoch, step) is a function of these three numbers and the pictures, so a run goes on in the middle
+of an epoch without replaying it, and neither prefetching nor placement changes any result.
+"""
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.augment import augment, centre_view
+from data.errors import InputError
+from data.spec import AugmentConfig, ImageSpec
+
+ROOM = 0.5  # share of the device's free memory that pictures may take; the rest is for the network
+PREFETCH = 2  # batches gathered ahead while streaming
+ORDER, CHANGES = 1, 2  # which random numbers: the epoch's order, a step's augmentation
+
+
+class Batch(NamedTuple):
+    """pixels (B, height, width, C), uint8 or float32 of 0..255; targets int64 (B,) or float32 (B, num_classes)."""
+
+    pixels: Tensor
+    targets: Tensor
+
+
+class Pictures:
+    """All stored pictures (M, stored_height, stored_width, C), ready to be taken by row; shared by folds and runs."""
+
+    def __init__(self, pixels: np.ndarray, device: torch.device | str = "cpu", *, resident: bool | None = None) -> None:
+        """`resident` None: on the device if it has the room. On a CPU nothing is copied: the page cache is RAM."""
+        self.device = torch.device(device)
+        self.resident = pixels.nbytes <= ROOM * free_memory(self.device) if resident is None else resident
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            self._pixels = torch.from_numpy(pixels)
+        if self.resident:
+            self._pixels = self._pixels.to(self.device)
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def gather(self, rows: np.ndarray) -> Tensor:
+        """uint8 (B, ...), on the device if resident, else in memory that a GPU can fetch by itself."""
+        picked = self._pixels.index_select(0, torch.from_numpy(rows).to(self._pixels.device))
+        return picked.pin_memory() if self.device.type == "cuda" and not self.resident else picked
+
+    def batches(self, rows: Sequence[np.ndarray], *, prefetch: int = PREFETCH) -> Iterator[Tensor]:
+        """One uint8 tensor on the device for each array of rows; read ahead in a thread while streaming."""
+        if self.resident or not prefetch:
+            for some in rows:
+                yield self.gather(some).to(self.device)
+            return
+        waiting: deque[Future[Tensor]] = deque()
+        with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
+            for some in rows:
+                waiting.append(pool.submit(self.gather, some))
+                if len(waiting) > prefetch:
+                    yield waiting.popleft().result().to(self.device, non_blocking=True)
+            while waiting:
+                yield waiting.popleft().result().to(self.device, non_blocking=True)
+
+
+class TrainBatches:
+    """Shuffled, augmented batches of the training rows.
+
+    Every row comes once an epoch. The last short batch is kept, except that a single left-over picture joins the batch
+    before it: batch norm cannot learn from one picture.
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        labels: np.ndarray,
+        rows: np.ndarray,
+        *,
+        batch_size: int,
+        seed: int,
+        image: ImageSpec,
+        config: AugmentConfig,
+        num_classes: int,
+        prefetch: int = PREFETCH,
+    ) -> None:
+        """labels (M,) of all pictures, rows those trained on; `config` comes from `augment.resolve`."""
+        if batch_size > len(rows):
+            raise InputError(
+                f"batch_size {batch_size} is larger than the {len(rows)} training pictures; use at most {len(rows)}"
+            )
+        self.batch_size = batch_size
+        self._pictures, self._rows, self._seed = pictures, np.asarray(rows, np.int64), seed
+        self._labels = np.asarray(labels, np.int64)
+        self._image, self._config, self._num_classes = image, config, num_classes
+        self._prefetch = prefetch
+        self._generator = torch.Generator(pictures.device)
+
+    @property
+    def num_pictures(self) -> int:
+        return len(self._rows)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        full, left = divmod(self.num_pictures, self.batch_size)
+        return full + (left > 1)
+
+    def rows(self, epoch: int) -> list[np.ndarray]:
+        """The rows of each step of an epoch."""
+        order = _random(self._seed, epoch, 0, ORDER).permutation(self._rows)
+        cuts = np.arange(1, self.steps_per_epoch) * self.batch_size
+        return np.split(order, cuts)
+
+    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from `start_step` on."""
+        rows = self.rows(epoch)[start_step:]
+        for step, pixels in enumerate(self._pictures.batches(rows, prefetch=self._prefetch), start_step):
+            labels = torch.from_numpy(self._labels[rows[step - start_step]]).to(pixels.device, non_blocking=True)
+            seed = int(_random(self._seed, epoch, step, CHANGES).integers(2**63))
+            yield Batch(
+                *augment(
+                    pixels,
+                    labels,
+                    self._config,
+                    self._image,
+                    num_classes=self._num_classes,
+                    generator=self._generator.manual_seed(seed),
+                )
+            )
+
+
+def eval_batches(
+    pictures: Pictures,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    *,
+    batch_size: int,
+    image: ImageSpec,
+    prefetch: int = PREFETCH,
+) -> Iterator[Batch]:
+    """The rows in their order, seen as the service sees them: the centre, nothing random. The last may be short."""
+    rows = np.asarray(rows, np.int64)
+    parts = np.split(rows, np.arange(batch_size, len(rows), batch_size)) if len(rows) else []
+    for part, pixels in zip(parts, pictures.batches(parts, prefetch=prefetch), strict=True):
+        yield Batch(centre_view(pixels, image), torch.from_numpy(np.asarray(labels[part], np.int64)).to(pixels.device))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _random(seed: int, epoch: int, step: int, purpose: int) -> np.random.Generator:
+    # `purpose` is last and not 0, because numpy takes [1, 2] and [1, 2, 0] for the same entropy.
+    return np.random.default_rng([seed, epoch, step, purpose])
