@@ -1,0 +1,228 @@
+"""A URL -> a file: resumed where it broke, verified, whole or absent."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+
+from data import progress as progress_
+from data import whole
+from data.errors import DownloadError
+from data.progress import Progress
+from data.spec import Frozen
+
+TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a download is tried for."""
+
+    attempts: int = 5  # in a row without getting further
+    first_wait_s: float = 0.5  # doubles with each
+    longest_wait_s: float = 30.0
+    silence_s: float = 30.0  # without a byte, or with fewer than `slowest` bytes a second
+    slowest: int = 1024  # bytes a second
+
+
+class Origin(Frozen):
+    """What the server said of a file: kept beside it, to resume it and to ask later whether it changed."""
+
+    url: str
+    etag: str | None
+    modified: str | None
+
+    @property
+    def validator(self) -> str | None:
+        """For If-Range: a strong ETag, or the date. Without one, two versions could be mixed into one file."""
+        return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
+
+
+class _BrokenError(Exception):
+    """The connection did not bring everything; another may."""
+
+    def __init__(self, reason: str, *, wait_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+
+
+def download(
+    url: str,
+    target: Path,
+    *,
+    sha256: str | None = None,
+    progress: Progress = progress_.ignore,
+    patience: Patience | None = None,
+) -> Path:
+    """The file behind `url` at `target`. Raises `DownloadError`; then `target` is what it was before.
+
+    A file that is there already is kept if its sha256 is the one asked for, if it was put there by hand,
+    or if the server says that it has not changed (or cannot be reached).
+    """
+    with whole.locked(target):
+        if target.exists() and (_matches(target, sha256) if sha256 else not _origin_file(target).exists()):
+            return target
+        try:
+            return _until_whole(url, target, sha256, progress, patience or Patience())
+        except OSError as error:
+            raise DownloadError(f"{target} cannot be written: {error.strerror}; make room or rights for it") from None
+
+
+def shown(url: str) -> str:
+    """The URL without what may be secret in it."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _until_whole(url: str, target: Path, sha256: str | None, progress: Progress, patience: Patience) -> Path:
+    part = target.with_name(f"{target.name}.part")
+    failures, doubted = 0, False
+    timeout = httpx.Timeout(patience.silence_s)
+    with httpx.Client(follow_redirects=True, timeout=timeout, headers={"Accept-Encoding": "identity"}) as client:
+        while True:
+            before = _size(part)
+            try:
+                if not _attempt(client, url, None if sha256 else target, part, progress, patience):
+                    return target
+                if sha256 is None or _matches(part, sha256):
+                    part.replace(target)  # before its origin: a target without one is only asked for once more
+                    _origin_file(part).replace(_origin_file(target))
+                    return target
+                refusal = _differs(url, part, sha256)
+                part.unlink()
+                if doubted or not before:
+                    raise DownloadError(refusal)
+                doubted = True  # bytes of an earlier try may be at fault: once more, from the start
+            except httpx.InvalidURL as error:
+                raise DownloadError(f"{shown(url)!r} is no URL: {error}; check its spelling") from None
+            except (_BrokenError, httpx.TransportError, httpx.TooManyRedirects) as error:
+                failures = 1 if _size(part) > before else failures + 1
+                if failures >= patience.attempts:
+                    if target.exists() and isinstance(error, httpx.ConnectError) and not sha256:
+                        progress(f"{shown(url)} cannot be reached; using the copy of an earlier run", 0, 0)
+                        return target
+                    raise DownloadError(_gave_up(url, target, error, failures)) from None
+                wait_s = patience.first_wait_s * 2 ** (failures - 1)
+                if isinstance(error, _BrokenError) and error.wait_s is not None:
+                    wait_s = max(wait_s, error.wait_s)
+                time.sleep(min(wait_s, patience.longest_wait_s))
+
+
+def _attempt(
+    client: httpx.Client, url: str, earlier: Path | None, part: Path, progress: Progress, patience: Patience
+) -> bool:
+    """One request; True: `part` is whole, False: `earlier` is still what the server has. Raises if it breaks."""
+    have, headers = _resume(url, part)
+    if not have and earlier is not None and earlier.exists():
+        headers = _unless_changed(url, earlier)
+    with client.stream("GET", url, headers=headers) as response:
+        if response.status_code == 304:
+            return False
+        total = _accept(url, response, part, have)
+        if response.status_code == 200:
+            have = 0
+            origin = Origin(url=url, etag=response.headers.get("etag"), modified=response.headers.get("last-modified"))
+            part.unlink(missing_ok=True)  # before the new origin is named: they must never be of two versions
+            whole.write(_origin_file(part), origin.model_dump_json().encode())
+        with part.open("ab") as file:
+            for chunk in _fast_enough(response, patience):
+                file.write(chunk)
+                have += len(chunk)
+                progress("downloading", have, total or 0)
+    if total is not None and have != total:
+        if have > total:
+            part.unlink()
+        raise _BrokenError(f"{have:,} of {total:,} bytes came")
+    return True
+
+
+def _resume(url: str, part: Path) -> tuple[int, dict[str, str]]:
+    """How many bytes of `part` can be built upon, and the headers that ask for the rest."""
+    origin, have = _origin(part), _size(part)
+    if not have or origin is None or origin.url != url or origin.validator is None:
+        return 0, {}
+    return have, {"Range": f"bytes={have}-", "If-Range": origin.validator}
+
+
+def _unless_changed(url: str, target: Path) -> dict[str, str]:
+    origin = _origin(target)
+    if origin is None or origin.url != url:
+        return {}
+    asked = {"If-None-Match": origin.etag, "If-Modified-Since": origin.modified}
+    return {header: value for header, value in asked.items() if value is not None}
+
+
+def _accept(url: str, response: httpx.Response, part: Path, have: int) -> int | None:
+    """The size of the whole file, if the server says it. Raises unless the answer is (the rest of) the file."""
+    status = response.status_code
+    if status == 200:
+        length = response.headers.get("content-length", "")
+        return int(length) if length.isdecimal() else None
+    if status == 206 and have:
+        span, _, total = response.headers.get("content-range", "").removeprefix("bytes ").partition("/")
+        if span.startswith(f"{have}-"):
+            return int(total) if total.isdecimal() else None
+    if status in (206, 416):  # not the bytes asked for: begin again
+        part.unlink(missing_ok=True)
+        raise _BrokenError(f"status {status} for bytes from {have:,}")
+    if status in TRY_AGAIN:
+        after = response.headers.get("retry-after", "")
+        raise _BrokenError(f"status {status}", wait_s=float(after) if after.isdecimal() else None)
+    raise DownloadError(f"{shown(url)} answers with status {status} {response.reason_phrase}; check the address")
+
+
+def _fast_enough(response: httpx.Response, patience: Patience) -> Iterator[bytes]:
+    """The raw bytes; raises when they drip. A time-out between two bytes alone would wait for ever."""
+    since, got = time.monotonic(), 0
+    for chunk in response.iter_raw():
+        yield chunk
+        got += len(chunk)
+        seconds = time.monotonic() - since
+        if seconds > patience.silence_s:
+            if got < patience.slowest * seconds:
+                raise _BrokenError(f"only {got:,} bytes in {seconds:.0f} s")
+            since, got = time.monotonic(), 0
+
+
+def _differs(url: str, part: Path, sha256: str) -> str:
+    return (
+        f"{shown(url)} has sha256 {_sha256(part)[:12]}..., expected {sha256[:12]}...; "
+        "check dataset.sha256, or ask who offers the file"
+    )
+
+
+def _gave_up(url: str, target: Path, error: Exception, failures: int) -> str:
+    reason = str(error) or type(error).__name__
+    return (
+        f"{shown(url)} could not be downloaded after {failures} attempts ({reason}); "
+        f"check the network and run again, or put the file at {target}"
+    )
+
+
+def _matches(file: Path, sha256: str) -> bool:
+    return _sha256(file) == sha256
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def _origin_file(file: Path) -> Path:
+    return file.with_name(f"{file.name}.origin.json")
+
+
+def _origin(file: Path) -> Origin | None:
+    try:
+        return Origin.model_validate(json.loads(_origin_file(file).read_bytes()))
+    except (OSError, ValueError):
+        return None
