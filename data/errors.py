@@ -13,11 +13,11 @@ class DownloadError(SourceError):
     """A download that did not arrive whole."""
 
 
-class DataRefused(InputError):
+class DataRefused(InputError):  # noqa: N818
     """The pictures do not pass the checks; raised before any training."""
 
 
-class UnreadableImage(InputError):
+class UnreadableImage(InputError):  # noqa: N818
     """Bytes that are no picture this project reads."""
 
 

@@ -1,0 +1,173 @@
+"""What a source is, and how its pictures come to lie in a folder of this machine."""
+
+import difflib
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, assert_never
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field
+
+from data import archive, digests, digits, torchvision_sets
+from data import progress as progress_
+from data.download import download, shown
+from data.errors import DownloadError, SourceError
+from data.progress import Progress
+from data.spec import DatasetSpec, Frozen
+
+URLS = {"hymenoptera": "https://download.pytorch.org/tutorial/hymenoptera_data.zip"}  # ants and bees: train and val
+NAMES = ("digits", *URLS, *torchvision_sets.SETS)
+
+
+class Named(Frozen):
+    """A data set of the catalogue."""
+
+    kind: Literal["named"] = "named"
+    name: str
+
+
+class Folder(Frozen):
+    """A folder of pictures: used where it is, never written to."""
+
+    kind: Literal["folder"] = "folder"
+    path: Path
+
+
+class Archive(Frozen):
+    """An archive on this machine."""
+
+    kind: Literal["archive"] = "archive"
+    path: Path
+
+
+class Url(Frozen):
+    """An archive behind a URL."""
+
+    kind: Literal["url"] = "url"
+    url: str
+
+
+Source = Annotated[Named | Folder | Archive | Url, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Pictures in a folder."""
+
+    root: Path
+    name: str
+    mirror: bool  # False where a mirrored picture changes its class
+
+
+def parse_source(text: str) -> Named | Folder | Archive | Url:
+    """What `text` names: a URL, a set of the catalogue, a folder or an archive. Raises `SourceError`."""
+    if "://" in text:
+        parts = urlsplit(text)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise SourceError(f"{shown(text)!r} is no http or https address; fetch the archive and name the file")
+        return Url(url=text)
+    if (known := _known(text)) is not None:
+        return Named(name=known)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return Folder(path=path)
+    if path.is_file():
+        if not path.name.lower().endswith(archive.SUFFIXES):
+            raise SourceError(f"{text!r} is neither a folder nor an archive ({' '.join(archive.SUFFIXES)})")
+        return Archive(path=path)
+    raise SourceError(_not_there(text))
+
+
+def default_name(source: Named | Folder | Archive | Url) -> str:
+    """What a data set is called if nobody says: flowers.tar.gz -> flowers."""
+    match source:
+        case Named():
+            return source.name
+        case Folder():
+            return slug(source.path.resolve().name)
+        case Archive():
+            return slug(_stem(source.path.name))
+        case Url():
+            parts = urlsplit(source.url)
+            return slug(_stem(unquote(Path(parts.path).name)) or parts.hostname or "")
+        case _:
+            assert_never(source)
+
+
+def fetch(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> Fetched:
+    """The source's pictures in a folder, downloaded and unpacked below `home/datasets` if need be.
+
+    Raises `SourceError` with one sentence; then nothing is half there.
+    """
+    source = parse_source(spec.source)
+    name = spec.name or default_name(source)
+    tell = progress or progress_.ignore
+    match source:
+        case Named():
+            return _fetch_named(source.name, name, spec, home, tell)
+        case Folder():
+            return Fetched(source.path.resolve(), name, mirror=True)
+        case Archive():
+            return Fetched(_unpack(source.path.resolve(), name, spec, home, tell), name, mirror=True)
+        case Url():
+            return Fetched(_fetch_url(source.url, name, spec, home, tell), name, mirror=True)
+        case _:
+            assert_never(source)
+
+
+def slug(text: str) -> str:
+    """Lower-case letters, digits and dashes, at most 63 of them, never empty."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9_]+", "-", plain)[:63].strip("-_") or "pictures"
+
+
+def _fetch_named(known: str, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Fetched:
+    datasets = home / "datasets"
+    if known == "digits":
+        return Fetched(digits.write(datasets / known, progress=progress), name, mirror=False)
+    if known in URLS:
+        return Fetched(_fetch_url(URLS[known], known, spec, home, progress), name, mirror=True)
+    data_set = torchvision_sets.SETS[known]
+    downloads = datasets / "downloads" / known
+    root = torchvision_sets.write(data_set, datasets / known, name=known, downloads=downloads, progress=progress)
+    return Fetched(root, name, mirror=data_set.mirror)
+
+
+def _fetch_url(url: str, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Path:
+    file = Path(unquote(urlsplit(url).path)).name
+    target = home / "datasets" / "downloads" / (re.sub(r"[^\w.-]+", "-", file)[-100:].lstrip(".") or "archive")
+    return _unpack(download(url, target, sha256=spec.sha256, progress=progress), name, spec, home, progress)
+
+
+def _unpack(file: Path, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Path:
+    """By content, so that a changed archive of the same name is another folder."""
+    digest = digests.of_file(file, home)
+    if spec.sha256 is not None and digest != spec.sha256:
+        raise DownloadError(
+            f"{file} has sha256 {digest[:12]}..., expected {spec.sha256[:12]}...; "
+            "fetch it again or correct dataset.sha256"
+        )
+    return archive.extract(file, home / "datasets" / f"{name}-{digest[:12]}", progress=progress)
+
+
+def _stem(file: str) -> str:
+    for suffix in archive.SUFFIXES:
+        if file.lower().endswith(suffix):
+            return file[: -len(suffix)]
+    return file
+
+
+def _known(text: str) -> str | None:
+    """CIFAR-10, cifar_10 and cifar10 are one."""
+    plain = {re.sub(r"[-_]", "", name): name for name in NAMES}
+    return plain.get(re.sub(r"[-_]", "", text.lower()))
+
+
+def _not_there(text: str) -> str:
+    if "/" in text or text.lower().endswith(archive.SUFFIXES):
+        return f"there is no file or folder {text!r}; check its spelling, the current folder is {Path.cwd()}"
+    near = difflib.get_close_matches(text.lower(), NAMES, n=3, cutoff=0.5)
+    remedy = f"did you mean {' or '.join(near)}?" if near else f"the known names are {', '.join(NAMES)}"
+    return f"{text!r} is no folder, no archive and no known data set; {remedy}"
