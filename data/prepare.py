@@ -1,16 +1,18 @@
 """A source -> checked pictures, split: the chain of this folder in one function."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from data import catalog, images, snapshot, split, validate
+from data import progress as progress_
+from data.errors import DataRefused
 from data.images import Images
+from data.progress import Progress
 from data.spec import DatasetSpec
 from data.split import Split
-from data.validate import ValidationReport
+from data.validate import Finding, ValidationReport
 
-Progress = Callable[[str, int, int], None]
-"""(what, done, total) -> None: called now and then; the default ignores it."""
+__all__ = ["Dataset", "Progress", "inspect", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -24,4 +26,35 @@ class Dataset:
 
 def prepare(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> Dataset:
     """Fetch, list, decode, split and check. Raises `InputError` with one sentence when the pictures are refused."""
-    raise NotImplementedError
+    found = _examine(spec, home, progress or progress_.ignore)
+    report = found.report if isinstance(found, Dataset) else found
+    for finding in report.findings:
+        if finding.level == "stop":
+            raise DataRefused(finding.message)
+    assert isinstance(found, Dataset)  # a report alone has a stop
+    return found
+
+
+def inspect(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> ValidationReport:
+    """The report, also where it refuses. Raises `SourceError` if there is nothing to report on."""
+    found = _examine(spec, home, progress or progress_.ignore)
+    return found.report if isinstance(found, Dataset) else found
+
+
+def _examine(spec: DatasetSpec, home: Path, progress: Progress) -> Dataset | ValidationReport:
+    """Each step is dearer than the one before, so a stop ends the chain there, with what is known."""
+    fetched = catalog.fetch(spec, home, progress=progress)
+    listed = snapshot.take(fetched.root, fetched.name, fetched.mirror, home=home, progress=progress)
+    findings = validate.check_listing(listed)
+    if _stops(findings):
+        return validate.refusal(listed, findings)
+    decoded = images.build(listed, images.choose_spec(listed, spec), home, progress=progress)
+    findings += validate.check_images(decoded, spec)
+    if _stops(findings):
+        return validate.refusal(listed, findings, num_unreadable=len(decoded.unreadable))
+    parts = split.assign(decoded, spec, home)
+    return Dataset(decoded, parts, validate.check(decoded, parts, spec))
+
+
+def _stops(findings: tuple[Finding, ...]) -> bool:
+    return any(finding.level == "stop" for finding in findings)
