@@ -1,0 +1,48 @@
+"""Where a network trains, and in which precision."""
+
+import platform
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+from data.errors import InputError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def choose_device(wanted: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device:
+    """Raises `InputError` for a device that is not there."""
+    there = available()
+    if wanted == "auto":
+        return torch.device(there[0])
+    if wanted not in there:
+        raise InputError(f"train.devices {wanted} is not to be had here; use one of auto, {', '.join(there)}")
+    return torch.device(wanted)
+
+
+def available() -> list[str]:
+    """Best first."""
+    there = ["cpu"]
+    if torch.backends.mps.is_available():
+        there.insert(0, "mps")
+    if torch.cuda.is_available():
+        there.insert(0, "cuda")
+    return there
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """For the forward pass. auto: bfloat16 on a GPU that computes in it, float32 otherwise; weights stay float32."""
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision == "bfloat16" or (precision == "auto" and fast):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def describe(device: torch.device) -> str:
+    """For the record: "NVIDIA H200", "cpu (x86_64, 2 threads)"."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+    return device.type

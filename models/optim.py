@@ -1,0 +1,51 @@
+"""Optimisers and the course of the learning rate, from their configurations."""
+
+import math
+from typing import assert_never
+
+import torch
+from torch import nn
+
+from models.config import AdamWConfig, OptimizerConfig, ScheduleConfig, SGDConfig
+
+
+def build_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Fused kernels: one pass over the weights instead of one per tensor and operation."""
+    groups = parameter_groups(net, weight_decay=config.weight_decay)
+    match config:
+        case AdamWConfig():
+            return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+        case SGDConfig():
+            nesterov = config.nesterov and config.momentum > 0
+            return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=True)
+        case _:
+            assert_never(config)
+
+
+def parameter_groups(net: nn.Module, *, weight_decay: float) -> list[dict[str, object]]:
+    """Matrices and kernels decay; biases and norms (fewer than two axes) do not, since pulling them to zero
+    changes the function without making it simpler."""
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def factor(step: int, *, total_steps: int, config: ScheduleConfig) -> float:
+    """Share of the peak learning rate at `step`, 0 <= step < total_steps.
+
+    The warm-up rises in equal parts to 1, never starts at 0 (a step that learns nothing), and never takes the whole
+    run; after it the rate goes from 1 to `config.final` at the very last step.
+    """
+    warmup = min(round(config.warmup * total_steps), total_steps - 1)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(1, total_steps - 1 - warmup)  # 0..1
+    match config.kind:
+        case "constant":
+            return 1.0
+        case "cosine":
+            return config.final + (1 - config.final) * (1 + math.cos(math.pi * done)) / 2
+        case _:
+            assert_never(config.kind)

@@ -1,0 +1,121 @@
+"""A plain Vision Transformer with mean pooling, after https://arxiv.org/abs/2010.11929 and 2205.01580.
+
+Departures: no class token, learned positions, a narrow MLP, and a patch of about an eighth of the picture, so that
+any picture becomes some 64 tokens.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from data.errors import InputError
+from data.spec import ImageSpec
+from models.config import ViTConfig
+
+# B batch, C channels, P side of a patch, N tokens, D width of a token, H heads, K classes
+
+TOKENS_PER_SIDE = 8
+
+
+class Attention(nn.Module):
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, N, D = x.shape
+        qkv = self.qkv(self.norm(x)).view(B, N, 3, self.heads, D // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, N, D/H)
+        x = F.scaled_dot_product_attention(q, k, v)  # (B, H, N, D/H)
+        x = self.out(x.transpose(1, 2).reshape(B, N, D))
+        return F.dropout(x, self.dropout, self.training)
+
+
+class MLP(nn.Sequential):
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__(
+            nn.LayerNorm(dim),
+            nn.Linear(dim, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, dim),
+            nn.Dropout(dropout),
+        )
+
+
+class Block(nn.Module):
+    """(B, N, D) -> the same shape."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        super().__init__()
+        self.attention = Attention(config.dim, config.heads, config.dropout)
+        self.mlp = MLP(config.dim, config.mlp_ratio * config.dim, config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(x)
+        y: Tensor = x + self.mlp(x)
+        return y
+
+
+class ViT(nn.Module):
+    """Normalised pictures (B, C, height, width) -> logits (B, K)."""
+
+    def __init__(self, config: ViTConfig, image: ImageSpec, num_classes: int) -> None:
+        super().__init__()
+        patch = config.patch or choose_patch(image)
+        check_patch(patch, image)
+        num_tokens = (image.height // patch) * (image.width // patch)
+        self.patches = nn.Conv2d(image.channels, config.dim, patch, stride=patch)
+        self.positions = nn.Parameter(torch.empty(num_tokens, config.dim))
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.Sequential(*[Block(config) for _ in range(config.depth)])
+        self.norm = nn.LayerNorm(config.dim)
+        self.head = nn.Linear(config.dim, num_classes)
+        nn.init.normal_(self.positions, std=0.02)
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            _shrink(block.attention.out, config.depth)
+            _shrink(block.mlp[3], config.depth)
+        nn.init.normal_(self.head.weight, std=0.01)  # the first guess is close to uniform: loss ln(K)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x)  # (B, D, height/P, width/P)
+        x = x.flatten(2).transpose(1, 2)  # (B, N, D)
+        x = self.blocks(self.dropout(x + self.positions))
+        x = self.norm(x).mean(dim=1)  # (B, D)
+        logits: Tensor = self.head(x)
+        return logits
+
+
+def choose_patch(image: ImageSpec) -> int:
+    """The divisor of both sides that is nearest to an eighth of the shorter one."""
+    wanted = min(image.height, image.width) / TOKENS_PER_SIDE
+    return min(divisors(image), key=lambda patch: abs(math.log(patch / wanted)))
+
+
+def check_patch(patch: int, image: ImageSpec) -> None:
+    """Raises `InputError`."""
+    if image.height % patch or image.width % patch:
+        choices = ", ".join(map(str, divisors(image)))
+        raise InputError(
+            f"model.patch {patch} does not divide a {image.height} x {image.width} picture; use one of {choices}"
+        )
+
+
+def divisors(image: ImageSpec) -> list[int]:
+    """Of both sides."""
+    side = math.gcd(image.height, image.width)
+    return [patch for patch in range(1, side + 1) if side % patch == 0]
+
+
+def _shrink(layer: nn.Module, depth: int) -> None:
+    """Each block adds to the sum of those before it: smaller first steps keep the sum's variance (GPT-2)."""
+    assert isinstance(layer, nn.Linear)
+    with torch.no_grad():
+        layer.weight.mul_((2 * depth) ** -0.5)
