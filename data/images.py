@@ -1,12 +1,40 @@
-"""Decoded pictures: one memory-mapped uint8 file per fingerprint and geometry."""
+"""Decoded pictures: one memory-mapped uint8 file per content and geometry."""
 
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import PIL
 
+from data import progress as progress_
+from data import whole
+from data.decode import Job, Refusals, decode, decode_in_processes
+from data.errors import DataRefused, InputError, UnreadableImage
+from data.preprocess import PREPROCESS_VERSION, Header, read_header
+from data.progress import Progress
 from data.snapshot import Snapshot
-from data.spec import ImageSpec
+from data.spec import DatasetSpec, ImageSpec
+
+SAMPLE = 500  # pictures whose headers decide the geometry
+LARGEST_SIZE = 64  # pixels, unless asked for; what 2 CPU cores can train on
+SMALLEST_SIZE = 8
+GRANULE = 4  # sizes from GRANULE_FROM on are multiples of it, so that patches and strides divide them
+GRANULE_FROM = 16
+MARGIN_SHARE = 8  # the margin is at most a size / MARGIN_SHARE
+
+JOB_PICTURES = 64  # at most, in one job
+JOB_BYTES = 2_000_000  # of files, in one job; large photographs then still show progress
+INLINE_SECONDS = 1.0  # what is decoded by then needs no processes
+COMPACT_ROWS = 256  # moved at a time
 
 
 @dataclass(frozen=True)
@@ -28,7 +56,8 @@ class Images:
     @property
     def labels(self) -> np.ndarray:
         """(M,) int64."""
-        return self.snapshot.labels[self.rows]
+        labels: np.ndarray = self.snapshot.labels[self.rows]
+        return labels
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -40,3 +69,163 @@ class Images:
 
     def digest(self, row: int) -> str:
         return self.snapshot.digests[int(self.rows[row])]
+
+
+def choose_spec(snapshot: Snapshot, spec: DatasetSpec) -> ImageSpec:
+    """The geometry: what `spec` says, and the rest from the headers of at most `SAMPLE` pictures.
+
+    Size: the median shorter side, from `SMALLEST_SIZE` to `LARGEST_SIZE`. Channels: 1 if every picture is grey.
+    Margin: an eighth of the size, as far as the pictures have the pixels for it, so that nothing is stored enlarged.
+    Raises `DataRefused` if no header can be read.
+    """
+    if spec.size is not None and spec.channels is not None and spec.margin is not None:
+        size, channels, margin = spec.size, spec.channels, spec.margin
+    else:
+        headers = _sample_headers(snapshot)
+        side = int(statistics.median(min(header.width, header.height) for header in headers))
+        size = spec.size or _choose_size(side)
+        channels = spec.channels or _choose_channels(headers)
+        margin = min(size // MARGIN_SHARE, max(0, side - size) // 2) if spec.margin is None else spec.margin
+    return ImageSpec(height=size, width=size, channels=channels, margin=margin, fit=spec.fit)
+
+
+def _sample_headers(snapshot: Snapshot) -> list[Header]:
+    num = len(snapshot.files)
+    headers, reason = [], "there is none"
+    for row in np.unique(np.linspace(0, num - 1, min(num, SAMPLE)).astype(int)):  # the rows are ordered by class
+        try:
+            headers.append(read_header(snapshot.path(int(row))))
+        except UnreadableImage as error:
+            reason = f"{snapshot.files[row]}: {error}"
+    if not headers:
+        raise DataRefused(f"none of the pictures of {snapshot.name} can be read ({reason}); check the source")
+    return headers
+
+
+def _choose_size(side: int) -> int:
+    size = min(max(side, SMALLEST_SIZE), LARGEST_SIZE)
+    return size - size % GRANULE if size >= GRANULE_FROM else size
+
+
+def _choose_channels(headers: list[Header]) -> Literal[1, 3]:
+    return 1 if all(header.grey for header in headers) else 3
+
+
+def build(snapshot: Snapshot, image: ImageSpec, home: Path, *, progress: Progress | None = None) -> Images:
+    """Decode every picture of the snapshot, or open what was decoded before.
+
+    The result lies in `home/images/<key>/`, whole or not at all; the key is made of contents, not of names. Unreadable
+    pictures are left out and listed. Two builders of one key take turns, and the second finds the work done.
+    """
+    folder = home / "images" / cache_key(snapshot, image)
+    images = _open(folder, snapshot, image)
+    if images is not None:
+        return images
+    with whole.locked(folder):
+        images = _open(folder, snapshot, image)  # another builder may have had the lock before
+        if images is not None:
+            return images
+        shutil.rmtree(folder, ignore_errors=True)  # damaged since it was written
+        with whole.folder(folder) as part:
+            _fill(part, snapshot, image, progress or progress_.ignore)
+    images = _open(folder, snapshot, image)
+    assert images is not None, f"{folder} was written and cannot be read"
+    return images
+
+
+def cache_key(snapshot: Snapshot, image: ImageSpec) -> str:
+    """Changes when any pixel could."""
+    decoder = {"preprocess": PREPROCESS_VERSION, "pillow": PIL.__version__, "image": image.model_dump(mode="json")}
+    digest = hashlib.sha256(json.dumps(decoder, sort_keys=True).encode())
+    for content in snapshot.digests:
+        digest.update(content.encode())
+    return digest.hexdigest()[:32]
+
+
+def _open(folder: Path, snapshot: Snapshot, image: ImageSpec) -> Images | None:
+    """None where there is nothing, or not the whole of it."""
+    shape = (image.stored_height, image.stored_width, image.channels)
+    try:
+        refused: Refusals = json.loads((folder / "unreadable.json").read_text())
+        rows = np.delete(np.arange(len(snapshot.files), dtype=np.int64), [slot for slot, _ in refused])
+        size = (folder / "pixels.u8").stat().st_size
+    except (OSError, ValueError):
+        return None
+    if size != len(rows) * int(np.prod(shape)):
+        return None
+    pixels: np.ndarray = np.zeros((0, *shape), np.uint8)  # an empty file cannot be mapped
+    if len(rows):
+        pixels = np.memmap(folder / "pixels.u8", np.uint8, "r", shape=(len(rows), *shape))
+    unreadable = tuple(Unreadable(snapshot.files[slot], reason) for slot, reason in refused)
+    return Images(snapshot, image, rows, pixels, unreadable)
+
+
+def _fill(part: Path, snapshot: Snapshot, image: ImageSpec, progress: Progress) -> None:
+    num, slot_bytes = len(snapshot.files), image.stored_height * image.stored_width * image.channels
+    _check_room(part, num * slot_bytes)
+    pixels = part / "pixels.u8"
+    with pixels.open("wb") as file:
+        file.truncate(num * slot_bytes)
+    refused: Refusals = []
+    done = 0
+    with closing(_decode_all(_jobs(snapshot), image, pixels)) as results:
+        for more, unreadable in results:
+            done += more
+            refused += unreadable
+            progress("decode", done, num)
+    refused.sort()
+    _compact(pixels, [slot for slot, _ in refused], num, slot_bytes)
+    (part / "unreadable.json").write_text(json.dumps(refused))
+
+
+def _check_room(part: Path, needed: int) -> None:
+    free = shutil.disk_usage(part).free
+    if needed > free:
+        raise InputError(
+            f"the decoded pictures need {needed / 1e9:.1f} GB in {part.parent}, where {free / 1e9:.1f} GB are free; "
+            "make room, set TRAINSERVE_HOME to a larger disk, or choose a smaller dataset.size"
+        )
+
+
+def _jobs(snapshot: Snapshot) -> Iterator[Job]:
+    job: list[tuple[int, str]] = []
+    size = 0
+    for row in range(len(snapshot.files)):
+        job.append((row, str(snapshot.path(row))))
+        size += int(snapshot.sizes[row])
+        if len(job) == JOB_PICTURES or size >= JOB_BYTES:
+            yield job
+            job, size = [], 0
+    if job:
+        yield job
+
+
+def _decode_all(jobs: Iterable[Job], image: ImageSpec, pixels: Path) -> Generator[tuple[int, Refusals]]:
+    """In this process for `INLINE_SECONDS`, which is all that a small set needs; what is then left in one per core."""
+    jobs = iter(jobs)
+    target = os.open(pixels, os.O_WRONLY)
+    deadline = time.monotonic() + INLINE_SECONDS
+    try:
+        for job in jobs:
+            yield len(job), decode(job, image, target)
+            if time.monotonic() > deadline:
+                break
+    finally:
+        os.close(target)
+    yield from decode_in_processes(jobs, image, pixels, processes=len(os.sched_getaffinity(0)))
+
+
+def _compact(pixels: Path, empty: list[int], num: int, slot_bytes: int) -> None:
+    """Closes the gaps of slots that stayed empty, in place and a few rows at a time."""
+    if not empty:
+        return
+    kept = np.delete(np.arange(num), empty)
+    if len(kept):
+        slots = np.memmap(pixels, np.uint8, "r+", shape=(num, slot_bytes))
+        for start in range(0, len(kept), COMPACT_ROWS):
+            rows = kept[start : start + COMPACT_ROWS]
+            slots[start : start + len(rows)] = slots[rows]  # the right side is a copy; rows only move down
+        slots.flush()
+        del slots
+    with pixels.open("r+b") as file:
+        file.truncate(len(kept) * slot_bytes)

@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 
 # The plugins by name: `Image.open` would otherwise load all forty for the first WebP.
-from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from data.errors import ImageTooLarge, UnreadableImage
 from data.spec import ImageSpec
@@ -128,7 +137,7 @@ def _open(source: io.BytesIO | Path) -> Image.Image:
         raise ImageTooLarge(f"the picture has more than {MAX_PIXELS:,} pixels; scale it down") from None
     sides = [image.size]
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        sides.append(tuple(int(image.tag_v2.get(tag, 1)) for tag in TILE_SIDES))
+        sides.append((int(image.tag_v2.get(TILE_SIDES[0], 1)), int(image.tag_v2.get(TILE_SIDES[1], 1))))
     for width, height in sides:
         if width * height > MAX_PIXELS:
             image.close()
@@ -220,7 +229,7 @@ def _empty() -> UnreadableImage:
 
 def _damaged(error: Exception) -> UnreadableImage:
     """Our own words: Pillow's hold object addresses."""
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return UnreadableImage(
             "the content is no readable JPEG, PNG, WebP, BMP, GIF or TIFF picture; convert it to one of these"
         )

@@ -1,0 +1,156 @@
+"""Files -> slots of the pixel file of `data.images`, in this process or in several.
+
+A worker is `python -m data.decode SPEC PIXELS`: each line it reads is a job, each line it writes the answer, both JSON.
+It ends when its input does, so none outlives the process that started it, however that one ended.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from data.errors import UnreadableImage
+from data.preprocess import stored_pixels
+from data.spec import ImageSpec
+
+Job = Sequence[tuple[int, str]]
+"""Slots in the pixel file, each with the path of the picture that goes there."""
+
+Refusals = list[tuple[int, str]]
+"""Slots that stay empty, and why."""
+
+ROOT = Path(__file__).resolve().parents[1]
+READY = "ready\n"
+
+
+def decode(job: Job, spec: ImageSpec, target: int) -> Refusals:
+    """Each picture into its slot of the file open at `target`. Written, not mapped: a full disk is then an OSError."""
+    refused: Refusals = []
+    for slot, path in job:
+        try:
+            pixels = stored_pixels(Path(path), spec)
+        except UnreadableImage as error:
+            refused.append((slot, str(error)))
+        else:
+            _write(target, pixels, slot * pixels.nbytes)
+    return refused
+
+
+def _write(target: int, pixels: np.ndarray, offset: int) -> None:
+    left = memoryview(pixels.reshape(-1).data)
+    while left:
+        written = os.pwrite(target, left, offset)
+        left, offset = left[written:], offset + written
+
+
+def decode_in_processes(
+    jobs: Iterable[Job], spec: ImageSpec, pixels: Path, *, processes: int
+) -> Iterator[tuple[int, Refusals]]:
+    """(pictures done, refusals) of each job as it is finished. Raises OSError when the pixels cannot be written.
+
+    Processes of our own and not a pool's: they start from any thread and under any main module, import neither torch
+    nor that module, and a file that kills its decoder is refused like any other damaged one.
+    """
+    waiting = deque(jobs)
+    workers: list[Worker] = []
+    try:
+        for _ in range(min(processes, len(waiting))):
+            workers.append(Worker(spec, pixels))
+            workers[-1].ask(waiting.popleft())
+        while busy := {worker.output.fileno(): worker for worker in workers if worker.job}:
+            for output in wait(list(busy)):
+                worker = busy[cast(int, output)]  # `wait` gives back what it was given
+                job, refused = worker.job, worker.answer()
+                if refused is None:
+                    reason = worker.restart()
+                    if len(job) > 1:  # halve the job until the file that kills the decoder is alone
+                        waiting.extend((job[: len(job) // 2], job[len(job) // 2 :]))
+                        job, refused = (), []
+                    else:
+                        refused = [(job[0][0], reason)]
+                if waiting:
+                    worker.ask(waiting.popleft())
+                yield len(job), refused
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+class Worker:
+    """One decoding process; it has one job at a time."""
+
+    def __init__(self, spec: ImageSpec, pixels: Path) -> None:
+        self._command = [sys.executable, "-P", "-m", "data.decode", spec.model_dump_json(), str(pixels)]
+        self.job: Job = ()
+        self._start()
+
+    def _start(self) -> None:
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True, env=environment)
+        assert self._process.stdin
+        assert self._process.stdout
+        self._input, self.output = self._process.stdin, self._process.stdout
+        self._ready = False  # importing takes a while, in which the other processes can start
+
+    def ask(self, job: Job) -> None:
+        self.job = job
+        try:
+            self._input.write(json.dumps(job) + "\n")
+            self._input.flush()
+        except BrokenPipeError:
+            pass  # it has died; `answer` finds out
+
+    def answer(self) -> Refusals | None:
+        """What became of the job; None if the process died of it. Blocks until it is known."""
+        if not self._ready and self.output.readline() != READY:
+            raise RuntimeError(f"a decoding process did not start: {' '.join(self._command)}")
+        self._ready = True
+        self.job, line = (), self.output.readline()
+        if not line:
+            return None
+        answer = json.loads(line)
+        if "errno" in answer:
+            raise OSError(answer["errno"], answer["text"])
+        return [(slot, reason) for slot, reason in answer["refused"]]
+
+    def restart(self) -> str:
+        """A fresh process in place of a dead one; says how that died."""
+        self.end()
+        status = self._process.returncode
+        self._start()
+        return f"it ended its decoder with status {status}; replace it or leave it out"
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._input.close()
+        self.output.close()
+
+
+def main(spec: str, pixels: str) -> None:
+    """The worker's loop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end ends our input
+    print(READY, end="", flush=True)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # libtiff writes what it thinks of damaged files
+    image = ImageSpec.model_validate_json(spec)
+    target = os.open(pixels, os.O_WRONLY)
+    for line in sys.stdin:
+        try:
+            answer: dict[str, object] = {"refused": decode(json.loads(line), image, target)}
+        except OSError as error:
+            answer = {"errno": error.errno, "text": error.strerror}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
