@@ -1,0 +1,112 @@
+"""A trained model as a folder: verified, replayed, asked. The only thing that passes from training to serving.
+
+    model.onnx      uint8 pixels (N, H, W, C) -> calibrated probabilities (N, K); mean and deviation are inside
+    card.json       ModelCard: classes, geometry, figures, lineage
+    golden/         pictures with the pixels and answers they must give
+    manifest.json   size and sha256 of every other file
+
+No torch here: importing this module is all that a service needs.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import onnxruntime as ort
+import PIL
+
+from data.preprocess import to_pixels
+from data.spec import Frozen
+from models import golden as goldens
+from models import manifest, session
+from models.golden import Golden, Sample
+from models.manifest import BundleError
+from models.records import ModelCard
+from models.session import PixelError
+
+__all__ = ["Bundle", "BundleError", "Golden", "PixelError", "Prediction", "Sample", "Score", "predict_files"]
+
+MODEL = "model.onnx"
+CARD = "card.json"
+
+
+class Score(Frozen):
+    label: str
+    probability: float
+
+
+class Prediction(Frozen):
+    """What a model says of one picture."""
+
+    label: str
+    probability: float
+    scores: tuple[Score, ...]  # every class, the most probable first
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model that has proved, on this machine, that it answers as the trained network did."""
+
+    folder: Path
+    card: ModelCard
+    golden: Golden
+    _session: ort.InferenceSession = field(repr=False)
+
+    @classmethod
+    def open(cls, folder: Path, *, threads: int = 1, providers: Sequence[str] = session.CPU) -> Self:
+        """Verify the manifest, read the card, load the graph, replay the golden samples. Raises `BundleError`."""
+        contents = manifest.verified(folder)
+        for name in (CARD, MODEL):
+            if name not in contents:
+                raise BundleError(f"{folder} has no {name}, so it is no bundle; export the run again")
+        card = manifest.parse(ModelCard, contents[CARD], CARD)
+        if len(set(card.classes)) != len(card.classes) or len(card.classes) < 2:
+            raise BundleError(f"card.json has {len(card.classes)} classes, some of them twice or too few of them")
+        golden = goldens.load(contents, image=card.image, classes=card.classes)
+        graph = session.connect(contents[MODEL], threads=threads, providers=providers)
+        session.check_signature(graph, image=card.image, num_classes=len(card.classes))
+        bundle = cls(folder=folder, card=card, golden=golden, _session=graph)
+        bundle.replay()
+        return bundle
+
+    def replay(self, *, decode: goldens.Decode = to_pixels) -> None:
+        """Raises `BundleError` unless the golden samples give training's pixels and answers here and now."""
+        trained = self.card.versions.get("pillow", "an unknown version")
+        made_with = f"Pillow {trained} there, {PIL.__version__} here"
+        goldens.replay(self.golden, image=self.card.image, decode=decode, predict=self.predict, made_with=made_with)
+
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        """pixels u8 (N, H, W, C) in the card's geometry -> probabilities (N, K) float32.
+
+        Any number of threads may call it at once. Raises `PixelError`.
+        """
+        session.check_pixels(pixels, self.card.image)
+        if not len(pixels):
+            return np.empty((0, len(self.card.classes)), dtype=np.float32)
+        return session.answer(self._session, pixels)
+
+    def decode(self, file: bytes | Path) -> np.ndarray:
+        """A picture's bytes -> u8 (H, W, C), one row for `predict`. Raises `UnreadableImage`."""
+        return to_pixels(file, self.card.image)
+
+    def prediction(self, probabilities: np.ndarray) -> Prediction:
+        """One row (K,) of `predict` -> labels with their probabilities. Equal ones stay in the card's order."""
+        order = np.argsort(-probabilities, kind="stable")
+        scores = tuple(Score(label=self.card.classes[k], probability=float(probabilities[k])) for k in order)
+        return Prediction(label=scores[0].label, probability=scores[0].probability, scores=scores)
+
+    def classify(self, file: bytes | Path) -> Prediction:
+        """A picture's bytes -> what the model says of it. Raises `UnreadableImage`."""
+        return self.prediction(self.predict(self.decode(file)[None])[0])
+
+
+def predict_files(bundle: Bundle, paths: Iterable[Path], *, chunk: int = 64) -> np.ndarray:
+    """Probabilities (N, K) float32 in the order of `paths`; `chunk` pictures are in memory at a time."""
+    pending = iter(paths)
+    rows = [np.empty((0, len(bundle.card.classes)), dtype=np.float32)]
+    while group := list(islice(pending, chunk)):
+        rows.append(bundle.predict(np.stack([bundle.decode(path) for path in group])))
+    return np.concatenate(rows)

@@ -1,0 +1,154 @@
+"""A trained network -> ONNX bytes that answer the same, whatever the batch size."""
+
+import copy
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from data.spec import ImageSpec
+from models import session
+from models.records import Parity
+
+OPSET = 18
+GATE_BATCHES = (1, 3, 8)  # none is the sample's size, so a batch frozen by the exporter shows
+
+Answer = Callable[[np.ndarray], np.ndarray]
+"""uint8 pixels (N, H, W, C) -> probabilities (N, K) float32."""
+
+
+class ExportError(RuntimeError):
+    """The exported model is not the trained one: the run fails."""
+
+
+class Calibrated(nn.Module):
+    """Logits (B, K) -> probabilities (B, K), softened by one temperature."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return torch.softmax(logits / self.temperature, dim=1)
+
+
+def calibrated(network: nn.Module, temperature: float) -> nn.Module:
+    """The network that goes into service: a copy in float32 on the CPU, in eval mode, with softmax on top."""
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ExportError(f"temperature {temperature} is not a positive number; calibrate again")
+    return nn.Sequential(copy.deepcopy(network), Calibrated(temperature)).cpu().float().eval()
+
+
+def trained_answer(model: nn.Module) -> Answer:
+    """A `calibrated` network as a function of arrays."""
+
+    @torch.inference_mode()
+    def answer(pixels: np.ndarray) -> np.ndarray:
+        result: np.ndarray = model(torch.from_numpy(np.array(pixels))).numpy()
+        return result
+
+    return answer
+
+
+def to_onnx(model: nn.Module, image: ImageSpec, *, tolerance: float) -> bytes:
+    """Export a `calibrated` network. Raises `ExportError` if the graph is invalid, static, or answers differently."""
+    # A sample batch of 1 would be taken for a constant: some networks come out static, without a warning.
+    sample = torch.zeros(2, image.height, image.width, image.channels, dtype=torch.uint8)
+    try:
+        with _silence():
+            program = torch.onnx.export(
+                model,
+                (sample,),
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=[session.INPUT],
+                output_names=[session.OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                external_data=False,
+            )
+        if program is None:
+            raise ExportError("the exporter returned nothing; use torch 2.11 or newer")
+        graph = _clean(program.model_proto)
+        onnx.checker.check_model(graph, full_check=True)
+    except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ExportError(f"this network cannot be exported to ONNX: {lines[0]}") from error
+    raw: bytes = graph.SerializeToString(deterministic=True)
+    _gate(raw, model, image, tolerance=tolerance)
+    return raw
+
+
+def compare(trained: Answer, exported: Answer, batches: Iterable[np.ndarray], *, tolerance: float) -> Parity:
+    """Both answers to every batch. Raises `ExportError` where they differ by more than `tolerance`.
+
+    A changed answer between two classes that were equally probable, within the tolerance, is counted and let through.
+    """
+    n, changed, largest, widest = 0, 0, 0.0, 0.0
+    for pixels in batches:
+        expected, found = trained(pixels), exported(pixels)
+        if found.shape != expected.shape or len(found) != len(pixels):
+            raise ExportError(
+                f"the exported model answers {found.shape} to a batch of {len(pixels)}, the trained {expected.shape}; "
+                "write the network so that any batch size passes"
+            )
+        largest = float(np.maximum(largest, np.abs(found - expected).max()))  # np.maximum keeps NaN
+        rows = np.arange(len(expected))
+        margins = expected.max(axis=1) - expected[rows, found.argmax(axis=1)]
+        differs = expected.argmax(axis=1) != found.argmax(axis=1)
+        widest = max(widest, float(margins[differs].max(initial=0.0)))
+        changed += int(differs.sum())
+        n += len(pixels)
+    if not largest <= tolerance or widest > tolerance:
+        raise ExportError(
+            f"the exported model is not the trained one: over {n} pictures probabilities differ by up to {largest:.1e} "
+            f"(tolerance {tolerance:.1e}) and {changed} answers change; use another torch or onnxruntime version, "
+            "or raise release.parity if that is acceptable"
+        )
+    return Parity(n=n, largest_difference=largest, changed_answers=changed)
+
+
+def _gate(raw: bytes, model: nn.Module, image: ImageSpec, *, tolerance: float) -> None:
+    graph = session.connect(raw)
+    random = np.random.default_rng(0)
+    shape = (image.height, image.width, image.channels)
+    batches = (random.integers(0, 256, (n, *shape), dtype=np.uint8) for n in GATE_BATCHES)
+    try:
+        compare(trained_answer(model), lambda pixels: session.answer(graph, pixels), batches, tolerance=tolerance)
+    except ExportError:
+        raise
+    except Exception as error:
+        raise ExportError(f"the exported model fails on batches of {GATE_BATCHES}: {str(error)[:200]}") from error
+
+
+def _clean(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Without the exporter's notes: they hold the file paths and stack traces of this machine."""
+    del graph.metadata_props[:]
+    graph.doc_string = ""
+    parts = [graph.graph, *graph.functions]
+    ends = [*graph.graph.input, *graph.graph.output, *graph.graph.initializer]
+    values = [value for part in parts for value in part.value_info]
+    nodes = [node for part in parts for node in part.node]
+    for noted in [*parts, *ends, *values, *nodes]:
+        del noted.metadata_props[:]
+        noted.doc_string = ""
+    return graph
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """The exporter warns and logs about its own insides; what matters it raises."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

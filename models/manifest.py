@@ -1,0 +1,140 @@
+"""What a bundle folder holds: names, sizes and digests, verified before anything in it is parsed."""
+
+import hashlib
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from data.errors import InputError
+from data.spec import Frozen
+
+NAME = "manifest.json"
+FORMAT = 1
+MAX_FILES = 64
+MAX_BYTES = {NAME: 1 << 20, "card.json": 16 << 20, "model.onnx": (2 << 30) - 1}  # a protobuf ends at 2 GiB
+MAX_BYTES_OTHER = 32 << 20  # a golden picture, or the pixels of all of them
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(/[a-z0-9][a-z0-9._-]{0,63})?")
+
+Value = TypeVar("Value", bound=BaseModel)
+
+
+class BundleError(InputError):
+    """A bundle that must not be served: one sentence that says why."""
+
+
+class Entry(Frozen):
+    size: int = Field(ge=0)  # bytes
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Manifest(Frozen):
+    """manifest.json: every other file of the bundle, by its path in the folder."""
+
+    format: Literal[1] = 1
+    files: dict[str, Entry]
+
+
+class _Versioned(BaseModel):
+    """The one field that every format, past or future, has."""
+
+    format: int
+
+
+def write(folder: Path) -> None:
+    """Write manifest.json over all files in `folder`; the last step of making a bundle."""
+    names = sorted(_listing(folder))
+    manifest = Manifest(files={name: _entry((folder / name).read_bytes()) for name in names if name != NAME})
+    (folder / NAME).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def verified(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file in the bundle. What is returned is what was hashed: nothing is read twice.
+
+    Raises `BundleError` for a link, a special file, a file too many, too few, too large or changed.
+    """
+    found = _listing(folder)
+    if NAME not in found:
+        raise BundleError(f"{folder} has no {NAME}, so it is no bundle; give the bundle folder of a finished run")
+    manifest = parse(Manifest, _read(folder, NAME, found[NAME]), NAME)
+    _compare_names(folder, set(manifest.files), set(found) - {NAME})
+    return {name: _checked(folder, name, entry, found[name]) for name, entry in manifest.files.items()}
+
+
+def parse(model: type[Value], raw: bytes, name: str) -> Value:
+    """Strictly: a field too many, too few or of another type is a `BundleError`, and so is a newer format."""
+    try:
+        version = _Versioned.model_validate_json(raw).format
+        if version > FORMAT:
+            raise BundleError(
+                f"{name} has format {version}, newer than the {FORMAT} this version reads; upgrade trainserve"
+            )
+        return model.model_validate_json(raw, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part)[:64] for part in first["loc"]) or "the whole file"
+        reason = first["msg"][:200]
+    raise BundleError(f"{name} cannot be read: {where}: {reason}; export the run again")
+
+
+def _compare_names(folder: Path, listed: set[str], found: set[str]) -> None:
+    unsafe = sorted(name for name in listed if not _NAME.fullmatch(name) or name == NAME)
+    if unsafe:
+        raise BundleError(f"{folder}/{NAME} names the file {unsafe[0][:80]!r}, which no bundle has; refusing it")
+    if missing := sorted(listed - found):
+        raise BundleError(f"{folder} lacks {missing[0]}; export the run again")
+    if extra := sorted(found - listed):
+        raise BundleError(f"{folder} holds {extra[0]!r}, which its manifest does not list; remove it or export again")
+
+
+def _checked(folder: Path, name: str, entry: Entry, size: int) -> bytes:
+    if size != entry.size:
+        raise BundleError(f"{folder}/{name} has {size} bytes, its manifest says {entry.size}; export the run again")
+    raw = _read(folder, name, size)
+    if _entry(raw) != entry:
+        raise BundleError(f"{folder}/{name} was changed after export (sha256 differs); export the run again")
+    return raw
+
+
+def _entry(raw: bytes) -> Entry:
+    return Entry(size=len(raw), sha256=hashlib.sha256(raw).hexdigest())
+
+
+def _listing(folder: Path) -> dict[str, int]:
+    """Path -> size of each regular file, at most one folder deep. Links and special files are refused."""
+    if not folder.is_dir():
+        raise BundleError(f"there is no bundle at {folder}; give the bundle folder of a finished run")
+    sizes: dict[str, int] = {}
+    pending = [folder]
+    while pending:
+        for path in pending.pop().iterdir():
+            name = path.relative_to(folder).as_posix()
+            info = path.lstat()
+            if stat.S_ISDIR(info.st_mode) and "/" not in name:
+                pending.append(path)
+            elif stat.S_ISREG(info.st_mode):
+                sizes[name] = info.st_size
+            else:
+                raise BundleError(f"{folder} holds {name[:80]!r}, which is not a plain file; refusing it")
+            if len(sizes) + len(pending) > MAX_FILES:
+                raise BundleError(f"{folder} holds more than {MAX_FILES} files, which no bundle does; refusing it")
+    return sizes
+
+
+def _read(folder: Path, name: str, size: int) -> bytes:
+    """All `size` bytes. The flags keep a link or a pipe put there after the listing from being followed."""
+    limit = MAX_BYTES.get(name, MAX_BYTES_OTHER)
+    if size > limit:
+        raise BundleError(f"{folder}/{name} has {size} bytes, more than the {limit} a bundle may have there")
+    try:
+        handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(handle, "rb") as stream:
+            raw = stream.read(size + 1)
+    except OSError as error:
+        raise BundleError(f"{folder}/{name} cannot be read ({error.strerror}); export the run again") from None
+    if len(raw) != size:
+        raise BundleError(f"{folder}/{name} changed while it was read; try again")
+    return raw

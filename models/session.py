@@ -1,0 +1,76 @@
+"""An ONNX graph as a function: uint8 pixels (N, H, W, C) -> probabilities (N, K). No torch, no onnx package."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime as ort
+
+from data.errors import InputError
+from data.spec import ImageSpec
+from models.manifest import BundleError
+
+INPUT = "pixels"
+OUTPUT = "probabilities"
+CPU = ("CPUExecutionProvider",)
+
+
+class PixelError(InputError):
+    """An array that is not what the network takes."""
+
+
+def connect(model: bytes, *, threads: int = 1, providers: Sequence[str] = CPU) -> ort.InferenceSession:
+    """A session over the graph. Raises `BundleError` for bytes that are no graph, or one that reads other files."""
+    # Weights outside the file need an entry whose key is spelt "location"; protobuf keeps strings as they are, so a
+    # graph without these eight bytes has none. (In weights they turn up by chance once in 2^64.)
+    if b"location" in model:
+        raise BundleError("model.onnx refers to data outside itself, which may be any file; export the run again")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4  # it throws what matters; the rest would reach the user's terminal
+    for pool in ("intra_op", "inter_op"):  # a waiting thread that spins takes a core from the next request
+        options.add_session_config_entry(f"session.{pool}.allow_spinning", "0")
+    # TF32 keeps 10 bits of mantissa: its answers would differ from training's in the third digit.
+    settings = [{"use_tf32": "0"} if name == "CUDAExecutionProvider" else {} for name in providers]
+    try:
+        return ort.InferenceSession(model, options, providers=list(providers), provider_options=settings)
+    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class
+        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    raise BundleError(f"model.onnx cannot be loaded ({first}); export the run again")
+
+
+def check_signature(session: ort.InferenceSession, *, image: ImageSpec, num_classes: int) -> None:
+    """Names, types and shapes are those the card promises; the batch is free. Raises `BundleError`."""
+    wanted = [
+        (INPUT, "tensor(uint8)", [image.height, image.width, image.channels]),
+        (OUTPUT, "tensor(float)", [num_classes]),
+    ]
+    ends = [*session.get_inputs(), *session.get_outputs()]
+    found = [(end.name, end.type, list(end.shape[1:])) for end in ends]
+    if found != wanted:
+        raise BundleError(f"model.onnx has {found}, its card says {wanted}; export the run again")
+    if any(isinstance(end.shape[0], int) for end in ends):
+        raise BundleError(f"model.onnx takes batches of {ends[0].shape[0]} only; export it with a free batch size")
+
+
+def answer(session: ort.InferenceSession, pixels: np.ndarray) -> np.ndarray:
+    """pixels u8 (N, H, W, C) -> (N, K) float32; any number of threads may call it at once."""
+    result: np.ndarray = session.run([OUTPUT], {INPUT: np.ascontiguousarray(pixels)})[0]
+    return result
+
+
+def check_pixels(pixels: np.ndarray, image: ImageSpec) -> None:
+    """Raises `PixelError` unless u8 (N, H, W, C) in the card's geometry."""
+    shape = (image.height, image.width, image.channels)
+    if not isinstance(pixels, np.ndarray):
+        raise PixelError(f"pixels are a {type(pixels).__name__}; give a numpy array, uint8 (N, {_text(shape)})")
+    if pixels.dtype != np.uint8:
+        scaled = "; this model scales pixels itself" if pixels.dtype.kind == "f" else ""
+        raise PixelError(f"pixels are {pixels.dtype}{scaled}; give uint8 values from 0 to 255")
+    if pixels.ndim != 4 or pixels.shape[1:] != shape:
+        raise PixelError(f"pixels have shape ({_text(pixels.shape)}); give (N, {_text(shape)})")
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
