@@ -1,0 +1,207 @@
+"""What leaves training is what was trained, or nothing leaves."""
+
+import json
+import shutil
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from data.images import Images
+from data.spec import ImageSpec
+from models import samples
+from models.bundle import Bundle
+from models.export import write_bundle
+from models.graph import OPSET, ExportError, calibrated, compare, to_onnx
+from tests.models.bundles import CLASSES, IMAGE, TEMPERATURE, Tiny, toy_bundle, toy_images, toy_result
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
+    return toy_images(tmp_path_factory.mktemp("pictures"))
+
+
+class Fickle(Tiny):
+    """Another network while it is being exported."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits = super().forward(pixels)
+        return 1.1 * logits if torch.compiler.is_exporting() else logits
+
+
+class Frozen2(nn.Module):
+    """Works for a batch of two only."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels.float().reshape(2, -1)[:, : len(CLASSES)]
+
+
+@pytest.fixture(scope="module")
+def folder(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_bundle(tmp_path_factory.mktemp("run") / "bundle", images)
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "bundle"))
+
+
+def test_the_card_states_what_was_exported(folder: Path) -> None:
+    card, result = Bundle.open(folder).card, toy_result()
+    assert (card.name, card.version, card.classes, card.kind) == ("toy", result.run_id, CLASSES, "cnn")
+    assert (card.image, card.statistics, card.calibration) == (IMAGE, result.statistics, result.calibration)
+    assert {"python", "torch", "onnxruntime", "pillow"} <= set(card.versions)
+
+
+def test_parity_is_measured_over_the_whole_test_split(folder: Path, images: Images) -> None:
+    parity = Bundle.open(folder).card.parity
+    assert parity.n == len(images.rows) / 2
+    assert 0 <= parity.largest_difference < 1e-5
+    assert parity.changed_answers == 0
+
+
+def test_a_failed_export_leaves_the_earlier_bundle_and_nothing_else(copy: Path, images: Images) -> None:
+    before = (copy / "manifest.json").read_bytes()
+    with pytest.raises(ExportError, match=r"is not the trained one: .* differ by up to"):
+        toy_bundle(copy, images, Fickle())
+    assert (copy / "manifest.json").read_bytes() == before
+    assert [path for path in copy.parent.iterdir() if path.is_dir()] == [copy]
+
+
+def test_a_second_export_replaces_the_first_and_leaves_the_network_alone(copy: Path, images: Images) -> None:
+    (copy / "leftover").touch()
+    network = Tiny().train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    toy_bundle(copy, images, network)
+    Bundle.open(copy)
+    assert network.training
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_export_needs_test_pictures(images: Images, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="no test pictures"):
+        write_bundle(
+            tmp_path / "bundle", network=Tiny(), result=toy_result(), images=images, test=np.array([], dtype=int)
+        )
+
+
+def test_a_cache_that_no_longer_fits_its_files_is_refused(images: Images, tmp_path: Path) -> None:
+    pixels = images.pixels.copy()
+    pixels[4] += 1
+    stale = Images(images.snapshot, images.spec, images.rows, pixels, ())
+    with pytest.raises(ExportError, match=r"ant/4\.png no longer gives the pixels that were trained on"):
+        toy_bundle(tmp_path / "bundle", stale)
+
+
+# The graph
+
+
+@pytest.fixture(scope="module")
+def graph() -> onnx.ModelProto:
+    return onnx.load_from_string(to_onnx(calibrated(Tiny(), TEMPERATURE), IMAGE, tolerance=1e-3))
+
+
+def test_the_graph_takes_bytes_of_pixels_in_any_number(graph: onnx.ModelProto) -> None:
+    (pixels,), (probabilities,) = graph.graph.input, graph.graph.output
+    assert pixels.name == "pixels"
+    assert pixels.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert [d.dim_value for d in pixels.type.tensor_type.shape.dim] == [0, 12, 16, 3]
+    assert probabilities.name == "probabilities"
+    assert [d.dim_value for d in probabilities.type.tensor_type.shape.dim] == [0, len(CLASSES)]
+    assert [entry.version for entry in graph.opset_import if entry.domain == ""] == [OPSET]
+
+
+def test_the_graph_says_nothing_of_the_machine_it_was_made_on(graph: onnx.ModelProto) -> None:
+    raw = graph.SerializeToString()
+    assert b".py" not in raw
+    assert str(Path(__file__).parents[2]).encode() not in raw
+
+
+def test_the_same_network_gives_the_same_bytes(graph: onnx.ModelProto, folder: Path) -> None:
+    assert (folder / "model.onnx").read_bytes() == graph.SerializeToString(deterministic=True)
+
+
+def test_the_exporter_says_nothing(capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder) -> None:
+    to_onnx(calibrated(Tiny(), TEMPERATURE), IMAGE, tolerance=1e-3)
+    said = capfd.readouterr()
+    assert said.out + said.err == ""
+    assert not list(recwarn)
+
+
+def test_a_network_for_one_batch_size_is_refused() -> None:
+    with pytest.raises(ExportError, match=r"cannot be exported|fails on batches|any batch size"):
+        to_onnx(calibrated(Frozen2(), 1.0), IMAGE, tolerance=1e-3)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_is_no_temperature_is_refused(temperature: float) -> None:
+    with pytest.raises(ExportError, match="is not a positive number"):
+        calibrated(Tiny(), temperature)
+
+
+# Parity, as values
+
+
+def fixed(*rows: list[float]):
+    return lambda _: np.array(rows, dtype=np.float32)
+
+
+ONE = [np.zeros((2, 1, 1, 1), dtype=np.uint8)]
+
+
+def test_a_difference_above_the_tolerance_is_refused() -> None:
+    with pytest.raises(ExportError, match=r"up to 2\.0e-02 \(tolerance 1\.0e-02\) and 0 answers change"):
+        compare(fixed([0.9, 0.1], [0.2, 0.8]), fixed([0.88, 0.12], [0.2, 0.8]), ONE, tolerance=0.01)
+
+
+def test_not_a_number_is_refused() -> None:
+    with pytest.raises(ExportError):
+        compare(fixed([0.9, 0.1], [0.2, 0.8]), fixed([0.9, 0.1], [np.nan, 0.8]), ONE, tolerance=0.01)
+
+
+def test_a_coin_flip_within_the_tolerance_is_counted_and_let_through() -> None:
+    parity = compare(fixed([0.501, 0.499], [0.2, 0.8]), fixed([0.499, 0.501], [0.2, 0.8]), ONE, tolerance=0.01)
+    assert parity.n == 2
+    assert parity.changed_answers == 1
+    assert parity.largest_difference == pytest.approx(0.002, abs=1e-6)
+
+
+def test_an_answer_that_changes_by_more_than_the_tolerance_is_refused() -> None:
+    with pytest.raises(ExportError, match="1 answers change"):
+        compare(fixed([0.508, 0.492], [0.2, 0.8]), fixed([0.499, 0.501], [0.2, 0.8]), ONE, tolerance=0.01)
+
+
+# Golden samples
+
+
+def test_samples_are_of_different_classes_while_there_are_any() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    assert sorted(labels[samples.choose(labels, np.arange(6))]) == [0, 0, 1, 2]
+    assert samples.choose(labels, np.array([5])) == [5, 5, 5, 5]
+
+
+@pytest.mark.parametrize("side", [8, 30, 40, 256])
+def test_no_sample_has_the_size_the_network_takes(images: Images, side: int) -> None:
+    spec = ImageSpec(height=side, width=side, channels=3)
+    sources = [(images.path(row), CLASSES[images.labels[row]]) for row in (0, 6, 12, 18)]
+    made = samples.make(sources, spec)
+    assert len(made) == 8
+    assert all(Image.open(BytesIO(picture.file)).size != (side, side) for picture in made)
+
+
+def test_a_digit_of_8_by_8_becomes_a_picture_one_can_see(tmp_path: Path) -> None:
+    Image.fromarray(np.eye(8, dtype=np.uint8) * 255).save(tmp_path / "digit.png")
+    made = samples.make([(tmp_path / "digit.png", "0")] * 4, ImageSpec(height=8, width=8, channels=1))
+    assert all(min(Image.open(BytesIO(picture.file)).size) >= 18 for picture in made)
+
+
+def test_golden_files_are_listed_with_their_labels(folder: Path) -> None:
+    record = json.loads((folder / "golden" / "golden.json").read_text())
+    files = {path.name for path in (folder / "golden").glob("*.png")}
+    assert {sample["file"] for sample in record["samples"]} == files
+    assert len(files) == 8
