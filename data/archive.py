@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Literal
 
 from data import progress as progress_
@@ -72,19 +72,19 @@ def extract(
 def _extract(archive: Path, part: Path, limits: Limits, progress: Progress) -> None:
     read, num_files = 0, 0
     for member in _members(archive):
-        path = _safe_path(archive, member.name)
-        if path is None:
+        name = _safe_name(archive, member.name)
+        if name is None:
             continue
         if member.kind == "other":
             raise SourceError(f"{archive} holds {member.name!r}, a link or a device; pack it again with plain files")
+        path = part / name
         if member.kind == "folder":
-            (part / path).mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
             continue
         num_files += 1
         if num_files > limits.files:
             raise SourceError(f"{archive} holds over {limits.files:,} files; unpack it yourself and name the folder")
-        (part / path).parent.mkdir(parents=True, exist_ok=True)
-        with member.open() as source, (part / path).open("wb") as file:
+        with member.open() as source, _created(path) as file:
             while chunk := source.read(CHUNK):
                 read += len(chunk)
                 if read > limits.total_bytes:
@@ -98,7 +98,16 @@ def _extract(archive: Path, part: Path, limits: Limits, progress: Progress) -> N
     progress("unpacking", num_files, num_files)
 
 
-def _safe_path(archive: Path, name: str) -> PurePosixPath | None:
+def _created(path: Path) -> IO[bytes]:
+    """Opened for writing; most archives name a folder before its files, some never do."""
+    try:
+        return path.open("wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")
+
+
+def _safe_name(archive: Path, name: str) -> str | None:
     """Where an entry goes inside the target; None for what is left out. Raises `SourceError` if outside."""
     parts = name.replace("\\", "/").split("/")
     if parts[0] == "" or parts[0].endswith(":") or ".." in parts:
@@ -106,7 +115,7 @@ def _safe_path(archive: Path, name: str) -> PurePosixPath | None:
     parts = [part for part in parts if part not in ("", ".")]
     if not parts or any(is_hidden(part) for part in parts):
         return None
-    return PurePosixPath(*parts)
+    return "/".join(parts)
 
 
 def _members(archive: Path) -> Iterator[Member]:
