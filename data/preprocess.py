@@ -151,7 +151,8 @@ def _decode(data: bytes, *, at_least: int) -> Image.Image:
     """Upright, 8 bits, mode L or RGB, not transparent.
 
     A JPEG may come scaled down by 2, 4 or 8, its shorter side not below `at_least`: libjpeg then skips most of the
-    work, and what is left is reduced enough by the antialiased resize for no one to see a difference.
+    work, and the antialiased resize reduces what is left. On photographs no pixel differs by more than 2 of 255; where
+    the scale does not divide a side, the far edge moves by less than half a pixel of the target.
     """
     try:
         with _open(io.BytesIO(data)) as image:
@@ -200,7 +201,7 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
     low, high = exact.min(), exact.max()
     whites = (1, 255, 65535) if values.dtype.kind == "f" else (255, 65535)
     white = next((white for white in whites if low >= 0 and high <= white), None)
-    scaled = (exact - low) / (high - low) if white is None else exact / white
+    scaled = (exact - low) / max(high - low, 1e-30) if white is None else exact / white
     return np.rint(scaled * 255).astype(np.uint8)
 
 
