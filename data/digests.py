@@ -59,7 +59,9 @@ def _load(file: Path) -> dict[str, list[int | str]]:
         memory = json.loads(file.read_bytes())
     except (OSError, ValueError):
         return {}
-    return memory if isinstance(memory, dict) else {}
+    if not isinstance(memory, dict):
+        return {}
+    return {name: entry for name, entry in memory.items() if isinstance(entry, list) and len(entry) == 3}
 
 
 def _state(root: Path, name: str) -> tuple[int, int]:

@@ -161,7 +161,9 @@ def test_a_busy_server_is_asked_again_as_it_says(web, tmp_path):
 
 def test_attempts_are_bounded(web, tmp_path):
     web.answers = [status(500)]
-    with pytest.raises(DownloadError, match=r"after 3 attempts \(status 500\); check the network .* or put the file at"):
+    with pytest.raises(
+        DownloadError, match=r"after 3 attempts \(status 500\); check the network .* or put the file at"
+    ):
         download(web.url(), tmp_path / "a.zip", patience=QUICK)
     assert len(web.requests) == QUICK.attempts
 
