@@ -95,12 +95,13 @@ def zoom(pixels: Tensor, image: ImageSpec, *, share: float, generator: Generator
     """A random part of each stored picture, at least 1 - share of its area, scaled to the network's size; float32."""
     num = len(pixels)
     area = uniform(num, 1 - share, 1, pixels, generator)
-    ratio = torch.exp(uniform(num, -LOG_RATIO, LOG_RATIO, pixels, generator) / 2)
-    tall, wide = (area.sqrt() * ratio).clamp_(max=1), (area.sqrt() / ratio).clamp_(max=1)
-    # A side cut to the whole picture gives its area to the other one, so that the promised share holds.
-    tall, wide = torch.maximum(tall, area / wide), torch.maximum(wide, area / tall)
-    y = (uniform(num, -1, 1, pixels, generator)) * (1 - tall)
-    x = (uniform(num, -1, 1, pixels, generator)) * (1 - wide)
+    ratio = torch.exp(uniform(num, -LOG_RATIO, LOG_RATIO, pixels, generator) / 2)  # squared: tall over wide
+    # Where the picture's border limits one side, the other takes over, so that the area is kept.
+    tall = (area.sqrt() * ratio).clamp_(max=1)
+    wide = (area / tall).clamp_(max=1)
+    tall = area / wide
+    y = uniform(num, -1, 1, pixels, generator) * (1 - tall)
+    x = uniform(num, -1, 1, pixels, generator) * (1 - wide)
     theta = torch.zeros(num, 2, 3, device=pixels.device)
     theta[:, 0, 0], theta[:, 0, 2], theta[:, 1, 1], theta[:, 1, 2] = wide, x, tall, y
     grid = F.affine_grid(theta, [num, pixels.shape[3], image.height, image.width], align_corners=False)

@@ -1,0 +1,152 @@
+"""Batches: every row once, a function of (seed, epoch, step), whatever the placement and the prefetching."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.augment import resolve
+from data.errors import InputError
+from data.loader import Pictures, TrainBatches, eval_batches
+from data.preprocess import centre
+from data.spec import AugmentConfig, ImageSpec
+
+IMAGE = ImageSpec(height=4, width=4, channels=1, margin=1)
+PLAIN = AugmentConfig(crop=0, flip=False)
+MIXED = resolve(AugmentConfig(mixup=0.2, erase=0.5), IMAGE, mirror=True)
+
+
+def stored(num: int) -> np.ndarray:
+    """Pictures that are their own row number, everywhere."""
+    return np.broadcast_to(np.arange(num, dtype=np.uint8)[:, None, None, None], (num, 6, 6, 1)).copy()
+
+
+def batches(
+    num: int = 40, *, rows: np.ndarray | None = None, batch_size: int = 8, seed: int = 0, prefetch: int = 2,
+    resident: bool = True, config: AugmentConfig = PLAIN,
+) -> TrainBatches:  # fmt: skip
+    return TrainBatches(
+        Pictures(stored(num), resident=resident),
+        np.arange(num) % 5,
+        np.arange(num) if rows is None else rows,
+        batch_size=batch_size,
+        seed=seed,
+        image=IMAGE,
+        config=config,
+        num_classes=5,
+        prefetch=prefetch,
+    )
+
+
+def seen(train: TrainBatches, epoch: int) -> list[list[int]]:
+    return [batch.pixels[:, 0, 0, 0].tolist() for batch in train.epoch(epoch)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(num=st.integers(1, 60), batch_size=st.integers(1, 60), epoch=st.integers(0, 3), data=st.data())
+def test_every_training_row_comes_once_an_epoch_and_no_other(num, batch_size, epoch, data):
+    rows = np.array(sorted(data.draw(st.sets(st.integers(0, num - 1), min_size=1))))
+    batch_size = min(batch_size, len(rows))
+    train = batches(num, rows=rows, batch_size=batch_size)
+    steps = seen(train, epoch)
+    assert sorted(row for step in steps for row in step) == rows.tolist()
+    assert len(steps) == train.steps_per_epoch
+    assert all(len(step) == batch_size for step in steps[:-1])
+    assert len(steps[-1]) <= batch_size + 1
+    assert batch_size == 1 or all(len(step) > 1 for step in steps), "batch norm cannot learn from one picture"
+
+
+def test_labels_and_centres_belong_to_their_pictures():
+    for batch in batches().epoch(0):
+        assert torch.equal(batch.targets, batch.pixels[:, 0, 0, 0].long() % 5)
+        assert batch.pixels.shape[1:] == (4, 4, 1)
+
+
+def test_epochs_and_seeds_differ_and_repeat():
+    train = batches()
+    assert seen(train, 0) == seen(batches(), 0)
+    assert seen(train, 0) != seen(train, 1)
+    assert seen(train, 0) != seen(batches(seed=1), 0)
+    assert seen(train, 1) != seen(batches(seed=1), 0)
+
+
+def test_an_epoch_can_start_in_the_middle():
+    train = batches(config=MIXED)
+    whole = list(train.epoch(2))
+    for start in range(train.steps_per_epoch + 1):
+        rest = list(batches(config=MIXED).epoch(2, start_step=start))
+        assert len(rest) == len(whole) - start
+        for expected, batch in zip(whole[start:], rest, strict=True):
+            assert torch.equal(expected.pixels, batch.pixels)
+            assert torch.equal(expected.targets, batch.targets)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("prefetch", [0, 1, 7])
+def test_prefetching_and_placement_change_nothing(prefetch, resident):
+    expected = list(batches(config=MIXED).epoch(1))
+    for batch, other in zip(
+        expected, batches(config=MIXED, prefetch=prefetch, resident=resident).epoch(1), strict=True
+    ):
+        assert torch.equal(batch.pixels, other.pixels)
+        assert torch.equal(batch.targets, other.targets)
+
+
+def test_a_streamed_epoch_that_is_left_early_leaves_no_thread():
+    for batch in batches(resident=False).epoch(0):
+        assert len(batch.pixels) == 8
+        break
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+def test_a_failure_while_reading_ahead_reaches_the_reader():
+    with pytest.raises((IndexError, RuntimeError)):
+        list(batches(10, rows=np.arange(8, 16), batch_size=4, resident=False).epoch(0))
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(InputError, match=r"batch_size 41 is larger than the 40 training pictures; use at most 40"):
+        batches(batch_size=41)
+
+
+def test_a_memory_map_is_read_in_place_and_without_warnings(tmp_path, recwarn):
+    stored(20).tofile(tmp_path / "pixels.u8")
+    pixels = np.memmap(tmp_path / "pixels.u8", np.uint8, "r", shape=(20, 6, 6, 1))
+    assert Pictures(pixels).gather(np.array([3, 1]))[:, 0, 0, 0].tolist() == [3, 1]
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 8, 100])
+@pytest.mark.parametrize("resident", [True, False])
+def test_evaluation_is_in_order_and_of_the_centre(batch_size, resident):
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 6, 6, 1), dtype=np.uint8)
+    labels, rows = np.arange(30) % 5, np.arange(29, 3, -2)
+    found = list(eval_batches(Pictures(pixels, resident=resident), labels, rows, batch_size=batch_size, image=IMAGE))
+    assert np.array_equal(torch.cat([batch.pixels for batch in found]).numpy(), centre(pixels[rows], IMAGE))
+    assert np.array_equal(torch.cat([batch.targets for batch in found]).numpy(), labels[rows])
+    assert all(batch.pixels.is_contiguous() for batch in found)
+
+
+def test_no_rows_to_evaluate_are_no_batches():
+    nothing = np.array([], np.int64)
+    assert list(eval_batches(Pictures(stored(3)), np.arange(3), nothing, batch_size=2, image=IMAGE)) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("resident", [True, False])
+def test_batches_arrive_on_the_gpu(resident):
+    train = TrainBatches(
+        Pictures(stored(40), "cuda", resident=resident),
+        np.arange(40) % 5,
+        np.arange(40),
+        batch_size=8,
+        seed=0,
+        image=IMAGE,
+        config=MIXED,
+        num_classes=5,
+    )
+    assert all(batch.pixels.is_cuda and batch.targets.is_cuda for batch in train.epoch(0))
