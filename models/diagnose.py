@@ -91,8 +91,8 @@ def _overfitting(history: Sequence[EpochRecord], fit: FitSummary) -> Iterator[Re
         "overfitting",
         "warn" if lost > 0.01 else "note",
         f"Overfitting: validation loss rose from {losses[lowest]:.2f} (epoch {lowest + 1}) to {last:.2f} while "
-        f"training loss kept falling, and validation accuracy {'fell with it' if lost > 0.01 else 'held'}; more augmentation, "
-        f"more weight decay or more pictures would help. The weights of epoch {fit.best_epoch + 1} were kept.",
+        f"training loss kept falling, and validation accuracy {'fell with it' if lost > 0.01 else 'held'}; more "
+        f"augmentation, more weight decay or more pictures would help. The weights of epoch {fit.best_epoch + 1} were kept.",
     )
 
 
@@ -159,12 +159,12 @@ def _confidence(calibration: Calibration | None) -> Iterator[Remark]:
     if calibration is None or calibration.ece_before < 0.03:
         return
     over = calibration.temperature > 1
-    repaired = calibration.ece_after < 0.05
+    repaired = calibration.ece_after < min(0.05, calibration.ece_before)
     yield Remark(
         "overconfident" if over else "underconfident",
         "note" if repaired else "warn",
         f"{'Over' if over else 'Under'}confident: probabilities were off by {100 * calibration.ece_before:.1f} points "
-        f"on average; temperature {calibration.temperature:.2f} brought that to {100 * calibration.ece_after:.1f}"
+        f"on average; with temperature {calibration.temperature:.2f} it is {100 * calibration.ece_after:.1f}"
         f"{'.' if repaired else ', so read them with care.'}",
     )
 
