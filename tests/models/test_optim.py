@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -15,11 +17,11 @@ def course(total_steps: int, **settings: object) -> list[float]:
 
 def test_the_rate_rises_in_equal_parts_and_falls_to_the_final_share():
     rates = course(100, warmup=0.1, final=0.01)
-    rises = [after - before for before, after in zip(rates[:10], rates[1:11], strict=True)]
+    rises = [after - before for before, after in pairwise(rates[:11])]
     assert rises == pytest.approx([1 / 11] * 10)
     assert rates[10] == 1.0
     assert rates[-1] == pytest.approx(0.01)
-    assert all(after < before for before, after in zip(rates[10:], rates[11:], strict=False))
+    assert all(after < before for before, after in pairwise(rates[10:]))
 
 
 def test_half_of_the_cosine_is_half_way_down():

@@ -1,0 +1,53 @@
+"""How many steps a run takes: decided once, before the first, and kept in its checkpoint."""
+
+from dataclasses import dataclass
+
+from models.config import TrainConfig
+
+RESERVE = 0.05  # share of the minutes kept for start, checkpoints, and a machine that slows down
+LEAST_PATIENCE = 3  # epochs
+
+
+@dataclass(frozen=True)
+class Speed:
+    """As measured on this machine with this network."""
+
+    step_s: float
+    validation_s: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The schedule spans exactly `total_steps`; the last epoch may be cut short."""
+
+    steps_per_epoch: int
+    total_steps: int
+    patience: int  # epochs
+
+    @property
+    def epochs(self) -> int:
+        return -(-self.total_steps // self.steps_per_epoch)
+
+    def steps_in(self, epoch: int) -> int:
+        return min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch)
+
+
+def make_plan(config: TrainConfig, *, steps_per_epoch: int, speed: Speed | None = None) -> Plan:
+    """`speed` is needed where the run is to fit into `max_minutes`; epochs stay the upper bound."""
+    total_steps = config.epochs * steps_per_epoch
+    if config.max_minutes is not None:
+        if speed is None:
+            raise ValueError("max_minutes needs a measured speed")
+        seconds = 60 * config.max_minutes * (1 - RESERVE)
+        total_steps = min(total_steps, affordable(seconds, steps_per_epoch=steps_per_epoch, speed=speed))
+    epochs = -(-total_steps // steps_per_epoch)
+    patience = max(LEAST_PATIENCE, epochs // 3) if config.patience is None else config.patience
+    return Plan(steps_per_epoch=steps_per_epoch, total_steps=total_steps, patience=patience)
+
+
+def affordable(seconds: float, *, steps_per_epoch: int, speed: Speed) -> int:
+    """Steps that fit into the time, with a validation after every epoch and after the cut one; at least one."""
+    epoch_s = steps_per_epoch * speed.step_s + speed.validation_s
+    epochs = int(seconds / epoch_s)
+    left_s = seconds - epochs * epoch_s - speed.validation_s
+    return max(1, epochs * steps_per_epoch + max(0, int(left_s / speed.step_s)))

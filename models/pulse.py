@@ -1,0 +1,83 @@
+"""What happens now and then while a network trains: look at the loss, tell how far it is, save."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from data.errors import InputError
+from models.checkpoint import Checkpoints
+from models.training import Training
+
+PULSE_S = 0.25  # how often progress is told; looking at the loss makes a GPU wait
+
+
+class Diverged(InputError):  # noqa: N818 - a state, as in DataRefused
+    """The loss is no longer a number: a smaller step is needed."""
+
+
+@dataclass(frozen=True)
+class ProgressUpdate:
+    """Told a few times a second within an epoch."""
+
+    epoch: int  # from 0
+    epochs: int  # planned
+    step: int  # done in the whole run
+    total_steps: int
+    train_loss: float  # mean over the epoch so far
+    images_per_s: float
+    seconds_left: float  # if early stopping does not end it sooner
+
+
+class Pulse:
+    """What happens now and then within an epoch: look at the loss, tell how far it is, save."""
+
+    def __init__(
+        self, training: Training, checkpoints: Checkpoints | None, on_progress: Callable[[ProgressUpdate], None]
+    ) -> None:
+        self._training, self._checkpoints, self._on_progress = training, checkpoints, on_progress
+        self._began = time.monotonic() - training.total_s
+        self._told = -math.inf
+
+    def __call__(self) -> None:
+        if self._checkpoints is not None and self._checkpoints.due:
+            self.save()
+        now = time.monotonic()
+        if now - self._told >= PULSE_S:
+            self._told = now
+            self._training.total_s = now - self._began
+            check_finite(self._training)
+            self._on_progress(progress_of(self._training))
+
+    def save(self) -> None:
+        self._training.total_s = time.monotonic() - self._began
+        if self._checkpoints is not None:
+            check_finite(self._training)  # or a resumed run would start from what cannot be mended
+            self._checkpoints.save(self._training.pack())
+
+
+def check_finite(training: Training) -> None:
+    """Once a loss or gradient is not finite the epoch's sums stay so: looking now and then misses none."""
+    if not bool(training.sums.isfinite().all()):
+        raise diverged(training)
+
+
+def diverged(training: Training) -> Diverged:
+    peak: float = training.optimizer.defaults["lr"]
+    return Diverged(
+        f"the loss was no longer finite in epoch {training.epoch + 1}, by step {training.steps_done}, with optimizer.lr "
+        f"{peak:.3g}; use a lower one, such as {peak / 10:.1g}, or a longer schedule.warmup"
+    )
+
+
+def progress_of(training: Training) -> ProgressUpdate:
+    plan, done = training.plan, training.steps_done
+    return ProgressUpdate(
+        epoch=training.epoch,
+        epochs=plan.epochs,
+        step=done,
+        total_steps=plan.total_steps,
+        train_loss=float(training.sums[0]) / training.step,
+        images_per_s=training.images / max(training.epoch_s, 1e-9),
+        seconds_left=training.total_s / done * (plan.total_steps - done),
+    )

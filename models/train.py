@@ -1,0 +1,234 @@
+"""The training loop: `fit` trains a network, validates it after every epoch, and returns the best weights.
+
+All randomness is a function of (seed, epoch, step): the batches by their own generators, dropout by `torch.manual_seed`
+before each step, the only global state touched. A run that was killed goes on from its checkpoint with the same
+arithmetic in the same order, and on a CPU ends with the same bits as one that was not.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import islice
+from statistics import median
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.checkpoint import Checkpoints
+from models.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from models.device import autocast, describe
+from models.early_stop import EarlyStop
+from models.optim import build_optimizer, factor
+from models.plan import Plan, Speed, make_plan
+from models.pulse import ProgressUpdate, Pulse, check_finite, diverged
+from models.records import EpochRecord, FitSummary
+from models.training import Training, copy_for_average, update_average
+
+DROPOUT = 3  # which random numbers; the batches use 1 and 2
+WARM_UP_STEPS, TIMED_STEPS = 2, 10  # of the speed measurement
+
+
+class Batches(Protocol):
+    """What is trained on: the batches of an epoch are a function of the epoch alone."""
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """pixels (B, H, W, C) of 0..255; targets int64 (B,) or float (B, K)."""
+        ...
+
+
+class Validation(NamedTuple):
+    loss: float
+    accuracy: float
+
+
+Validate = Callable[[nn.Module], Validation]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    weights: dict[str, Tensor]  # of the best epoch, on the CPU
+    history: tuple[EpochRecord, ...]
+    summary: FitSummary
+
+
+def ignore(_: object) -> None:
+    """The listener that does not."""
+
+
+def fit(
+    net: nn.Module,
+    batches: Batches,
+    validate: Validate,
+    *,
+    optimizer: OptimizerConfig,
+    schedule: ScheduleConfig,
+    config: TrainConfig,
+    checkpoints: Checkpoints | None = None,
+    on_epoch: Callable[[EpochRecord], None] = ignore,
+    on_progress: Callable[[ProgressUpdate], None] = ignore,
+) -> FitResult:
+    """Train `net`, in place, on the device it is on. With `checkpoints` it goes on where they end.
+
+    `on_epoch` hears of every epoch at least once: again of one that had ended just before a kill. Raises `Diverged`.
+    """
+    net.to(memory_format=torch.channels_last)
+    training = begin(net, batches, validate, optimizer=optimizer, config=config, checkpoints=checkpoints)
+    pulse = Pulse(training, checkpoints, on_progress)
+    while not training.finished:
+        train_epoch(training, batches, peak_lr=optimizer.lr, schedule=schedule, config=config, pulse=pulse)
+        record = judge_epoch(training, validate)
+        training.history.append(record)
+        training.stop = training.stop.seen(*monitored(record, config))
+        if training.stop.improved:
+            training.keep_best()
+        training.next_epoch()
+        on_epoch(record)
+        pulse.save()
+    return result_of(training)
+
+
+def begin(
+    net: nn.Module,
+    batches: Batches,
+    validate: Validate,
+    *,
+    optimizer: OptimizerConfig,
+    config: TrainConfig,
+    checkpoints: Checkpoints | None,
+) -> Training:
+    """Where the checkpoints end, or at the start; a plan made from measured speed is saved before its first step."""
+    device = next(net.parameters()).device
+    saved = checkpoints.load(device=device) if checkpoints else None
+    speed = None
+    if saved is None and config.max_minutes is not None:
+        speed = measure_speed(net, batches, validate, optimizer=optimizer, config=config)
+    if saved is None:
+        plan = make_plan(config, steps_per_epoch=batches.steps_per_epoch, speed=speed)
+    else:
+        plan = Plan(**saved["plan"])
+    training = Training(
+        net=net,
+        optimizer=build_optimizer(net, optimizer),
+        plan=plan,
+        stop=EarlyStop(patience=plan.patience),
+        average=None if config.ema is None else copy_for_average(net),
+        sums=torch.zeros(2, device=device),
+    )
+    if saved is not None:
+        training.restore(saved)
+    elif checkpoints is not None:
+        checkpoints.save(training.pack())
+    return training
+
+
+def train_epoch(
+    training: Training,
+    batches: Batches,
+    *,
+    peak_lr: float,
+    schedule: ScheduleConfig,
+    config: TrainConfig,
+    pulse: Callable[[], None],
+) -> None:
+    """The rest of the epoch."""
+    training.net.train()
+    began = time.monotonic() - training.epoch_s
+    left = training.plan.steps_in(training.epoch) - training.step
+    for pixels, targets in islice(batches.epoch(training.epoch, start_step=training.step), left):
+        share = factor(training.steps_done, total_steps=training.plan.total_steps, config=schedule)
+        for group in training.optimizer.param_groups:
+            group["lr"] = peak_lr * share
+        torch.manual_seed(dropout_seed(config.seed, training.epoch, training.step))
+        training.sums += train_step(training.net, training.optimizer, pixels, targets, config=config)
+        if training.average is not None and config.ema is not None:
+            update_average(training.average, training.net, decay=config.ema, step=training.steps_done)
+        training.step += 1
+        training.images += len(pixels)
+        training.epoch_s = time.monotonic() - began
+        pulse()
+    check_finite(training)  # waits for a GPU to finish the epoch
+    training.epoch_s = time.monotonic() - began
+
+
+def train_step(
+    net: nn.Module, optimizer: torch.optim.Optimizer, pixels: Tensor, targets: Tensor, *, config: TrainConfig
+) -> Tensor:
+    """One step down the gradient. Returns (2,): loss, and norm of the gradient before clipping; not waited for."""
+    with autocast(pixels.device, config.precision):
+        loss = F.cross_entropy(net(pixels), targets, label_smoothing=config.label_smoothing)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(net.parameters(), math.inf if config.clip_norm is None else config.clip_norm)
+    optimizer.step()
+    return torch.stack([loss.detach(), norm])
+
+
+def judge_epoch(training: Training, validate: Validate) -> EpochRecord:
+    """Validate, and write down the epoch."""
+    began = time.monotonic()
+    validation = validate(training.judged)
+    if not math.isfinite(validation.loss):
+        raise diverged(training)
+    loss, norm = (training.sums / training.step).tolist()
+    return EpochRecord(
+        epoch=training.epoch,
+        step=training.steps_done,
+        lr=training.optimizer.param_groups[0]["lr"],
+        train_loss=loss,
+        val_loss=validation.loss,
+        val_accuracy=validation.accuracy,
+        grad_norm=norm,
+        seconds=training.epoch_s + time.monotonic() - began,
+        images_per_s=training.images / max(training.epoch_s, 1e-9),
+    )
+
+
+def monitored(record: EpochRecord, config: TrainConfig) -> tuple[float, ...]:
+    """Smaller is better; equal accuracies, common on a small validation set, are told apart by the loss."""
+    if config.monitor == "val_loss":
+        return (record.val_loss,)
+    return (1 - record.val_accuracy, record.val_loss)
+
+
+def dropout_seed(seed: int, epoch: int, step: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch, step, DROPOUT]).generate_state(1, np.uint64)[0])
+
+
+def measure_speed(
+    net: nn.Module, batches: Batches, validate: Validate, *, optimizer: OptimizerConfig, config: TrainConfig
+) -> Speed:
+    """A few steps and a validation of a copy; `net` is left as it was."""
+    twin = deepcopy(net).train()
+    steps = build_optimizer(twin, optimizer)
+    times = [time.monotonic()]
+    for pixels, targets in islice(batches.epoch(0), WARM_UP_STEPS + TIMED_STEPS):
+        train_step(twin, steps, pixels, targets, config=config).tolist()  # waits for a GPU
+        times.append(time.monotonic())
+    took = np.diff(times).tolist()
+    validate(twin)
+    return Speed(step_s=median(took[WARM_UP_STEPS:] or took), validation_s=time.monotonic() - times[-1])
+
+
+def result_of(training: Training) -> FitResult:
+    history, best_epoch = training.history, training.stop.best_epoch
+    assert best_epoch is not None  # at least one epoch was judged, and NaN raises
+    summary = FitSummary(
+        epochs_planned=training.plan.epochs,
+        epochs_run=len(history),
+        best_epoch=best_epoch,
+        stopped_early=len(history) < training.plan.epochs,
+        seconds=training.total_s,
+        images_per_s=median(record.images_per_s for record in history),
+        parameters=sum(parameter.numel() for parameter in training.net.parameters()),
+        device=describe(training.sums.device),
+    )
+    weights = {name: tensor.cpu().contiguous() for name, tensor in training.best.items()}
+    return FitResult(weights=weights, history=tuple(history), summary=summary)
