@@ -1,0 +1,109 @@
+"""Best weights -> calibrated answers on validation and test pictures, and the figures of the run."""
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from torch import nn
+
+from data.loader import Pictures, eval_batches
+from data.prepare import Dataset
+from models.device import choose_device
+from models.inference import logits_of
+from models.learn import EVAL_BATCH
+from models.metrics import score
+from models.records import Calibration, CVResult, Lineage, RunResult
+from models.run import RunFolder
+from models.zoo.build import build
+
+LOG_T_RANGE = (-3.0, 3.0)
+LOG_T_PRIOR_STD = 0.5
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "onnx", "onnxruntime")
+
+
+def evaluate(folder: RunFolder, dataset: Dataset, *, crossval: CVResult | None, lineage: Lineage) -> RunResult:
+    """Look at the test pictures, once, and finish the folder: predictions.npz, then run.json."""
+    images, split, experiment = dataset.images, dataset.split, folder.experiment()
+    pictures = Pictures(images.pixels, choose_device(experiment.train.devices))
+    net = load_network(folder, device=str(pictures.device))
+
+    def logits(rows: np.ndarray) -> np.ndarray:
+        batches = eval_batches(pictures, images.labels, rows, batch_size=EVAL_BATCH, image=images.spec)
+        return logits_of(net, batches)[0].cpu().numpy()
+
+    val_logits, test_logits = logits(split.val), logits(split.test)
+    val_labels, test_labels = images.labels[split.val], images.labels[split.test]
+    temperature = fit_temperature(val_logits, val_labels)
+    test_probabilities = probabilities(test_logits, temperature=temperature)
+    folder.write_predictions(
+        {
+            "val_logits": val_logits,
+            "val_rows": split.val,
+            "val_labels": val_labels,
+            "test_logits": test_logits,
+            "test_probabilities": test_probabilities,
+            "test_rows": split.test,
+            "test_labels": test_labels,
+        }
+    )
+    network = folder.network()
+    test = score(test_probabilities, test_labels, network.classes)
+    uncalibrated = score(probabilities(test_logits, temperature=1.0), test_labels, network.classes)
+    result = RunResult(
+        run_id=folder.run_id,
+        experiment=experiment,
+        image=network.image,
+        statistics=network.statistics,
+        classes=network.classes,
+        fit=folder.fit(),
+        validation=score(probabilities(val_logits, temperature=temperature), val_labels, network.classes),
+        test=test,
+        calibration=Calibration(temperature=temperature, ece_before=uncalibrated.ece, ece_after=test.ece),
+        crossval=crossval,
+        lineage=lineage,
+        versions=versions(),
+    )
+    folder.write_result(result)
+    return result
+
+
+def load_network(folder: RunFolder, device: str = "cpu") -> nn.Module:
+    """uint8 (B, H, W, C) -> logits (B, K), with the best weights, ready to answer."""
+    network = folder.network()
+    net = build(folder.experiment().model, network.image, network.statistics, len(network.classes))
+    net.load_state_dict(load_file(folder.weights_file))
+    return net.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature of https://arxiv.org/abs/1706.04599: least loss of softmax(logits / T) on validation data.
+
+    With a mild prior around 1: where every answer is right the loss alone would send T to 0 and certainty to 1.
+    """
+    wide = logits.astype(np.float64)
+
+    def loss(log_t: float) -> float:
+        likelihood = log_softmax(wide / np.exp(log_t), axis=1)[np.arange(len(labels)), labels].sum()
+        return float(-likelihood + (log_t / LOG_T_PRIOR_STD) ** 2 / 2)
+
+    return float(np.exp(minimize_scalar(loss, bounds=LOG_T_RANGE, method="bounded").x))
+
+
+def probabilities(logits: np.ndarray, *, temperature: float) -> np.ndarray:
+    """float32 (N, K), rows sum to 1."""
+    return np.asarray(softmax(logits / np.float32(temperature), axis=1), dtype=np.float32)
+
+
+def versions() -> dict[str, str]:
+    """What a later difference may be blamed on; packages that are not installed are left out."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

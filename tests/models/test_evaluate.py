@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+
+from data.loader import eval_batches
+from data.prepare import Dataset
+from models.config import Experiment
+from models.evaluate import evaluate, fit_temperature, load_network, probabilities
+from models.inference import validate
+from models.learn import learn
+from models.records import CVResult, FoldResult, Lineage
+from models.run import open_run
+
+
+@pytest.fixture
+def evaluated(tmp_path: Path, tiny: Experiment, toy: Dataset):
+    folder = open_run(tmp_path, tiny, "0" * 64)
+    learn(tiny, toy, folder)
+    lineage = Lineage(run_id=folder.run_id, fingerprint="0" * 64, commit=None)
+    crossval = CVResult(folds=(FoldResult(fold=0, accuracy=1.0, n=3, epochs_run=1, seconds=0.1),), mean=1.0, std=0.0)
+    return folder, evaluate(folder, toy, crossval=crossval, lineage=lineage)
+
+
+def test_evaluation_finishes_the_run(evaluated, toy: Dataset):
+    folder, result = evaluated
+    assert folder.finished
+    assert folder.result() == result
+    assert result.run_id == folder.run_id
+    assert (result.validation.n, result.test.n) == (len(toy.split.val), len(toy.split.test))
+    assert result.crossval is not None
+    assert {"python", "torch", "numpy", "pillow", "onnxruntime"} <= result.versions.keys()
+
+    arrays = folder.predictions()
+    assert np.array_equal(arrays["test_rows"], toy.split.test)
+    assert np.array_equal(arrays["test_labels"], toy.images.labels[toy.split.test])
+    expected = softmax(arrays["test_logits"] / result.calibration.temperature, axis=1)
+    np.testing.assert_allclose(arrays["test_probabilities"], expected, atol=1e-6)
+    hits = arrays["test_probabilities"].argmax(axis=1) == arrays["test_labels"]
+    assert result.test.accuracy == pytest.approx(hits.mean())
+
+    # The weights that are loaded are the best ones: they give the figures of the best epoch again.
+    images, best = toy.images, folder.history()[result.fit.best_epoch]
+    seen = eval_batches_of(toy)
+    again = validate(load_network(folder), seen, precision="float32")
+    assert again.loss == pytest.approx(best.val_loss, abs=1e-6)
+    assert again.accuracy == pytest.approx(best.val_accuracy)
+    assert not load_network(folder).training
+    assert load_network(folder)(torch.from_numpy(images.pixels[:3])).shape == (3, 2)
+
+
+def eval_batches_of(toy: Dataset):
+    from data.loader import Pictures
+
+    images = toy.images
+    return eval_batches(Pictures(images.pixels), images.labels, toy.split.val, batch_size=7, image=images.spec)
+
+
+def test_the_temperature_that_made_the_labels_is_found():
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (4000, 5))
+    labels = np.array([random.choice(5, p=p) for p in softmax(logits / 2.5, axis=1)])
+    assert fit_temperature(logits, labels) == pytest.approx(2.5, rel=0.1)
+
+
+def test_faultless_answers_do_not_become_certainty():
+    labels = np.arange(50) % 3
+    temperature = fit_temperature(np.eye(3)[labels] * 4, labels)
+    assert 0.2 < temperature < 1
+
+
+def test_a_temperature_changes_no_answer():
+    logits = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    cooled = probabilities(logits, temperature=0.3)
+    assert cooled.dtype == np.float32
+    assert np.array_equal(cooled.argmax(axis=1), logits.argmax(axis=1))
+    np.testing.assert_allclose(cooled.sum(axis=1), 1, atol=1e-6)

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from data.errors import InputError
+from data.loader import Pictures
+from data.prepare import Dataset
+from models.config import Experiment
+from models.learn import learn, learner_for
+from models.pixels import measure
+from models.run import RunFolder, open_run
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny: Experiment) -> RunFolder:
+    return open_run(tmp_path, tiny, "0" * 64)
+
+
+def changed(experiment: Experiment, **train: object) -> Experiment:
+    settings = experiment.model_dump()
+    settings["train"] |= train
+    return Experiment.model_validate(settings)
+
+
+def test_a_run_folder_holds_what_was_learnt(tiny: Experiment, toy: Dataset, folder: RunFolder):
+    told = []
+    summary = learn(tiny, toy, folder, on_epoch=told.append)
+    assert folder.fit() == summary
+    assert folder.history() == tuple(told)
+    assert folder.experiment() == tiny
+    assert folder.network().statistics == measure(toy.images.pixels, toy.split.train)
+    weights = load_file(folder.weights_file)
+    assert sum(tensor.numel() for name, tensor in weights.items() if tensor.is_floating_point()) > summary.parameters
+    assert list(folder.tensorboard.glob("events.*"))
+    assert not folder.checkpoint.exists()
+    assert not folder.finished
+
+
+def test_learning_again_returns_at_once(tiny: Experiment, toy: Dataset, folder: RunFolder):
+    first = learn(tiny, toy, folder)
+    told = []
+    assert learn(tiny, toy, folder, on_epoch=told.append) == first
+    assert told == []
+
+
+def test_bright_and_dark_are_told_apart(tiny: Experiment, toy: Dataset, folder: RunFolder):
+    summary = learn(changed(tiny, epochs=6), toy, folder)
+    assert folder.history()[summary.best_epoch].val_accuracy > 0.9
+
+
+def test_statistics_and_batches_come_from_the_training_rows_alone(tiny: Experiment, toy: Dataset):
+    """Rows that are not for training are made unmistakable: any of them in a batch or a mean would show."""
+    pixels = toy.images.pixels
+    pixels[toy.split.val] = 255
+    pixels[toy.split.test] = 255
+    pixels[toy.split.train] = pixels[toy.split.train].clip(0, 250)
+    learner = learner_for(tiny, toy.images, Pictures(pixels), train=toy.split.train, val=toy.split.val, seed=0)
+    handed_out = [batch.pixels for epoch in range(3) for batch in learner.batches.epoch(epoch)]
+    assert torch.cat(handed_out).max() <= 250
+    assert sum(map(len, handed_out)) == 3 * len(toy.split.train)
+    assert max(learner.statistics.mean) < 0.9
+    np.testing.assert_allclose(learner.statistics.mean, (pixels[toy.split.train] / 255).mean(axis=(0, 1, 2)))
+
+
+def test_a_batch_larger_than_the_data_is_refused(tiny: Experiment, toy: Dataset, folder: RunFolder):
+    with pytest.raises(InputError, match="batch_size 64 is larger than the 48 training pictures; use at most 48"):
+        learn(changed(tiny, batch_size=64), toy, folder)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_device_that_is_not_there_is_refused(tiny: Experiment, toy: Dataset, folder: RunFolder):
+    with pytest.raises(InputError, match=r"train.devices cuda is not to be had here; use one of auto, .*cpu"):
+        learn(changed(tiny, devices="cuda"), toy, folder)

@@ -1,0 +1,206 @@
+"""A run that is killed goes on and ends with the bits of one that is not: in the process, and by SIGKILL."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from data.loader import Pictures
+from data.prepare import Dataset
+from data.spec import AugmentConfig
+from models.checkpoint import Checkpoints
+from models.config import AdamWConfig, CNNConfig, Experiment, OptimizerConfig, SGDConfig, TrainConfig
+from models.learn import Learner, learner_for, run_fit
+from models.run import RunFolder
+from models.train import Batches, FitResult
+
+CHANGED = AugmentConfig(crop=2, flip=True, erase=0.5, mixup=0.2)
+EVERY_STEP = 0.0  # seconds
+
+
+def experiment(optimizer: OptimizerConfig = AdamWConfig(), **settings: object) -> Experiment:  # noqa: B008
+    return Experiment(
+        model=CNNConfig(width=8, dropout=0.2),
+        optimizer=optimizer,
+        augment=CHANGED,
+        train=TrainConfig(**{"epochs": 3, "batch_size": 16, "devices": "cpu"} | settings),
+    )
+
+
+class Killed(Exception):
+    pass
+
+
+class KilledAt:
+    """Batches that end in the middle, as a process does."""
+
+    def __init__(self, batches: Batches, epoch: int, step: int) -> None:
+        self.batches, self.when = batches, (epoch, step)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.batches.steps_per_epoch
+
+    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for step, batch in enumerate(self.batches.epoch(epoch, start_step=start_step), start_step):
+            if (epoch, step) == self.when:
+                raise Killed
+            yield batch
+
+
+def learner_of(chosen: Experiment, toy: Dataset) -> Learner:
+    return learner_for(
+        chosen, toy.images, Pictures(toy.images.pixels), train=toy.split.train, val=toy.split.val, seed=0
+    )
+
+
+def trained(
+    chosen: Experiment, toy: Dataset, checkpoints: Checkpoints | None, killed_at: tuple[int, int] | None = None
+):
+    learner = learner_of(chosen, toy)
+    if killed_at is not None:
+        learner = Learner(learner.net, KilledAt(learner.batches, *killed_at), learner.statistics, learner.validate)
+    return run_fit(chosen, learner, checkpoints=checkpoints)
+
+
+def assert_same(one: FitResult, other: FitResult) -> None:
+    assert one.weights.keys() == other.weights.keys()
+    assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+    clocks = {"seconds", "images_per_s"}
+    assert [r.model_dump(exclude=clocks) for r in one.history] == [r.model_dump(exclude=clocks) for r in other.history]
+    assert one.summary.best_epoch == other.summary.best_epoch
+
+
+@pytest.mark.parametrize("every_s", [EVERY_STEP, 3600.0], ids=["saved every step", "saved every epoch"])
+@pytest.mark.parametrize("when", [(0, 0), (0, 2), (1, 0), (2, 1)], ids=str)
+def test_a_run_killed_anywhere_ends_with_the_same_bits(toy: Dataset, tmp_path: Path, when, every_s):
+    with pytest.raises(Killed):
+        trained(experiment(), toy, Checkpoints(tmp_path, every_s=every_s), killed_at=when)
+    assert_same(trained(experiment(), toy, Checkpoints(tmp_path, every_s=every_s)), trained(experiment(), toy, None))
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [experiment(SGDConfig()), experiment(ema=0.9), experiment(max_minutes=60.0)],
+    ids=["sgd", "moving average", "minutes"],
+)
+def test_momentum_average_and_plan_survive_a_kill(toy: Dataset, tmp_path: Path, chosen: Experiment):
+    for when in ((0, 2), (1, 1), (2, 2)):
+        with pytest.raises(Killed):
+            trained(chosen, toy, Checkpoints(tmp_path, every_s=EVERY_STEP), killed_at=when)
+    assert_same(trained(chosen, toy, Checkpoints(tmp_path)), trained(chosen, toy, None))
+
+
+def test_only_what_was_not_done_is_done_again(toy: Dataset, tmp_path: Path):
+    with pytest.raises(Killed):
+        trained(experiment(), toy, Checkpoints(tmp_path, every_s=EVERY_STEP), killed_at=(1, 2))
+    told = []
+    run_fit(experiment(), learner_of(experiment(), toy), checkpoints=Checkpoints(tmp_path), on_epoch=told.append)
+    assert [record.epoch for record in told] == [1, 2]
+
+
+def test_patience_is_not_forgotten(toy: Dataset, tmp_path: Path):
+    chosen = experiment(AdamWConfig(lr=1e-12), epochs=9, patience=2, monitor="val_loss")
+    with pytest.raises(Killed):
+        trained(chosen, toy, Checkpoints(tmp_path), killed_at=(2, 0))
+    assert_same(trained(chosen, toy, Checkpoints(tmp_path)), trained(chosen, toy, None))
+
+
+def test_a_finished_run_is_not_trained_again(toy: Dataset, tmp_path: Path):
+    first = trained(experiment(), toy, Checkpoints(tmp_path))
+    assert_same(trained(experiment(), toy, Checkpoints(tmp_path), killed_at=(0, 0)), first)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(toy: Dataset, tmp_path: Path):
+    with pytest.raises(Killed):
+        trained(experiment(), toy, Checkpoints(tmp_path, every_s=EVERY_STEP), killed_at=(1, 2))
+    newest = max(tmp_path.glob("*.pt"))
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert_same(trained(experiment(), toy, Checkpoints(tmp_path)), trained(experiment(), toy, None))
+
+
+def test_two_checkpoints_are_kept(toy: Dataset, tmp_path: Path):
+    trained(experiment(), toy, Checkpoints(tmp_path, every_s=EVERY_STEP))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_checkpoint_that_carries_code_is_not_loaded(tmp_path: Path):
+    class Code:
+        def __reduce__(self):
+            return os.system, ("touch " + str(tmp_path / "ran"),)
+
+    torch.save({"net": Code()}, tmp_path / "checkpoint-0000000000.pt")
+    assert Checkpoints(tmp_path).load(device=torch.device("cpu")) is None
+    assert not (tmp_path / "ran").exists()
+
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from conftest import toy_dataset
+from test_resume import experiment
+from models import learn
+from models.checkpoint import Checkpoints
+from models.run import open_run
+
+learn.Checkpoints = lambda folder: Checkpoints(folder, every_s=0.02)
+chosen = experiment(epochs=40, patience=39)
+folder = open_run(Path(sys.argv[1]), chosen, "f" * 64)
+print("ready", folder.path, flush=True)
+learn.learn(chosen, toy_dataset(), folder)
+print("done", flush=True)
+"""
+
+
+def started(home: Path) -> tuple[subprocess.Popen[str], Path]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD.format(tests=str(Path(__file__).parent)), str(home)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdout is not None
+    word, _, path = process.stdout.readline().strip().partition(" ")
+    assert word == "ready"
+    return process, Path(path)
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments_then_the_same_command_gives_the_same_file(tmp_path: Path):
+    process, undisturbed = started(tmp_path / "undisturbed")
+    assert process.wait(120) == 0
+    folders = set()
+    for _ in range(2):
+        process, folder = started(tmp_path / "killed")
+        folders.add(folder)
+        wait_for(folder / "checkpoint", process)
+        time.sleep(random.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(10) == -signal.SIGKILL
+        assert not (folder / "weights.safetensors").exists()
+    process, folder = started(tmp_path / "killed")
+    assert process.wait(120) == 0
+    assert folders == {folder}
+    assert digest(folder) == digest(undisturbed)
+    assert [record.epoch for record in RunFolder(folder).history()] == list(range(40))
+    assert not (folder / "checkpoint").exists()
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    while not path.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
