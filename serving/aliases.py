@@ -1,0 +1,67 @@
+"""Which version of a model is in service: one small file per model name, whole or absent, with its history.
+
+BentoML's store has no aliases and rewrites its `latest` file in place, so these are kept beside it.
+"""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from data import whole
+from data.spec import Frozen
+
+What = Literal["promote", "rollback", "challenge"]
+
+
+class Change(Frozen):
+    """One line of an alias's history."""
+
+    when: str  # ISO 8601, UTC
+    what: What
+    version: str
+    replaced: str | None
+    reason: str
+
+
+class AliasFile(Frozen):
+    """Versions of one model name."""
+
+    format: Literal[1] = 1
+    champion: str | None = None
+    challenger: str | None = None
+    previous: str | None = None
+    history: tuple[Change, ...] = ()  # oldest first
+
+
+def file_of(home: Path, name: str) -> Path:
+    return home / "trainserve" / "aliases" / f"{name}.json"
+
+
+def names(home: Path) -> tuple[str, ...]:
+    folder = home / "trainserve" / "aliases"
+    return tuple(sorted(path.stem for path in folder.glob("*.json"))) if folder.is_dir() else ()
+
+
+def read(home: Path, name: str) -> AliasFile:
+    """An empty one where nothing was ever promoted."""
+    try:
+        text = file_of(home, name).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return AliasFile()
+    return AliasFile.model_validate_json(text)
+
+
+def change(home: Path, name: str, edit: Callable[[AliasFile], AliasFile]) -> AliasFile:
+    """Read, edit and replace under a lock: of two writers neither loses the other's change."""
+    path = file_of(home, name)
+    with whole.locked(path):
+        edited = edit(read(home, name))
+        whole.write(path, json.dumps(edited.model_dump(mode="json"), indent=1).encode() + b"\n")
+    return edited
+
+
+def entry(what: What, version: str, replaced: str | None, reason: str) -> Change:
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
+    return Change(when=now, what=what, version=version, replaced=replaced, reason=reason)

@@ -1,0 +1,68 @@
+"""What an operator may set: environment variables that begin with TRAINSERVE_."""
+
+from typing import Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from data.errors import InputError
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """How the service behaves; `TRAINSERVE_PORT=8080` and so on. Read once, at start."""
+
+    model_config = SettingsConfigDict(env_prefix="TRAINSERVE_", frozen=True, extra="ignore")
+
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for every interface")
+    port: int = Field(3000, ge=1, le=65_535, description="port to listen on")
+    workers: int = Field(1, ge=1, le=256, description="processes, each with its own copy of the model")
+    threads: int = Field(1, ge=1, le=256, description="threads onnxruntime uses in a worker")
+    decoders: int = Field(2, ge=1, le=256, description="threads in a worker that decode pictures")
+    model: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$",
+        description="name of the model to serve; by default the one promoted last when the service starts",
+    )
+    poll_s: float = Field(0.25, gt=0, le=60, description="seconds between looks at the alias file")
+    max_upload_bytes: int = Field(10 * MIB, ge=1, description="largest picture, or largest JSON or multipart request")
+    max_batch_upload_bytes: int = Field(64 * MIB, ge=1, description="largest /predict_batch request")
+    max_held_bytes: int = Field(256 * MIB, ge=1, description="uploads held in memory at a time, all requests together")
+    max_pixels: int | None = Field(
+        None, ge=1, description="largest decoded picture, in pixels; by default the limit of data.preprocess"
+    )
+    max_pictures: int = Field(128, ge=1, le=10_000, description="most pictures in a /predict_batch request")
+    max_batch: int = Field(32, ge=1, le=4096, description="most pictures the model is given at a time")
+    max_queue: int = Field(512, ge=1, le=100_000, description="most pictures waiting; beyond it requests get 429")
+    upload_timeout_s: float = Field(30.0, gt=0, description="seconds a request may take to arrive")
+    shutdown_s: int = Field(10, ge=1, le=3600, description="seconds that running requests get when the service stops")
+    access_log: bool = Field(False, description="one line for every request")
+    tracing: bool = Field(False, description="OpenTelemetry spans, exported as BentoML's configuration says")
+
+    @model_validator(mode="after")
+    def _a_full_request_fits(self) -> Self:
+        if self.max_pictures > self.max_queue:
+            raise ValueError(
+                f"max_pictures {self.max_pictures} can never fit into max_queue {self.max_queue}; "
+                f"use at most {self.max_queue}"
+            )
+        return self
+
+
+def load(**overrides: object) -> Settings:
+    """Settings from the environment; `overrides` that are not None win. Raises `InputError` with one sentence."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise InputError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return f"TRAINSERVE settings: {message}"
+    name = f"TRAINSERVE_{first['loc'][0]}".upper()
+    return f"{name} is {first['input']!r}: {message[0].lower()}{message[1:]}; change it or leave it out"
