@@ -1,0 +1,144 @@
+"""Requests that arrive together are answered together: one thread takes whatever waits, and never waits for more."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.errors import InputError
+from serving.live import Served
+
+
+class SaturatedError(InputError):
+    """More pictures wait than are allowed to; the sender should come back."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What became of one job."""
+
+    queued_s: float
+    inference_s: float
+    pictures: int  # in the batch it was part of
+
+
+@dataclass(frozen=True)
+class Answer:
+    probabilities: np.ndarray  # (n, K) float32
+    served: Served  # the model that gave them
+    timing: Timing
+
+
+@dataclass(eq=False)
+class _Job:
+    """n pictures of one request, decoded in the geometry of `served`; they stay together."""
+
+    served: Served
+    pixels: np.ndarray  # (n, H, W, C) uint8
+    future: "Future[Answer]"
+    arrived: float
+
+
+class Batcher:
+    """A bounded queue and the thread that empties it.
+
+    A job carries the model it was decoded for, and a batch holds jobs of one model: an answer names the version
+    that gave it even while models change, and a replaced model lives until its last job is done.
+    """
+
+    def __init__(self, *, max_batch: int, max_queue: int, on_batch: Callable[[Timing], None] = lambda _: None) -> None:
+        self._max_batch = max_batch
+        self._max_queue = max_queue
+        self._on_batch = on_batch
+        self._jobs: deque[_Job] = deque()
+        self._waiting = 0  # pictures in the queue
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer what is queued, then end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join(10)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def waiting(self) -> int:
+        """Pictures in the queue."""
+        return self._waiting
+
+    def require_room(self, pictures: int = 1) -> None:
+        """Raises `SaturatedError` when `submit` would; asked before the work of decoding."""
+        if self._waiting + pictures > self._max_queue:
+            raise SaturatedError
+
+    def submit(self, served: Served, pixels: np.ndarray) -> "Future[Answer]":
+        """pixels u8 (n, H, W, C). Raises `SaturatedError`."""
+        future: Future[Answer] = Future()
+        with self._changed:
+            self.require_room(len(pixels))
+            if self._stopping:
+                raise SaturatedError
+            self._waiting += len(pixels)
+            self._jobs.append(_Job(served, pixels, future, time.perf_counter()))
+            self._changed.notify()
+        return future
+
+    def _run(self) -> None:
+        while jobs := self._take():
+            _answer(jobs, self._max_batch, self._on_batch)
+            del jobs  # the last reference to a replaced model must not wait here for the next request
+
+    def _take(self) -> list[_Job]:
+        """Jobs of one model, in order of arrival, as many as fit a batch; empty when stopping."""
+        with self._changed:
+            while not self._jobs:
+                if self._stopping:
+                    return []
+                self._changed.wait()
+            taken = [self._jobs.popleft()]
+            pictures = len(taken[0].pixels)
+            while self._jobs and self._jobs[0].served is taken[0].served:
+                if pictures + len(self._jobs[0].pixels) > self._max_batch:
+                    break
+                taken.append(self._jobs.popleft())
+                pictures += len(taken[-1].pixels)
+            self._waiting -= pictures
+            return taken
+
+
+def _answer(jobs: list[_Job], max_batch: int, on_batch: Callable[[Timing], None]) -> None:
+    jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+    if not jobs:
+        return
+    served = jobs[0].served
+    begun = time.perf_counter()
+    try:
+        pixels = jobs[0].pixels if len(jobs) == 1 else np.concatenate([job.pixels for job in jobs])
+        # One request alone may hold more pictures than a batch: it is answered in slices.
+        slices = [served.bundle.predict(pixels[i : i + max_batch]) for i in range(0, len(pixels), max_batch)]
+        probabilities = slices[0] if len(slices) == 1 else np.concatenate(slices)
+    except Exception as error:  # noqa: BLE001 - the requests of this batch fail; the thread lives on
+        for job in jobs:
+            job.future.set_exception(error)
+        return
+    inference_s = time.perf_counter() - begun
+    row = 0
+    for job in jobs:
+        mine = probabilities[row : row + len(job.pixels)]
+        row += len(job.pixels)
+        timing = Timing(queued_s=begun - job.arrived, inference_s=inference_s, pictures=len(pixels))
+        job.future.set_result(Answer(probabilities=mine, served=served, timing=timing))
+    on_batch(timing)

@@ -1,0 +1,139 @@
+"""Picture files -> answers: admission, decoding in threads, one batch queue, the model now in service."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from data.errors import ImageTooLarge, UnreadableImage
+from data.preprocess import read_header, to_pixels
+from serving import metrics
+from serving.batching import Answer, Batcher, SaturatedError, Timing
+from serving.errors import NoModelError
+from serving.live import Live, Served
+from serving.settings import Settings
+
+
+class Inference:
+    """All that stands behind the routes. `start` and `stop` frame its life; `answer` belongs to the event loop."""
+
+    def __init__(self, settings: Settings, live: Live | None = None) -> None:
+        self.settings = settings
+        self.live = live or Live(settings)
+        self.batcher = Batcher(max_batch=settings.max_batch, max_queue=settings.max_queue, on_batch=_observe)
+        self._decoders = ThreadPoolExecutor(settings.decoders, thread_name_prefix="decoder")
+        self._admitted = 0  # pictures that have been let in and not been answered
+
+    def start(self) -> None:
+        self.batcher.start()
+        self.live.start()
+
+    def stop(self) -> None:
+        """Whoever has been let in is answered first."""
+        self._decoders.shutdown(wait=True)
+        self.batcher.stop()
+        self.live.stop()
+
+    @property
+    def alive(self) -> bool:
+        """The process can still do its work; a restart is due otherwise."""
+        return self.live.alive and self.batcher.alive
+
+    def served(self) -> Served:
+        """The model now in service. Raises `NoModelError`."""
+        served = self.live.current
+        if served is None:
+            raise NoModelError(self._why_none())
+        return served
+
+    async def answer(self, files: Sequence[bytes]) -> Answer:
+        """All from one model. Raises `UnreadableImage`, `SaturatedError`, `NoModelError`."""
+        served = self.served()
+        with self._admission(len(files)):
+            return await _on_the_loop(self._decoders, lambda: self._decode(served, files))
+
+    def _decode(self, served: Served, files: Sequence[bytes]) -> "Future[Answer]":
+        """In a decoder thread: bytes -> pixels -> the queue."""
+        begun = time.perf_counter()
+        pixels = np.stack([self._pixels(served, file, i, len(files)) for i, file in enumerate(files)])
+        metrics.DECODE.observe(time.perf_counter() - begun)
+        return self.batcher.submit(served, pixels)
+
+    def _pixels(self, served: Served, file: bytes, index: int, count: int) -> np.ndarray:
+        """One picture in the model's geometry; of several, an error says which."""
+        try:
+            if self.settings.max_pixels is not None:
+                _require_at_most(self.settings.max_pixels, file)
+            return to_pixels(file, served.bundle.card.image)
+        except UnreadableImage as error:
+            if count == 1:
+                raise
+            kind = ImageTooLarge if isinstance(error, ImageTooLarge) else UnreadableImage
+            raise kind(f"picture {index + 1} of {count}: {error}") from None
+
+    @contextlib.contextmanager
+    def _admission(self, pictures: int) -> Iterator[None]:
+        """Those that wait for a decoder count as waiting too. Raises `SaturatedError` at once, before any work."""
+        if self._admitted + pictures > self.settings.max_queue:
+            raise SaturatedError
+        self._admitted += pictures
+        metrics.WAITING.inc(pictures)
+        try:
+            yield
+        finally:
+            self._admitted -= pictures
+            metrics.WAITING.dec(pictures)
+
+    def _why_none(self) -> str:
+        if self.live.refused is not None:
+            return f"no model is in service: {self.live.refused.model} was refused, see /model for the reason"
+        if self.live.pinned is not None:
+            return f"no version of model {self.live.pinned!r} has been promoted yet; promote one and ask again"
+        return "no model has been promoted yet; train one with `trainserve run` and ask again"
+
+
+def _require_at_most(pixels: int, file: bytes) -> None:
+    header = read_header(file)
+    if header.width * header.height > pixels:
+        raise ImageTooLarge(
+            f"the picture is {header.width} x {header.height} pixels, more than the limit of {pixels:,}; scale it down"
+        )
+
+
+async def _on_the_loop(pool: ThreadPoolExecutor, work: Callable[[], "Future[Answer]"]) -> Answer:
+    """Run `work` in the pool and await the future it returns, with one wake-up of the event loop instead of two."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Answer] = loop.create_future()
+
+    def settle(finished: "Future[Answer]") -> None:
+        loop.call_soon_threadsafe(_copy, finished, done)
+
+    def run() -> None:
+        try:
+            work().add_done_callback(settle)
+        except Exception as error:  # noqa: BLE001 - it belongs to the request that waits
+            failed: Future[Answer] = Future()
+            failed.set_exception(error)
+            settle(failed)
+
+    pool.submit(run)
+    return await done
+
+
+def _copy(finished: "Future[Answer]", done: "asyncio.Future[Answer]") -> None:
+    if done.cancelled():  # the sender went away
+        return
+    error = finished.exception()
+    if error is None:
+        done.set_result(finished.result())
+    else:
+        done.set_exception(error)
+
+
+def _observe(timing: Timing) -> None:
+    metrics.QUEUE.observe(timing.queued_s)
+    metrics.INFERENCE.observe(timing.inference_s)
+    metrics.BATCH.observe(timing.pictures)

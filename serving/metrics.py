@@ -1,0 +1,39 @@
+"""What Prometheus reads at /metrics. Labels have few values: a path or name from outside is never one of them.
+
+With several workers BentoML sets PROMETHEUS_MULTIPROC_DIR before this module is imported, prometheus_client keeps
+its numbers in files there, and /metrics adds up those of all workers, whichever of them answers.
+"""
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_REGISTRY = CollectorRegistry()
+
+REQUESTS = Counter("trainserve_requests", "Requests answered", ["route", "status", "model"], registry=_REGISTRY)
+LATENCY = Histogram(
+    "trainserve_request_seconds", "From the first byte to the answer", ["route"], buckets=_SECONDS, registry=_REGISTRY
+)
+DECODE = Histogram(
+    "trainserve_decode_seconds", "Decoding the pictures of a request", buckets=_SECONDS, registry=_REGISTRY
+)
+QUEUE = Histogram("trainserve_queue_seconds", "Waiting for the model", buckets=_SECONDS, registry=_REGISTRY)
+INFERENCE = Histogram("trainserve_inference_seconds", "The model, one batch", buckets=_SECONDS, registry=_REGISTRY)
+BATCH = Histogram(
+    "trainserve_batch_pictures", "Pictures in a batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=_REGISTRY
+)
+WAITING = Gauge("trainserve_waiting_pictures", "Pictures in the queue", multiprocess_mode="livesum", registry=_REGISTRY)
+READY = Gauge("trainserve_ready", "Workers with a model in service", multiprocess_mode="livesum", registry=_REGISTRY)
+SWAPS = Counter("trainserve_swaps", "Models taken into service, by a worker", registry=_REGISTRY)
+REFUSED = Counter("trainserve_refused_models", "Champions that were refused, by a worker", registry=_REGISTRY)
+
+
+def text() -> bytes:
+    """All workers' figures in Prometheus' text format."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(_REGISTRY)
+    everyone = CollectorRegistry()
+    multiprocess.MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]
+    return generate_latest(everyone)
