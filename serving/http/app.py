@@ -1,0 +1,117 @@
+"""The ASGI app: request ids, errors, metrics, security headers around the routes."""
+
+import logging
+import re
+import time
+import uuid
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.routing import Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving import errors, metrics
+from serving.http.bodies import Body
+from serving.http.routes import routes
+from serving.inference import Inference
+
+logger = logging.getLogger("trainserve.http")
+access = logging.getLogger("trainserve.access")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_SECURITY = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+
+
+def build(inference: Inference) -> ASGIApp:
+    """All of the HTTP interface."""
+    return Front(Router(routes(inference), redirect_slashes=False), access_log=inference.settings.access_log)
+
+
+class Front:
+    """What every request has in common. The routes inside raise; here it becomes an answer."""
+
+    def __init__(self, router: Router, *, access_log: bool) -> None:
+        self._router = router
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._router(scope, receive, send)
+        headers = Headers(scope=scope)
+        request = _Request(scope, headers, Body(receive, expects=_expects_body(headers)), send)
+        scope["app"] = self  # so that the router raises for an unknown path instead of answering it
+        try:
+            await self._router(scope, request.body.receive, request.send)
+        except Exception as error:  # noqa: BLE001 - the boundary: every failure is an answer
+            await request.refuse(error)
+        finally:
+            request.count()
+            if self._access_log:
+                request.log()
+
+
+class _Request:
+    """One request on its way through `Front`."""
+
+    def __init__(self, scope: Scope, headers: Headers, body: Body, send: Send) -> None:
+        given = headers.get("x-request-id", "")
+        self.id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.scope = scope
+        self.body = body
+        self.status = 0
+        self._send = send
+        self._begun = time.perf_counter()
+        scope.setdefault("state", {})["request_id"] = self.id
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self.id
+            for name, value in _SECURITY.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+    async def refuse(self, error: Exception) -> None:
+        refusal = errors.refusal(error)
+        if refusal.status >= 500 and not isinstance(error, errors.RequestError):
+            logger.error("request %s failed", self.id, exc_info=error)
+        if self.status:  # half an answer is out; all that is left is to cut it
+            raise error
+        extra: dict[str, Any] = getattr(error, "details", {})
+        response = JSONResponse(
+            {"error": refusal.sentence, "request_id": self.id, **extra}, refusal.status, dict(refusal.headers)
+        )
+        # The answer goes out first and what is still arriving is read afterwards: a sender that is cut off while
+        # writing sees a broken connection instead of the reason.
+        unread = not self.body.ended
+        if unread:
+            response.headers["Connection"] = "close"
+        await self.send({"type": "http.response.start", "status": refusal.status, "headers": response.raw_headers})
+        await self.send({"type": "http.response.body", "body": response.body, "more_body": unread})
+        if unread:
+            await self.body.drain()
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    @property
+    def route(self) -> str:
+        """The name of the route, never the path that the sender made up."""
+        endpoint = self.scope.get("endpoint")
+        return str(getattr(endpoint, "__name__", "none"))
+
+    @property
+    def model(self) -> str:
+        return str(self.scope["state"].get("model", ""))
+
+    def count(self) -> None:
+        metrics.REQUESTS.labels(self.route, str(self.status), self.model).inc()
+        metrics.LATENCY.labels(self.route).observe(time.perf_counter() - self._begun)
+
+    def log(self) -> None:
+        milliseconds = 1000 * (time.perf_counter() - self._begun)
+        path = self.scope["path"][:256].encode("unicode_escape").decode()
+        access.info("%s %s %d %.1f ms %s", self.scope["method"], path, self.status, milliseconds, self.id)
+
+
+def _expects_body(headers: Headers) -> bool:
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"

@@ -1,0 +1,91 @@
+"""Request bodies, counted while they arrive: nothing is held beyond a limit, nobody may take for ever."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.types import Message, Receive
+
+from serving.batching import SaturatedError
+from serving.errors import RequestError, TooLargeError, TooSlowError
+
+DRAIN_BYTES = 256 * 1024 * 1024
+DRAIN_S = 5.0
+
+
+class Body:
+    """The body of one request. `ended` says whether its last byte has arrived."""
+
+    def __init__(self, receive: Receive, *, expects: bool) -> None:
+        self._receive = receive
+        self.ended = not expects
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self.ended = True
+        return message
+
+    async def drain(self) -> None:
+        """Read on and forget, within bounds: a sender whose connection is cut cannot read why."""
+        left = DRAIN_BYTES
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while not self.ended and left > 0:
+                    left -= len((await self.receive()).get("body", b""))
+        except TimeoutError:
+            return
+
+
+class Held:
+    """Bytes of uploads in memory, all requests of this worker together."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+
+    def take(self, count: int) -> None:
+        """Raises `SaturatedError` beyond the limit."""
+        if self._bytes + count > self._limit:
+            raise SaturatedError
+        self._bytes += count
+
+    def give_back(self, count: int) -> None:
+        self._bytes -= count
+
+
+@asynccontextmanager
+async def whole(
+    receive: Receive, *, declared: str | None, limit: int, timeout_s: float, held: Held
+) -> AsyncIterator[bytes]:
+    """All bytes of a body, held until the block ends. Raises `TooLargeError`, `TooSlowError`, `SaturatedError`."""
+    if declared is not None and declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    taken = 0
+    try:
+        try:
+            async with asyncio.timeout(timeout_s):
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise RequestError("the connection closed before the request had arrived whole")
+                    chunk = message.get("body", b"")
+                    if taken + len(chunk) > limit:
+                        raise _too_large(limit)
+                    held.take(len(chunk))
+                    taken += len(chunk)
+                    chunks.append(chunk)
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            raise TooSlowError(f"the request took more than {timeout_s:g} seconds to arrive; try again") from None
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        yield body
+    finally:
+        held.give_back(taken)
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(f"the upload is larger than the {limit:,} bytes this service takes; send a smaller picture")

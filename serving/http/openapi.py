@@ -1,0 +1,151 @@
+"""/docs.json: what the service takes and gives, written by hand so that it is true."""
+
+from typing import Any
+
+from serving.settings import Settings
+
+Json = dict[str, Any]
+
+_SCORE: Json = {
+    "type": "object",
+    "required": ["label", "probability"],
+    "properties": {"label": {"type": "string"}, "probability": {"type": "number", "minimum": 0, "maximum": 1}},
+}
+_PREDICTION: Json = {
+    "type": "object",
+    "required": ["label", "probability", "scores"],
+    "properties": {
+        **_SCORE["properties"],
+        "scores": {"type": "array", "items": _SCORE, "description": "every class, the most probable first"},
+    },
+}
+_ENVELOPE: Json = {"request_id": {"type": "string"}, "model": {"type": "string", "description": "name@version"}}
+_SCHEMAS: Json = {
+    "Answer": {
+        "type": "object",
+        "required": ["request_id", "model", "label", "probability", "scores"],
+        "properties": {**_ENVELOPE, **_PREDICTION["properties"]},
+    },
+    "Answers": {
+        "type": "object",
+        "required": ["request_id", "model", "predictions"],
+        "properties": {**_ENVELOPE, "predictions": {"type": "array", "items": _PREDICTION}},
+    },
+    "Card": {
+        "type": "object",
+        "description": "the model card, and since when the model is in service",
+        "required": ["model", "since", "refused", "name", "version", "classes", "image", "test", "validation"],
+        "properties": {
+            "model": {"type": "string", "description": "name@version"},
+            "since": {"type": "string", "format": "date-time"},
+            "refused": {"type": ["object", "null"], "description": "a promoted model that did not get into service"},
+            "classes": {"type": "array", "items": {"type": "string"}},
+        },
+    },
+    "Samples": {
+        "type": "object",
+        "required": ["model", "samples"],
+        "properties": {"model": {"type": "string"}, "samples": {"type": "array", "items": {"type": "object"}}},
+    },
+    "Status": {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}},
+    "Error": {
+        "type": "object",
+        "required": ["error", "request_id"],
+        "properties": {
+            "error": {"type": "string", "description": "one sentence"},
+            "request_id": {"type": "string"},
+        },
+    },
+}
+_MEANING = {
+    400: "not a readable picture, or not a readable request",
+    404: "nothing there",
+    408: "the request took too long to arrive",
+    413: "too large, in bytes or in decoded pixels",
+    415: "not a picture's content type",
+    422: "wrong fields",
+    429: "saturated; come back after Retry-After seconds",
+    503: "no model is in service",
+}
+_UPLOAD_ERRORS = (400, 408, 413, 415, 422, 429, 503)
+
+
+def document(settings: Settings) -> Json:
+    """OpenAPI 3.1."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "trainserve",
+            "version": "1",
+            "description": "Classifies pictures. Every answer has X-Request-Id, and takes one of the sender's.",
+        },
+        "paths": {
+            "/predict": {"post": _predict(settings)},
+            "/predict_batch": {"post": _predict_batch(settings)},
+            "/model": {"get": _get("The model in service: its card", "Card", 503)},
+            "/samples": {"get": _get("The pictures the model tests itself with", "Samples", 503)},
+            "/samples/{number}": {"get": _sample()},
+            "/livez": {"get": _get("Whether the process can work", "Status")},
+            "/readyz": {"get": _get("Whether a model is in service", "Status", 503)},
+            "/healthz": {"get": _get("As /readyz", "Status", 503)},
+            "/metrics": {"get": _plain("Figures for Prometheus", "text/plain")},
+            "/ui": {"get": _plain("The page", "text/html")},
+        },
+        "components": {"schemas": _SCHEMAS},
+    }
+
+
+def _predict(settings: Settings) -> Json:
+    picture = {"type": "string", "contentMediaType": "image/*", "contentEncoding": "base64"}
+    form = {"type": "object", "required": ["image"], "properties": {"image": {"type": "string", "format": "binary"}}}
+    content = {
+        "multipart/form-data": {"schema": form},
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["image"],
+                "additionalProperties": False,
+                "properties": {"image": picture},
+            }
+        },
+        "image/*": {"schema": {"type": "string", "format": "binary"}},
+    }
+    summary = f"Classify a picture of at most {settings.max_upload_bytes} bytes"
+    return _operation(summary, "Answer", _UPLOAD_ERRORS) | {"requestBody": {"required": True, "content": content}}
+
+
+def _predict_batch(settings: Settings) -> Json:
+    images = {"type": "array", "minItems": 1, "maxItems": settings.max_pictures, "items": {"type": "string"}}
+    form = {"type": "object", "required": ["images"], "properties": {"images": images}}
+    summary = f"Classify up to {settings.max_pictures} pictures, answered in their order by one model"
+    body = {"required": True, "content": {"multipart/form-data": {"schema": form}}}
+    return _operation(summary, "Answers", _UPLOAD_ERRORS) | {"requestBody": body}
+
+
+def _sample() -> Json:
+    number = {"name": "number", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 0}}
+    content = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
+    responses = {"200": {"description": "a picture", "content": content}, **_errors((404, 503))}
+    return {"summary": "One of these pictures", "parameters": [number], "responses": responses}
+
+
+def _get(summary: str, schema: str, *errors: int) -> Json:
+    return _operation(summary, schema, errors)
+
+
+def _plain(summary: str, media_type: str) -> Json:
+    content = {media_type: {"schema": {"type": "string"}}}
+    return {"summary": summary, "responses": {"200": {"description": summary, "content": content}}}
+
+
+def _operation(summary: str, schema: str, errors: tuple[int, ...]) -> Json:
+    ok = {"description": summary, "content": _json(schema)}
+    return {"summary": summary, "responses": {"200": ok, **_errors(errors)}}
+
+
+def _errors(statuses: tuple[int, ...]) -> Json:
+    return {str(status): {"description": _MEANING[status], "content": _json("Error")} for status in statuses}
+
+
+def _json(schema: str) -> Json:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}

@@ -1,0 +1,144 @@
+"""What answers at which path."""
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from serving import metrics
+from serving.batching import Answer
+from serving.errors import NoModelError, NotFoundError
+from serving.http import bodies, openapi, page, pictures
+from serving.http.bodies import Held
+from serving.inference import Inference
+from serving.live import Served
+
+
+def routes(inference: Inference) -> list[Route]:
+    return [*_answering(inference), *_telling(inference), *_watching(inference), *_showing(inference)]
+
+
+def _answering(inference: Inference) -> list[Route]:
+    settings = inference.settings
+    held = Held(settings.max_held_bytes)
+
+    async def predict(request: Request) -> Response:
+        limit = settings.max_upload_bytes
+        inference.served()
+        async with _body(request, limit, held, settings.upload_timeout_s) as body:
+            file = pictures.one(body, request.headers.get("content-type", ""))
+            answer = await inference.answer([file])
+        return _answered(request, answer, _prediction(answer.served, answer.probabilities[0]))
+
+    async def predict_batch(request: Request) -> Response:
+        limit = settings.max_batch_upload_bytes
+        inference.served()
+        async with _body(request, limit, held, settings.upload_timeout_s) as body:
+            files = pictures.many(body, request.headers.get("content-type", ""), most=settings.max_pictures)
+            answer = await inference.answer(files)
+        predictions = [_prediction(answer.served, row) for row in answer.probabilities]
+        return _answered(request, answer, {"predictions": predictions})
+
+    return [Route("/predict", predict, methods=["POST"]), Route("/predict_batch", predict_batch, methods=["POST"])]
+
+
+def _telling(inference: Inference) -> list[Route]:
+    async def model(_: Request) -> Response:
+        """The card of the model in service, and where it stands."""
+        live = inference.live
+        refused = live.refused.model_dump() if live.refused else None
+        try:
+            served = inference.served()
+        except NoModelError as error:
+            error.details = {"refused": refused}
+            raise
+        card = served.bundle.card.model_dump(mode="json")
+        return JSONResponse({"model": served.name, "since": served.since, "refused": refused, **card})
+
+    async def samples(_: Request) -> Response:
+        """The pictures the model was tested with when it was opened."""
+        served = inference.served()
+        listing = [
+            {"url": f"/samples/{i}", "label": sample.label, "kind": sample.kind}
+            for i, sample in enumerate(served.bundle.golden.samples)
+        ]
+        return JSONResponse({"model": served.name, "samples": listing})
+
+    async def sample(request: Request) -> Response:
+        files = inference.served().bundle.golden.files
+        number = request.path_params["number"]
+        if number >= len(files):
+            raise NotFoundError(f"there is no sample {number}; the model in service has {len(files)}")
+        return Response(files[number], media_type="image/png", headers={"Cache-Control": "no-cache"})
+
+    return [
+        Route("/model", model),
+        Route("/samples", samples),
+        Route("/samples/{number:int}", sample),
+    ]
+
+
+def _watching(inference: Inference) -> list[Route]:
+    async def livez(_: Request) -> Response:
+        """Whether this process can do its work at all; a restart is due if not."""
+        return _health(
+            "alive" if inference.alive else "a worker thread has ended; restart the service", inference.alive
+        )
+
+    async def readyz(_: Request) -> Response:
+        """Whether a picture sent now would be answered."""
+        return _health(f"serving {inference.served().name}", inference.alive)
+
+    async def figures(_: Request) -> Response:
+        metrics.READY.set(inference.live.current is not None)
+        return Response(metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    return [
+        Route("/livez", livez),
+        Route("/readyz", readyz),
+        Route("/healthz", readyz),
+        Route("/metrics", figures),
+    ]
+
+
+def _showing(inference: Inference) -> list[Route]:
+    content = page.load(Path(__file__).parent.parent / "static" / "index.html")
+    document = openapi.document(inference.settings)
+
+    async def ui(_: Request) -> Response:
+        return Response(content.html, media_type="text/html", headers=content.headers)
+
+    async def docs(_: Request) -> Response:
+        return JSONResponse(document)
+
+    async def favicon(_: Request) -> Response:
+        return Response(status_code=204)
+
+    return [Route("/", ui), Route("/ui", ui), Route("/docs.json", docs), Route("/favicon.ico", favicon)]
+
+
+def _body(request: Request, limit: int, held: Held, timeout_s: float) -> AbstractAsyncContextManager[bytes]:
+    declared = request.headers.get("content-length")
+    return bodies.whole(request.receive, declared=declared, limit=limit, timeout_s=timeout_s, held=held)
+
+
+def _prediction(served: Served, probabilities: np.ndarray) -> dict[str, Any]:
+    """probabilities (K,) float32 -> every class, the most probable first; as `Bundle.prediction`, in plain values."""
+    classes = served.bundle.card.classes
+    order = np.argsort(-probabilities, kind="stable").tolist()
+    values = probabilities.tolist()
+    scores = [{"label": classes[k], "probability": values[k]} for k in order]
+    return {**scores[0], "scores": scores}
+
+
+def _answered(request: Request, answer: Answer, content: dict[str, Any]) -> Response:
+    request.state.model = answer.served.name
+    return JSONResponse({"request_id": request.state.request_id, "model": answer.served.name, **content})
+
+
+def _health(status: str, well: bool) -> Response:
+    return JSONResponse({"status": status}, 200 if well else 503, {"Cache-Control": "no-store"})

@@ -1,0 +1,101 @@
+"""The BentoML service: `bentoml serve serving.service:Classifier`.
+
+BentoML starts and watches the workers, packages and deploys the service. HTTP is ours (`serving.http.app`), because
+BentoML's own path costs more than a small model does and answers some bad uploads with 500.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+import bentoml
+from _bentoml_sdk import Service  # type: ignore[import-untyped]  # for `bentoml.service(service_class=...)`
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serving import settings as service_settings
+from serving.http import app as http_app
+from serving.inference import Inference
+from serving.settings import Settings
+
+
+class OwnHttp(Service[Any]):  # type: ignore[misc]  # BentoML's new half carries no types
+    """BentoML's service, with every HTTP request answered by our app.
+
+    BentoML's own app still runs the life of the worker, start and stop. Its routes would answer /readyz without
+    asking for a model, and its middlewares count each path that a stranger makes up as a new metric.
+    """
+
+    def to_asgi(self, is_main: bool = True) -> ASGIApp:
+        settings = service_settings.load()
+        inference = Inference(settings)
+        self.inner.inference = inference
+        lifecycle = super().to_asgi(is_main=is_main)
+        answering = _traced(http_app.build(inference)) if settings.tracing else http_app.build(inference)
+
+        async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+            await (lifecycle if scope["type"] == "lifespan" else answering)(scope, receive, send)
+
+        return dispatch
+
+
+@bentoml.service(name="trainserve", service_class=OwnHttp, workers=service_settings.load().workers)
+class Classifier:
+    """The life of one worker."""
+
+    inference: Inference
+
+    def __init__(self) -> None:
+        _log_to_stderr(self.inference.settings)
+        self.inference.start()
+        _announce(self.inference)
+        threading.Thread(target=_die_with_parent, args=(os.getppid(),), name="parent", daemon=True).start()
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    def stop(self) -> None:
+        self.inference.stop()
+
+
+def _traced(app: ASGIApp) -> ASGIApp:
+    """OpenTelemetry as BentoML's configuration says; it costs about a sixth of the throughput of a small model."""
+    from bentoml._internal.configuration.containers import BentoMLContainer
+    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+
+    traced: ASGIApp = OpenTelemetryMiddleware(app, tracer_provider=BentoMLContainer.tracer_provider.get())
+    return traced
+
+
+def _announce(inference: Inference) -> None:
+    """One line for the whole service, whatever the number of workers."""
+    if not _is_first_worker():
+        return
+    served = inference.live.current
+    what = served.name if served else "no model yet"
+    settings = inference.settings
+    print(f"serving {what} on http://{settings.host}:{settings.port}", file=sys.stderr, flush=True)
+
+
+def _is_first_worker() -> bool:
+    from bentoml._internal.context import server_context
+
+    return server_context.worker_index in (None, 1)
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    """Our own loggers; BentoML's configuration would prefix each line with its worker and trace."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    ours = logging.getLogger("trainserve")
+    ours.handlers[:] = [handler]
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+    logging.getLogger("trainserve.access").setLevel(logging.INFO if settings.access_log else logging.WARNING)
+
+
+def _die_with_parent(parent: int) -> None:
+    """A worker whose supervisor was killed would hold the port for ever."""
+    while os.getppid() == parent:
+        threading.Event().wait(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,97 @@
+"""Start the service in the foreground: `trainserve serve`."""
+
+import errno
+import ipaddress
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from data.errors import InputError
+from serving import settings as service_settings
+from serving.settings import Settings
+
+SERVICE = "serving.service:Classifier"
+
+
+def serve(
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    model: str | None = None,
+    workers: int | None = None,
+    access_log: bool | None = None,
+) -> NoReturn:
+    """Become the service, until SIGTERM or Ctrl-C. What is None comes from TRAINSERVE_... or the default.
+
+    Raises `InputError` with one sentence for a bad setting or a port in use. This process is replaced by BentoML's
+    supervisor, so that signals reach it directly and nothing is left between it and its workers.
+    """
+    settings = service_settings.load(host=host, port=port, model=model, workers=workers, access_log=access_log)
+    address = numeric(settings.host)
+    require_free(address, settings.port)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, command(settings, address), environment(settings))
+
+
+def command(settings: Settings, address: str) -> list[str]:
+    """The supervisor's command line."""
+    options = ["--host", address, "--port", str(settings.port)]
+    graceful = ["--timeout-graceful-shutdown", str(settings.shutdown_s)]
+    return [sys.executable, "-m", "bentoml", "serve", SERVICE, *options, *graceful]
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What the supervisor and its workers inherit: our settings as they were resolved here, and silence."""
+    chosen = {
+        f"TRAINSERVE_{name}".upper(): str(value) for name, value in settings.model_dump().items() if value is not None
+    }
+    quiet = {"BENTOML_VERBOSITY": "-1", "BENTOML_DO_NOT_TRACK": "True"}
+    one_thread = {"OMP_NUM_THREADS": str(settings.threads)}
+    root = str(Path(__file__).resolve().parent.parent)
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return {**quiet, **os.environ, **chosen, **one_thread, "PYTHONPATH": paths}
+
+
+def numeric(host: str) -> str:
+    """BentoML wants an address; names are looked up here. Raises `InputError`."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(host, None, family=socket.AF_INET, type=socket.SOCK_STREAM)
+    except OSError:
+        raise InputError(f"host {host!r} is no address of this machine; use 127.0.0.1, or 0.0.0.0 for all") from None
+    return str(found[0][4][0])
+
+
+def require_free(address: str, port: int) -> None:
+    """Raises `InputError` with the remedy, where the supervisor would print a stack trace."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise InputError(_why_not(error, address, port)) from None
+
+
+def _why_not(error: OSError, address: str, port: int) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"port {port} on {address} is in use; stop what uses it, or choose another port"
+        case errno.EACCES:
+            return f"port {port} needs more rights than this user has; choose one from 1024 on"
+        case _:
+            return f"cannot listen on {address} ({error.strerror}); use 127.0.0.1, or 0.0.0.0 for every interface"
+
+
+if __name__ == "__main__":
+    try:
+        serve()
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
