@@ -1,0 +1,136 @@
+"""A real service in a process of its own, on a toy model whose right answers are known."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `toy`; the tests are no package
+
+import toy
+
+from serving import store
+
+ROOT = Path(__file__).parents[2]
+START_S = 90.0  # this machine may be busy
+
+
+@dataclass
+class Running:
+    """A service that was started by a test."""
+
+    process: "subprocess.Popen[str]"
+    port: int
+    home: Path  # its BENTOML_HOME
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def wait(self, path: str, status: int, *, seconds: float) -> float:
+        """Seconds until `path` answers with `status`."""
+        begun = time.monotonic()
+        while time.monotonic() - begun < seconds:
+            assert self.process.poll() is None, self.log.read_text()
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(self.url + path, timeout=5).status_code == status:
+                    return time.monotonic() - begun
+            time.sleep(0.03)
+        raise AssertionError(f"{path} did not answer {status} within {seconds} s: {self.log.read_text()}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(home: Path, **settings: str) -> Iterator[Running]:
+    """Start a service on `home`; its whole process group is ended afterwards, whatever the test did."""
+    port = free_port()
+    log = home.parent / f"service-{port}.log"
+    chosen = {f"TRAINSERVE_{name}".upper(): value for name, value in settings.items()}
+    environment = {
+        **os.environ,
+        **chosen,
+        "BENTOML_HOME": str(home),
+        "TRAINSERVE_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serving.start"],
+            env=environment,
+            cwd=home.parent,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+    service = Running(process, port, home, log)
+    try:
+        service.wait("/livez", 200, seconds=START_S)
+        yield service
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def home_is(home: Path) -> Iterator[None]:
+    """The store of this process is the one at `home`, inside the block."""
+    before = os.environ.get("BENTOML_HOME")
+    os.environ["BENTOML_HOME"] = str(home)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["BENTOML_HOME"]
+        else:
+            os.environ["BENTOML_HOME"] = before
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """An empty BentoML home, which `serving.store` uses."""
+    with home_is(tmp_path / "bentoml"):
+        yield tmp_path / "bentoml"
+
+
+@pytest.fixture(scope="session")
+def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """toy@v1: bright above 127.5."""
+    return toy.bundle(tmp_path_factory.mktemp("bundles") / "v1", version="v1")
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, toy_bundle: Path) -> Iterator[Running]:
+    """A service with toy@v1 in it, for tests that only ask."""
+    home = tmp_path_factory.mktemp("service") / "bentoml"
+    with home_is(home):
+        store.promote(store.save(toy_bundle), reason="first")
+    with running(home, upload_timeout_s="1.5", max_pictures="8", max_batch_upload_bytes="20000000") as service:
+        service.wait("/readyz", 200, seconds=START_S)
+        yield service
+
+
+@pytest.fixture(scope="session")
+def client(service: Running) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=30) as client:
+        yield client
