@@ -1,0 +1,148 @@
+"""What the Prefect UI shows of a run. An artifact that cannot be made is logged and never fails the run."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.logging import get_run_logger
+
+from data.prepare import Dataset
+from flows import pages
+from models.records import CVResult, RunResult, Verdict
+
+POST_EVERY_S = 3.0
+
+P = ParamSpec("P")
+
+
+def harmless(show: Callable[P, object]) -> Callable[P, None]:
+    """A picture that cannot be drawn or posted is no reason to lose a trained model."""
+
+    @wraps(show)
+    def shown(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            show(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - drawing and posting may fail in any way
+            with suppress(Exception):
+                get_run_logger().warning("artifact %s left out: %s: %s", show.__name__, type(error).__name__, error)
+
+    return shown
+
+
+class Progress:
+    """The latest figure, posted by a thread of its own: training never waits for the server."""
+
+    def __init__(self) -> None:
+        self._latest = (0.0, "starting")
+        self._posted: tuple[float, str] | None = None
+        self._over = threading.Event()
+
+    def moved(self, share: float, text: str) -> None:
+        """`share` 0 to 1."""
+        self._latest = (100 * min(max(share, 0.0), 1.0), text)
+
+    def _post(self, artifact: UUID | None) -> None:
+        if artifact is None or self._latest == self._posted:
+            return
+        self._posted = self._latest
+        with suppress(Exception):  # the next one may get through
+            update_progress_artifact(artifact, *self._latest)
+
+    def _keep_posting(self, artifact: UUID | None) -> None:
+        while not self._over.wait(POST_EVERY_S):
+            self._post(artifact)
+        self._post(artifact)
+
+    @contextmanager
+    def shown(self, key: str) -> Iterator[None]:
+        artifact: UUID | None = None
+        with suppress(Exception):
+            created = create_progress_artifact(0.0, key=key, description="starting")
+            artifact = created if isinstance(created, UUID) else None
+        context = copy_context()  # the thread posts on behalf of this task
+        thread = threading.Thread(target=context.run, args=(self._keep_posting, artifact), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join(30)
+
+
+@contextmanager
+def progress(key: str) -> Iterator[Progress]:
+    """A bar in the UI that moves every few seconds, with words beside it."""
+    bar = Progress()
+    with bar.shown(key):
+        yield bar
+
+
+class Pace:
+    """True at most every so many seconds: what goes into a run's log."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s, self._last = every_s, float("-inf")
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < self._every_s:
+            return False
+        self._last = now
+        return True
+
+
+@harmless
+def show_data(dataset: Dataset) -> None:
+    page = pages.data_page(dataset.report, pages.sample_strips(dataset))
+    create_markdown_artifact(page, key="data", description=f"{dataset.report.name}: the pictures and what was found")
+
+
+@harmless
+def show_crossval(crossval: CVResult) -> None:
+    create_table_artifact(pages.fold_rows(crossval), key="cross-validation", description="Accuracy of each fold")
+
+
+@harmless
+def show_metrics(result: RunResult) -> None:
+    create_table_artifact(
+        pages.metric_rows(result),
+        key="metrics",
+        description=f"**{pages.percent(result.test.accuracy)}** of the test pictures right",
+    )
+    create_table_artifact(
+        pages.class_rows(result.test), key="per-class", description="Test pictures, the weakest class first"
+    )
+
+
+@harmless
+def show_picture(key: str, title: str, draw: Callable[[], bytes]) -> None:
+    """`draw` gives a PNG."""
+    create_markdown_artifact(f"# {title}\n\n{pages.picture(draw(), title)}\n", key=key, description=title)
+
+
+@harmless
+def show_verdict(verdict: Verdict, model: str) -> None:
+    create_markdown_artifact(pages.verdict_page(verdict, model), key="verdict", description=verdict.reason)
+
+
+@harmless
+def show_report(report: Path) -> None:
+    create_link_artifact(
+        report.resolve().as_uri(),
+        key="report",
+        link_text=str(report),
+        description="The whole report of the run, one HTML file",
+    )

@@ -1,0 +1,8 @@
+"""The command line: `trainserve = flows.cli:main`. Nothing heavy is imported before it is needed."""
+
+
+def main() -> None:
+    """The console script. Exit status 0, 1 (failed), 2 (the input is wrong) or 130 (interrupted)."""
+    from flows.cli.app import main as run
+
+    run()

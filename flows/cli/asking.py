@@ -1,0 +1,95 @@
+"""`trainserve predict`: pictures -> labels, through the service or in this process."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from data.errors import InputError, UnreadableImage
+
+Answer = dict[str, Any]  # as POST /predict gives it: model, label, probability, scores
+
+
+def predict(images: Sequence[Path], *, url: str, bundle: str | None, as_json: bool) -> None:
+    """Raises `InputError` for the first picture that cannot be answered."""
+    if not images:
+        raise InputError("no picture was named; write trainserve predict PICTURE...")
+    for image in images:
+        if not image.is_file():
+            raise InputError(f"there is no picture {str(image)!r}; check its spelling")
+    ask = _through_http(url) if bundle is None else _in_process(bundle)
+    answers = [{"image": str(image), **ask(image)} for image in images]
+    if as_json:
+        sys.stdout.write(json.dumps(answers[0] if len(answers) == 1 else answers) + "\n")
+    else:
+        show(answers, Console())
+
+
+def show(answers: Sequence[Answer], console: Console) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column, side in (("picture", "left"), ("answer", "left"), ("probability", "right"), ("then", "left")):
+        table.add_column(column, justify=side, overflow="fold")  # type: ignore[arg-type]
+    for answer in answers:
+        second = ", ".join(f"{s['label']} {100 * s['probability']:.1f} %" for s in answer["scores"][1:3])
+        table.add_row(answer["image"], answer["label"], f"{100 * answer['probability']:.1f} %", second)
+    console.print(table)
+    console.print(f"answered by {answers[0]['model']}", style="dim", highlight=False)
+
+
+def _in_process(text: str) -> Callable[[Path], Answer]:
+    from models.bundle import Bundle
+    from serving import store
+
+    folder = Path(text)
+    if not folder.is_dir():
+        if "/" in text:
+            raise InputError(f"there is no bundle {text!r}; name a folder, or NAME@VERSION of the store")
+        folder = store.path(store.resolve(text))
+    opened = Bundle.open(folder)
+
+    def ask(image: Path) -> Answer:
+        try:
+            said = opened.classify(image.read_bytes())
+        except UnreadableImage as error:
+            raise UnreadableImage(f"{image}: {error}") from None
+        return {"model": f"{opened.card.name}@{opened.card.version}", **said.model_dump()}
+
+    return ask
+
+
+def _through_http(url: str) -> Callable[[Path], Answer]:
+    import httpx
+
+    address = url.rstrip("/")
+
+    def ask(image: Path) -> Answer:
+        try:
+            response = httpx.post(f"{address}/predict", files={"image": (image.name, image.read_bytes())}, timeout=60)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+            raise InputError(f"{url!r} is no address; write one such as http://127.0.0.1:3000") from None
+        except httpx.TransportError as error:
+            reason = str(error) or type(error).__name__
+            raise InputError(
+                f"no service answers at {address} ({reason}); start it with `trainserve serve`, "
+                "or ask a model without one with --bundle"
+            ) from None
+        if response.is_error:
+            raise InputError(f"{image}: {_said(response)}")
+        answer: Answer = response.json()
+        return answer
+
+    return ask
+
+
+def _said(response: Any) -> str:
+    """The service's own sentence."""
+    try:
+        told = response.json()
+    except ValueError:
+        return f"the service answers with status {response.status_code}"
+    return str(told.get("error") or told.get("detail") or told) if isinstance(told, dict) else str(told)

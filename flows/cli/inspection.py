@@ -1,0 +1,52 @@
+"""`trainserve data inspect`: what `run` would make of the pictures."""
+
+import sys
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from data import prepare
+from data.errors import DataRefused
+from data.validate import ValidationReport
+from flows.cli import overrides
+from flows.console import display, shown, stderr_console
+from flows.home import writable_home
+
+STYLES = {"stop": "red", "warn": "yellow", "note": "dim"}
+
+
+def inspect(source: str, settings: Sequence[str], *, as_json: bool) -> None:
+    """Raises `DataRefused` after printing, so that the exit status says it too."""
+    experiment = overrides.experiment(["--dataset.source", source, *settings])
+    with shown(stderr_console()), display().stage("inspect"):
+        report = prepare.inspect(
+            experiment.dataset, writable_home(), progress=lambda what, n, of: display().moved(what, n, of)
+        )
+    if as_json:
+        sys.stdout.write(report.model_dump_json() + "\n")
+    else:
+        show(report, Console())
+    stops = [finding.message for finding in report.findings if finding.level == "stop"]
+    if stops:
+        raise DataRefused(stops[0])
+
+
+def show(report: ValidationReport, console: Console) -> None:
+    console.print(
+        f"{report.name}: {report.num_examples:,} pictures, {len(report.classes)} classes, "
+        f"{report.num_unreadable:,} unreadable; seen at {report.width} x {report.height} x {report.channels}",
+        highlight=False,
+    )
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("class")
+    for part in ("train", "validation", "test"):
+        table.add_column(part, justify="right")
+    for count in report.classes:
+        table.add_row(count.label, f"{count.train:,}", f"{count.val:,}", f"{count.test:,}")
+    console.print(table, markup=False)
+    for finding in report.findings:
+        console.print(f"{finding.level}: {finding.message}", style=STYLES[finding.level], markup=False, highlight=False)
+        for file in finding.files[:10]:
+            console.print(f"    {file}", style="dim", markup=False, highlight=False)

@@ -1,0 +1,125 @@
+"""`trainserve run`: Prefect at hand, the flow, and what is said at the end."""
+
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from data import catalog, snapshot, validate
+from data.catalog import Archive, Folder
+from data.errors import DataRefused
+from flows import logs, server
+from flows.console import Display, duration, shown, stderr_console
+from flows.home import home, writable_home
+from flows.outcome import Outcome
+from flows.pages import percent
+from models.config import Experiment
+from models.metrics import Metrics
+
+
+def run(experiment: Experiment, *, as_json: bool) -> None:
+    """The whole chain. Raises `InputError`, or whatever went wrong."""
+    with shown(stderr_console()) as view, redirect_stdout(sys.stderr):  # libraries print; our result comes after this
+        with view.stage("start"):
+            prefect_at_hand(view, meanwhile=lambda: refuse_early(experiment))
+            from flows.pipeline import pipeline
+
+        with logs.kept_in(log_file()):
+            outcome = pipeline(experiment)
+    log_file().unlink(missing_ok=True)  # all went well, and the run's folder has its own
+    if as_json:
+        sys.stdout.write(outcome.model_dump_json() + "\n")
+    else:
+        summarise(outcome, Console())
+
+
+def prefect_at_hand(view: Display, *, meanwhile: Callable[[], None]) -> None:
+    """The user's Prefect server, or one for this run alone; and what takes long to import, imported."""
+    server.quiet_environment()
+    logs.quiet_terminal()
+    warnings.simplefilter("ignore")
+    writable_home()
+    own = server.LocalServer(home() / "logs" / "prefect-server.log") if server.configured() is None else None
+    if own is not None:
+        own.start()
+    meanwhile()
+    view.moved("importing Prefect", 0, 0)
+
+    view.moved("importing torch", 0, 0)
+    import models.learn  # noqa: F401
+
+    if own is not None:
+        view.moved("waiting for Prefect's server", 0, 0)
+        own.wait()
+        view.say(f"Prefect at {own.url} until this run ends")
+
+
+def refuse_early(experiment: Experiment) -> None:
+    """What a look at local files shows, while the server starts. Raises `InputError`."""
+    spec = experiment.dataset
+    if not isinstance(catalog.parse_source(spec.source), Folder | Archive):
+        return
+    fetched = catalog.fetch(spec, home())
+    listed = snapshot.take(fetched.root, fetched.name, fetched.mirror, home=home())
+    for finding in validate.check_listing(listed):
+        if finding.level == "stop":
+            raise DataRefused(finding.message)
+
+
+@cache
+def log_file() -> Path:
+    """Of this process."""
+    return home() / "logs" / f"run-{datetime.now():%Y%m%d-%H%M%S}.log"
+
+
+def unexpected(error: Exception) -> str:
+    """One sentence about an error that is not the user's; the trace goes to the log."""
+    import traceback
+
+    what = " ".join(str(error).split())[:300] or "no message"
+    try:
+        log_file().parent.mkdir(parents=True, exist_ok=True)
+        with log_file().open("a") as log:
+            traceback.print_exception(error, file=log)
+    except OSError:
+        return f"failed: {type(error).__name__}: {what}"
+    return f"failed: {type(error).__name__}: {what}; the log is {log_file()}"
+
+
+def summarise(outcome: Outcome, console: Console) -> None:
+    """For a person."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("", "accuracy", "95 % interval", "macro F1", "pictures"):
+        table.add_column(column, justify="left" if not column else "right")
+    for part, metrics in (("validation", outcome.metrics.validation), ("test", outcome.metrics.test)):
+        table.add_row(part, *_cells(metrics))
+    crossval = outcome.metrics.crossval
+    if crossval is not None:
+        spread = f"± {100 * crossval.std:.1f} over {len(crossval.folds)} folds"
+        table.add_row("cross-validation", percent(crossval.mean), spread, "", "")
+    console.print()
+    console.print(table)
+    mark = "[green]promoted[/]" if outcome.verdict.promoted else "[yellow]not promoted[/]"
+    lines = {
+        "model": outcome.model,
+        "run folder": str(outcome.run_folder),
+        "report": str(outcome.run_folder / "report.html"),
+        "Prefect run": outcome.flow_run_url or "`prefect server start`, then http://127.0.0.1:4200/runs",
+        "time": duration(sum(outcome.seconds.values())),
+    }
+    console.print(f"{mark}: ", end="")
+    console.print(outcome.verdict.reason, soft_wrap=True, markup=False, highlight=False)
+    for name, value in lines.items():
+        console.print(f"{name:<12} {value}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _cells(metrics: Metrics) -> tuple[str, ...]:
+    interval = f"{percent(metrics.interval.low)} to {percent(metrics.interval.high)}"
+    return percent(metrics.accuracy), interval, percent(metrics.macro_f1), f"{metrics.n:,}"

@@ -1,0 +1,68 @@
+"""The pipeline as a deployment: run by the clock, from the UI, or by one HTTP request."""
+
+import os
+from typing import TYPE_CHECKING
+
+from data.errors import InputError
+from flows import logs, server
+from models.config import Experiment
+
+if TYPE_CHECKING:
+    from prefect.schedules import Schedule
+
+NAME = "train"
+
+
+def serve_pipeline(experiment: Experiment, *, cron: str | None, timezone: str) -> None:
+    """Register `pipeline/train` and run what is asked of it, until Ctrl-C. Raises `InputError`.
+
+    The schedule is off unless `cron` is given. One run at a time; one that comes due meanwhile waits.
+    """
+    api = server.configured()
+    if api is None:
+        raise InputError(
+            "no Prefect server is chosen, and a schedule needs one that stays; "
+            "run `prefect server start` and set PREFECT_API_URL=http://127.0.0.1:4200/api"
+        )
+    os.environ["PREFECT_API_URL"] = api
+    server.quiet_environment()
+    require_answer(api)
+    logs.quiet_terminal()
+    from flows.pipeline import pipeline
+
+    schedule = None if cron is None else _schedule(cron, timezone)
+    when = f"runs at {cron!r} ({timezone})" if cron else "runs on demand"
+    print(f"pipeline/{NAME} {when}; start one with: prefect deployment run pipeline/{NAME}", flush=True)
+    pipeline.serve(
+        name=NAME,
+        schedule=schedule,
+        parameters={"experiment": experiment.model_dump(mode="json")},
+        description="Pictures to a served model: prepare, cross-validate, train, evaluate, export, release.",
+        tags=["trainserve"],
+        limit=1,
+        print_starting_message=False,
+    )
+
+
+def require_answer(api: str) -> None:
+    """Raises `InputError` if the Prefect server is not there."""
+    import httpx
+
+    try:
+        httpx.get(f"{api.rstrip('/')}/health", timeout=10).raise_for_status()
+    except httpx.HTTPError as error:
+        raise InputError(
+            f"the Prefect server at {api} does not answer ({error or type(error).__name__}); "
+            "start it with `prefect server start`, or correct PREFECT_API_URL"
+        ) from None
+
+
+def _schedule(cron: str, timezone: str) -> "Schedule":
+    from prefect.schedules import Cron
+
+    try:
+        return Cron(cron, timezone=timezone)
+    except ValueError as error:
+        raise InputError(
+            f"--cron {cron!r} in {timezone!r} is no schedule: {error}; write such as '0 3 * * *'"
+        ) from None

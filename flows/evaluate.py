@@ -1,0 +1,42 @@
+"""The stage that looks at the test pictures, once, after every choice is made; and the report."""
+
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from flows import artifacts
+from flows.console import display
+from flows.pages import percent
+from flows.prepare import Prepared, opened
+from models.records import CVResult, Lineage, RunResult
+from models.run import RunFolder
+
+
+@task(name="evaluate", cache_policy=NO_CACHE, persist_result=False)
+def evaluate(prepared: Prepared, folder: Path, crossval: CVResult | None, lineage: Lineage) -> RunResult:
+    """Metrics with intervals, calibration, predictions, report. A run that has them keeps them."""
+    from models import evaluate as judge  # torch: seconds
+    from models import plots, report
+
+    run, dataset = RunFolder(folder), opened(prepared)
+    with display().stage("evaluate"):
+        result = run.result() if run.finished else judge.evaluate(run, dataset, crossval=crossval, lineage=lineage)
+        test = result.test
+        interval = f"{percent(test.interval.low)} to {percent(test.interval.high)}"
+        said = f"{percent(test.accuracy)} of {test.n:,} test pictures ({interval})"
+        display().say(said)
+        get_run_logger().info("evaluated: %s", said)
+        page = report.write(run, dataset)
+        artifacts.show_metrics(result)
+        artifacts.show_picture(
+            "confusion-matrix", "Test pictures: true class by answer", lambda: plots.confusion(test, fmt="png")
+        )
+        artifacts.show_picture(
+            "curves",
+            "Learning curves",
+            lambda: plots.learning_curves(run.history(), best_epoch=result.fit.best_epoch, fmt="png"),
+        )
+        artifacts.show_report(page)
+    return result

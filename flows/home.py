@@ -1,0 +1,45 @@
+"""Where runs live: `$TRAINSERVE_HOME/runs/<run_id>/`."""
+
+import os
+from pathlib import Path
+
+from data import whole
+from data.errors import InputError
+from models.config import Experiment
+from models.records import Verdict
+from models.run import RunFolder, claim, open_run, read_key, run_key, runs
+
+VERDICT = "verdict.json"  # the last file of a run: without it the run did not get to its end
+
+
+def home() -> Path:
+    """`TRAINSERVE_HOME`, by default `.trainserve` in the working directory; absolute."""
+    return Path(os.environ.get("TRAINSERVE_HOME") or ".trainserve").expanduser().resolve()
+
+
+def writable_home() -> Path:
+    """The home folder, made if need be. Raises `InputError` where nothing can be written."""
+    folder = home()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"TRAINSERVE_HOME {folder} cannot be made ({error.strerror}); set it to a folder you own"
+        ) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"TRAINSERVE_HOME {folder} cannot be written; set it to a folder you own")
+    return folder
+
+
+def run_folder(experiment: Experiment, fingerprint: str) -> RunFolder:
+    """The folder of a run of the same settings on the same pictures that did not get to its verdict, or a new one."""
+    key = run_key(experiment, fingerprint)
+    for folder in reversed(runs(writable_home())):
+        trained = folder.finished and not (folder.path / VERDICT).exists()
+        if trained and read_key(folder) == key and claim(folder.path):
+            return folder
+    return open_run(home(), experiment, fingerprint)
+
+
+def write_verdict(folder: RunFolder, verdict: Verdict) -> None:
+    whole.write(folder.path / VERDICT, (verdict.model_dump_json(indent=2) + "\n").encode())

@@ -1,0 +1,40 @@
+"""What a run comes to: the return value of the flow, and with `--json` what the command prints."""
+
+from pathlib import Path
+
+from data.spec import Frozen
+from models.metrics import Metrics
+from models.records import CVResult, RunResult, Verdict
+from models.run import RunFolder
+
+
+class Figures(Frozen):
+    validation: Metrics
+    test: Metrics
+    crossval: CVResult | None
+
+
+class Outcome(Frozen):
+    run_id: str
+    run_folder: Path
+    bundle: Path
+    model: str  # name@version
+    metrics: Figures
+    verdict: Verdict
+    seconds: dict[str, float]  # stage -> wall time
+    flow_run_url: str | None
+
+
+def outcome_of(
+    folder: RunFolder, result: RunResult, *, model: str, verdict: Verdict, seconds: dict[str, float], url: str | None
+) -> Outcome:
+    return Outcome(
+        run_id=folder.run_id,
+        run_folder=folder.path,
+        bundle=folder.bundle,
+        model=model,
+        metrics=Figures(validation=result.validation, test=result.test, crossval=result.crossval),
+        verdict=verdict,
+        seconds={stage: round(took, 3) for stage, took in seconds.items()},
+        flow_run_url=url,
+    )

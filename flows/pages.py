@@ -1,0 +1,151 @@
+"""What the Prefect UI shows, as markdown and table rows made from values. No Prefect here."""
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image
+
+from data.prepare import Dataset
+from data.validate import ValidationReport
+from models.metrics import Metrics
+from models.records import CVResult, RunResult, Verdict
+
+Row = dict[str, str | int | float]
+
+THUMBNAIL_PX = 48
+PER_CLASS = 8  # sample pictures
+CLASSES_SHOWN = 20
+MARKS = {"stop": "⛔", "warn": "⚠️", "note": "·"}
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def picture(data: bytes, alt: str, *, kind: str = "png") -> str:
+    """Markdown that carries the picture inside, so that nothing else has to serve it."""
+    return f"![{alt}](data:image/{kind};base64,{base64.b64encode(data).decode()})"
+
+
+def data_page(report: ValidationReport, samples: dict[str, bytes]) -> str:
+    """`samples`: class -> a JPEG strip of its pictures."""
+    train, val, test = (sum(getattr(c, part) for c in report.classes) for part in ("train", "val", "test"))
+    lines = [
+        f"# {report.name}: {report.num_examples:,} pictures, {len(report.classes)} classes",
+        "",
+        f"Seen at {report.width} x {report.height} pixels in {'colour' if report.channels == 3 else 'grey'}; "
+        f"{train:,} to train on, {val:,} to choose by, {test:,} to test on; "
+        f"{report.num_unreadable:,} unreadable. Fingerprint `{report.fingerprint[:16]}`.",
+        "",
+        *(f"- {MARKS[finding.level]} {finding.message}" for finding in report.findings),
+        "",
+        "| Class | Train | Validation | Test | Samples |",
+        "| :-- | --: | --: | --: | :-- |",
+    ]
+    for count in report.classes[:CLASSES_SHOWN]:
+        strip = picture(samples[count.label], count.label, kind="jpeg") if count.label in samples else ""
+        lines.append(f"| {cell(count.label)} | {count.train:,} | {count.val:,} | {count.test:,} | {strip} |")
+    if len(report.classes) > CLASSES_SHOWN:
+        lines.append(f"| and {len(report.classes) - CLASSES_SHOWN} more | | | | |")
+    return "\n".join(lines) + "\n"
+
+
+def sample_strips(dataset: Dataset) -> dict[str, bytes]:
+    """Class -> its first training pictures side by side, as JPEG."""
+    images, rows = dataset.images, dataset.split.train
+    labels = images.labels[rows]
+    strips = {}
+    for index, label in enumerate(images.classes[:CLASSES_SHOWN]):
+        chosen = rows[labels == index][:PER_CLASS]
+        if len(chosen):
+            strips[label] = _strip(images.pixels[chosen])
+    return strips
+
+
+def metric_rows(result: RunResult) -> list[Row]:
+    rows = [_metric_row("validation", result.validation), _metric_row("test", result.test)]
+    if result.crossval is not None:
+        rows.append(
+            {
+                "part": f"cross-validation, {len(result.crossval.folds)} folds",
+                "accuracy": f"{percent(result.crossval.mean)} ± {100 * result.crossval.std:.1f}",
+            }
+        )
+    return rows
+
+
+def class_rows(metrics: Metrics) -> list[Row]:
+    """The weakest class first: that is the one to look at."""
+    return [
+        {
+            "class": c.label,
+            "recall": percent(c.recall),
+            "precision": percent(c.precision),
+            "F1": percent(c.f1),
+            "pictures": c.support,
+        }
+        for c in sorted(metrics.per_class, key=lambda c: c.f1)
+    ]
+
+
+def fold_rows(crossval: CVResult) -> list[Row]:
+    rows: list[Row] = [
+        {
+            "fold": str(fold.fold + 1),
+            "accuracy": percent(fold.accuracy),
+            "pictures": fold.n,
+            "epochs": fold.epochs_run,
+            "seconds": round(fold.seconds, 1),
+        }
+        for fold in crossval.folds
+    ]
+    rows.append({"fold": "mean ± sd", "accuracy": f"{percent(crossval.mean)} ± {100 * crossval.std:.1f}"})
+    return rows
+
+
+def verdict_page(verdict: Verdict, model: str) -> str:
+    heading = f"# ✅ {model} is now in service" if verdict.promoted else f"# ⏸ {model} was not promoted"
+    figures = [f"- this model: {percent(verdict.challenger_accuracy)} of {verdict.n:,} test pictures"]
+    if verdict.champion_accuracy is not None:
+        figures.append(f"- {verdict.champion}: {percent(verdict.champion_accuracy)} of the same pictures")
+    if verdict.difference is not None and verdict.difference_low is not None:
+        figures.append(
+            f"- difference {100 * verdict.difference:+.1f} points, at least {100 * verdict.difference_low:+.1f}"
+        )
+    return "\n".join([heading, "", verdict.reason, "", *figures]) + "\n"
+
+
+def cell(text: str) -> str:
+    """A label inside a markdown table."""
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def _metric_row(part: str, metrics: Metrics) -> Row:
+    return {
+        "part": part,
+        "accuracy": percent(metrics.accuracy),
+        "95 % interval": f"{percent(metrics.interval.low)} to {percent(metrics.interval.high)}",
+        "macro F1": percent(metrics.macro_f1),
+        "loss": round(metrics.loss, 4),
+        "calibration error": percent(metrics.ece),
+        "always the majority": percent(metrics.majority),
+        "pictures": metrics.n,
+    }
+
+
+def _strip(pixels: np.ndarray) -> bytes:
+    """pixels u8 (N, H, W, C) -> JPEG, each picture THUMBNAIL_PX high, 2 px apart."""
+    n, height, width, channels = pixels.shape
+    shown = np.repeat(pixels, 3, axis=3) if channels == 1 else pixels
+    side = (max(1, round(THUMBNAIL_PX * width / height)), THUMBNAIL_PX)
+    sheet = Image.new("RGB", (n * (side[0] + 2) - 2, side[1]), "white")
+    for index in range(n):
+        enlarge = height < THUMBNAIL_PX // 2
+        tile = Image.fromarray(np.ascontiguousarray(shown[index])).resize(
+            side, Image.Resampling.NEAREST if enlarge else Image.Resampling.BILINEAR
+        )
+        sheet.paste(tile, (index * (side[0] + 2), 0))
+    out = io.BytesIO()
+    sheet.save(out, "JPEG", quality=85)
+    return out.getvalue()

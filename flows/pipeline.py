@@ -1,0 +1,52 @@
+"""The chain. The body of `pipeline` is the architecture."""
+
+import subprocess
+from pathlib import Path
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from flows import logs, server
+from flows.console import display
+from flows.cross_validate import cross_validate
+from flows.evaluate import evaluate
+from flows.export import export
+from flows.home import run_folder, writable_home
+from flows.outcome import Outcome, outcome_of
+from flows.prepare import prepare
+from flows.release import release
+from flows.train import train
+from models.config import Experiment
+from models.records import Lineage
+
+
+@flow(name="pipeline", flow_run_name="{experiment.name}", persist_result=False, validate_parameters=True)
+def pipeline(experiment: Experiment = Experiment()) -> Outcome:  # noqa: B008 - frozen; the UI's form shows it
+    """Pictures to a served model: prepare, cross-validate, train, evaluate, export, release.
+
+    Args:
+        experiment: The pictures, the network, the training, and when the result goes into service.
+    """
+    prepared = prepare(experiment.dataset, writable_home())
+    run = run_folder(experiment, prepared.fingerprint)
+    lineage = Lineage(run_id=run.run_id, fingerprint=prepared.fingerprint, commit=commit(), flow_run_url=lasting_url())
+    with logs.kept_in(run.path / "run.log"):
+        crossval = cross_validate(experiment, prepared) if experiment.crossval.folds else None
+        train(experiment, prepared, run.path)
+        result = evaluate(prepared, run.path, crossval, lineage)
+        bundle = export(prepared, run.path)
+        model, verdict = release(prepared, run.path, bundle, experiment.release)
+    return outcome_of(run, result, model=model, verdict=verdict, seconds=display().seconds, url=lineage.flow_run_url)
+
+
+def lasting_url() -> str | None:
+    """Where this run can be looked at; None where the server ends with the command."""
+    return None if server.is_ours() else flow_run.ui_url
+
+
+def commit() -> str | None:
+    """Of this project's code; None outside a git checkout."""
+    done = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+    )
+    return done.stdout.strip() if done.returncode == 0 else None

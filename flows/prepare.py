@@ -1,0 +1,86 @@
+"""The stage that turns a source into checked pictures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from data import prepare as chain
+from data.errors import DataRefused, InputError
+from data.prepare import Dataset
+from data.spec import DatasetSpec, Frozen
+from flows import artifacts
+from flows.console import display
+
+
+class Prepared(Frozen):
+    """What passes between tasks instead of pictures: enough to open them again, in any process."""
+
+    dataset: DatasetSpec
+    home: Path
+    fingerprint: str
+
+
+@dataclass
+class _Opened:
+    """The pictures opened last, so that the tasks of one run share them."""
+
+    prepared: Prepared | None = None
+    dataset: Dataset | None = None
+
+
+_opened = _Opened()
+
+
+def transient(task: Any, task_run: Any, state: Any) -> bool:  # noqa: ARG001 - Prefect's names
+    """Worth another try: the network or the disk failed. What the user has to mend is not."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, OSError) and not isinstance(error, InputError)
+
+
+@task(
+    name="prepare",
+    retries=3,
+    retry_delay_seconds=[2, 10, 60],
+    retry_condition_fn=transient,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def prepare(spec: DatasetSpec, home: Path) -> Prepared:
+    """Fetch, list, decode, split and check."""
+    with display().stage("prepare"), artifacts.progress("data-progress") as bar:
+
+        def moved(what: str, done: int, total: int) -> None:
+            display().moved(f"{what} {done:,}" + (f" of {total:,}" if total else ""), done, total)
+            bar.moved(done / total if total else 0.0, f"{what}: {done:,} of {total:,}")
+
+        dataset = chain.prepare(spec, home, progress=moved)
+        bar.moved(1.0, "done")
+        report = dataset.report
+        said = f"{report.name}: {report.num_examples:,} pictures, {len(report.classes)} classes"
+        display().say(f"{said}, {report.width} x {report.height}")
+        for finding in report.findings:
+            get_run_logger().info("%s: %s", finding.level, finding.message)
+        artifacts.show_data(dataset)
+    prepared = Prepared(dataset=spec, home=home, fingerprint=dataset.images.snapshot.fingerprint)
+    _opened.prepared, _opened.dataset = prepared, dataset
+    return prepared
+
+
+def opened(prepared: Prepared) -> Dataset:
+    """The same pictures again: those of this process, or from the cache on disk.
+
+    Raises `DataRefused` if the source has changed since it was prepared.
+    """
+    if _opened.prepared == prepared and _opened.dataset is not None:
+        return _opened.dataset
+    dataset = chain.prepare(prepared.dataset, prepared.home)
+    if dataset.images.snapshot.fingerprint != prepared.fingerprint:
+        raise DataRefused(
+            f"the pictures of {prepared.dataset.source} changed while the run was under way; run it again"
+        )
+    _opened.prepared, _opened.dataset = prepared, dataset
+    return dataset

@@ -1,0 +1,157 @@
+"""A Prefect server of our own for one run: started while torch is imported, gone with the process that wanted it.
+
+Prefect can start one by itself, but late, after its imports, without the UI, and a `kill -9` leaves it running.
+Its database is the one of `PREFECT_HOME`, so a run can be looked at later with `prefect server start`.
+"""
+
+import atexit
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+START_UP_S = 180.0  # its first start makes the database: half a minute on a slow machine
+
+
+_ours: set[str] = set()  # API addresses of the servers that end with this process
+
+
+class ServerStartError(RuntimeError):
+    """Not the user's fault; the message names the log."""
+
+
+class LocalServer:
+    """`server = LocalServer(log); server.start(); ... server.wait()`. It ends after Prefect's own last words."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def api(self) -> str:
+        return f"{self.url}/api"
+
+    def start(self) -> None:
+        """Returns at once. To be called before Prefect is imported: this process will report to it."""
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "flows.server", str(self._port)],
+                stdin=subprocess.PIPE,  # its end tells the server that we are gone, however we went
+                stdout=log,
+                stderr=log,
+                env=_environment(self._port),
+                start_new_session=True,  # Ctrl-C is for the run, which still has its last state to report
+            )
+        os.environ["PREFECT_API_URL"] = self.api
+        _ours.add(self.api)
+        atexit.register(self.stop)  # the first to register is the last to run: Prefect's queues are empty by then
+
+    def stop(self) -> None:
+        process = self._process
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def wait(self) -> None:
+        """Until it answers. Raises `ServerStartError`."""
+        assert self._process is not None
+        until = time.monotonic() + START_UP_S
+        while time.monotonic() < until:
+            if self._process.poll() is not None:
+                raise ServerStartError(f"the local Prefect server ended at its start; see {self._log}")
+            try:
+                with urllib.request.urlopen(f"{self.api}/health", timeout=5):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        raise ServerStartError(f"the local Prefect server did not answer within {START_UP_S:.0f} s; see {self._log}")
+
+
+def is_ours() -> bool:
+    """Whether this process reports to a server that ends with it."""
+    return os.environ.get("PREFECT_API_URL") in _ours
+
+
+def configured() -> str | None:
+    """The API that the user has chosen by variable, profile or file; None: nobody has."""
+    if chosen := os.environ.get("PREFECT_API_URL"):
+        return chosen
+    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
+    files = (home / "profiles.toml", Path("prefect.toml"), Path("pyproject.toml"), Path(".env"))
+    if not any(_mentions_prefect(file) for file in files):
+        return None
+    from prefect.settings import get_current_settings  # three seconds, so only where it may matter
+
+    return get_current_settings().api.url
+
+
+def _mentions_prefect(file: Path) -> bool:
+    try:
+        text = file.read_text(errors="replace").lower()
+    except OSError:
+        return False
+    return "prefect_api_url" in text or "tool.prefect" in text or (file.name == "prefect.toml" and "url" in text)
+
+
+def quiet_environment() -> None:
+    """What a run sets before Prefect is imported, unless the user has: no telemetry, patience with slow disks."""
+    for name, value in {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(round(START_UP_S)),
+        "PREFECT_CLIENT_METRICS_ENABLED": "false",
+        "BENTOML_DO_NOT_TRACK": "True",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _environment(port: int) -> dict[str, str]:
+    return {
+        **os.environ,
+        "PREFECT__SERVER_FINAL": "1",
+        "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    }
+
+
+def _leave_with_parent() -> None:
+    sys.stdin.buffer.read()  # returns when nobody holds the other end
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5)
+    os._exit(1)
+
+
+def main(port: int) -> None:
+    """The server's own process."""
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    uvicorn.run(create_app(final=True), host="127.0.0.1", port=port, log_level="error", lifespan="on")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,66 @@
+"""The stage that trains, watched in the UI, in the log and at the terminal."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from flows import artifacts
+from flows.console import display, duration, epoch_line
+from flows.prepare import Prepared, opened
+from models.config import Experiment
+from models.records import EpochRecord, FitSummary
+from models.run import RunFolder
+
+if TYPE_CHECKING:
+    from models.pulse import ProgressUpdate
+
+LOG_EVERY_S = 5.0
+
+
+@dataclass
+class Watch:
+    """Passes on what `fit` tells, each listener at its own pace."""
+
+    bar: artifacts.Progress
+    epochs: int
+    best: float = float("-inf")
+    log_due: artifacts.Pace = field(default_factory=lambda: artifacts.Pace(LOG_EVERY_S))
+
+    def progress(self, update: "ProgressUpdate") -> None:
+        self.epochs = update.epochs
+        words = (
+            f"epoch {update.epoch + 1} of {update.epochs}  loss {update.train_loss:.3f}  "
+            f"{update.images_per_s:,.0f} images/s  {duration(update.seconds_left)} left"
+        )
+        display().moved(words, update.step, update.total_steps)
+        self.bar.moved(update.step / max(update.total_steps, 1), words)
+
+    def epoch(self, record: EpochRecord) -> None:
+        best = record.val_accuracy > self.best
+        self.best = max(self.best, record.val_accuracy)
+        display().epoch(record, self.epochs, best=best)
+        if self.log_due() or record.epoch + 1 == self.epochs:
+            get_run_logger().info("%s", epoch_line(record, self.epochs))
+
+
+@task(name="train", cache_policy=NO_CACHE, persist_result=False)
+def train(experiment: Experiment, prepared: Prepared, folder: Path) -> FitSummary:
+    """Train to the best weights, going on from the checkpoint of a run that was killed."""
+    from models import learn  # torch: seconds
+
+    run = RunFolder(folder)
+    with display().stage("train"), artifacts.progress("training-progress") as bar:
+        watch = Watch(bar, experiment.train.epochs)
+        fit = learn.learn(experiment, opened(prepared), run, on_epoch=watch.epoch, on_progress=watch.progress)
+        early = ", stopped early" if fit.stopped_early else ""
+        said = (
+            f"{fit.epochs_run} epochs{early}, best {fit.best_epoch + 1}; {fit.parameters:,} parameters on {fit.device}"
+        )
+        bar.moved(1.0, said)
+        display().say(said)
+        get_run_logger().info("trained: %s", said)
+    return fit
