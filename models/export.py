@@ -53,13 +53,17 @@ def write_bundle(target: Path, *, network: nn.Module, result: RunResult, images:
     parity = compare(trained, lambda x: session.answer(connected, x), _views(images, test), tolerance=tolerance)
     card = _card(result, images.snapshot.name, parity)
     tests = _golden(trained, images, test, tolerance=max(TOLERANCE, 2 * parity.largest_difference))
+    aside = target.with_name(f".{target.name}.old")
     with whole.locked(target), whole.folder(target) as part:
         _write(part, graph, card, tests)
         try:
             Bundle.open(part)
         except BundleError as error:
             raise ExportError(f"the new bundle does not pass its own test: {error}") from error
-        shutil.rmtree(target, ignore_errors=True)  # a folder cannot be renamed over another
+        shutil.rmtree(aside, ignore_errors=True)
+        if target.exists():  # a folder cannot be renamed over another
+            target.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
     return target
 
 

@@ -10,15 +10,21 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from data.images import Images
+from data.prepare import Dataset
 from data.spec import ImageSpec
+from data.split import Split
+from data.validate import ValidationReport
 from models import samples
 from models.bundle import Bundle
-from models.export import write_bundle
+from models.export import export, write_bundle
 from models.graph import OPSET, ExportError, calibrated, compare, to_onnx
-from tests.models.bundles import CLASSES, IMAGE, TEMPERATURE, Tiny, toy_bundle, toy_images, toy_result
+from models.run import NetworkSpec, RunFolder
+from models.zoo.build import build
+from tests.models.bundles import CLASSES, IMAGE, STATISTICS, TEMPERATURE, Tiny, toy_bundle, toy_images, toy_result
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +55,30 @@ def folder(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copy(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "bundle"))
+
+
+def test_a_finished_run_is_exported_from_its_folder(images: Images, tmp_path: Path) -> None:
+    run, result = RunFolder(tmp_path / "run"), toy_result()
+    network = build(result.experiment.model, IMAGE, STATISTICS, len(CLASSES))
+    run.write_experiment(result.experiment)
+    run.write_network(NetworkSpec(image=IMAGE, statistics=STATISTICS, classes=CLASSES))
+    save_file(network.state_dict(), run.weights_file)
+    run.write_result(result)
+    rows = np.arange(len(images.rows))
+    report = ValidationReport(
+        name="toy",
+        fingerprint="0" * 64,
+        num_examples=len(rows),
+        num_unreadable=0,
+        height=IMAGE.height,
+        width=IMAGE.width,
+        channels=IMAGE.channels,
+        classes=(),
+        findings=(),
+    )
+    folder = export(run, Dataset(images, Split(train=rows[::4], val=rows[1::4], test=rows[2::4]), report))
+    assert folder == run.path / "bundle"
+    assert Bundle.open(folder).card.parity.n == len(rows[2::4])
 
 
 def test_the_card_states_what_was_exported(folder: Path) -> None:
