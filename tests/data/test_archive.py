@@ -58,7 +58,7 @@ def test_a_kind_is_known_by_its_bytes_not_its_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["../out.jpg", "a/../../out.jpg", "/etc/out.jpg", "C:\\out.jpg", "..\\out.jpg", "a/.."]
+    "name", ["../out.jpg", "a/../../out.jpg", "/nonexistent/out.jpg", "C:\\out.jpg", "..\\out.jpg", "a/.."]
 )
 @pytest.mark.parametrize("kind", ["tar", "zip"])
 def test_a_name_that_leads_out_is_refused(tmp_path, kind, name):
@@ -139,8 +139,8 @@ def test_damage_between_two_files_of_a_tar_is_no_end(tmp_path):
 
 
 @settings(max_examples=60, deadline=None)
-@given(kind=st.sampled_from(["tar.gz", "tar", "zip"]), share=st.floats(0.0, 0.97), data=st.data())
-def test_an_archive_truncated_anywhere_is_refused(tmp_path_factory, kind, share, data):
+@given(kind=st.sampled_from(["tar.gz", "tar", "zip"]), share=st.floats(0.0, 0.97))
+def test_an_archive_truncated_anywhere_is_refused(tmp_path_factory, kind, share):
     folder = tmp_path_factory.mktemp("cut")
     make = zipped if kind == "zip" else lambda path, files: tar(path, files, mode="w:gz" if kind == "tar.gz" else "w")
     archive = make(folder / f"a.{kind}", FILES)

@@ -40,7 +40,8 @@ def ranges(content: bytes = CONTENT, *, etag: str = '"1"', breaks_after: int | N
     def answer(request: BaseHTTPRequestHandler) -> None:
         asked = request.headers.get("Range")
         if not asked or request.headers.get("If-Range") != etag:
-            return whole(content, etag=etag, breaks_after=breaks_after)(request)
+            whole(content, etag=etag, breaks_after=breaks_after)(request)
+            return
         start = int(asked.removeprefix("bytes=").rstrip("-"))
         request.send_response(206)
         request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
@@ -71,7 +72,7 @@ def test_a_file_comes_whole(web, tmp_path):
     web.answers = [whole()]
     steps: list[tuple[int, int]] = []
     target = download(
-        web.url(), tmp_path / "a.zip", sha256=SHA256, progress=lambda what, done, total: steps.append((done, total))
+        web.url(), tmp_path / "a.zip", sha256=SHA256, progress=lambda _, done, total: steps.append((done, total))
     )
     assert target.read_bytes() == CONTENT
     assert steps[-1] == (len(CONTENT), len(CONTENT))
@@ -232,7 +233,7 @@ def test_an_earlier_copy_serves_while_the_server_is_away(web, tmp_path):
     web.shutdown()
     web.server_close()
     said: list[str] = []
-    download(url, tmp_path / "a.zip", patience=QUICK, progress=lambda what, done, total: said.append(what))
+    download(url, tmp_path / "a.zip", patience=QUICK, progress=lambda what, *_: said.append(what))
     assert "earlier run" in said[-1]
 
 
