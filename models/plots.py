@@ -31,11 +31,16 @@ FONTS = ["Inter", "Segoe UI", "Helvetica Neue", "Arial", "DejaVu Sans"]
 _drawing = threading.Lock()
 
 
-def learning_curves(history: Sequence[EpochRecord], *, best_epoch: int | None = None, fmt: Format = "svg") -> bytes:
-    """Loss (training, validation) and validation accuracy by epoch, counted from 1; the kept epoch is marked."""
+def learning_curves(
+    history: Sequence[EpochRecord], *, best_epoch: int | None = None, stacked: bool = False, fmt: Format = "svg"
+) -> bytes:
+    """Loss (training, validation) and validation accuracy by epoch, counted from 1; the kept epoch is marked.
+
+    Side by side, or one above the other for a narrow page.
+    """
 
     def draw(figure: "Figure") -> None:
-        left, right = figure.subplots(1, 2)
+        left, right = figure.subplots(2, 1) if stacked else figure.subplots(1, 2)
         epochs = [record.epoch + 1 for record in history]
         marker = "o" if len(history) < 2 else ""
         for values, name, color, dash in (
@@ -53,20 +58,11 @@ def learning_curves(history: Sequence[EpochRecord], *, best_epoch: int | None = 
         if history and best_epoch is not None:
             for axes in (left, right):
                 axes.axvline(best_epoch + 1, color=INK, linewidth=1, linestyle=":")
-            best = accuracy[epochs.index(best_epoch + 1)]
-            right.plot([best_epoch + 1], [best], "o", color=BLUE, markersize=7)
-            late = best_epoch + 1 > epochs[len(epochs) // 2]
-            right.annotate(
-                f"kept: epoch {best_epoch + 1}, {best:.1f} %",
-                (best_epoch + 1, 0.05),
-                xycoords=right.get_xaxis_transform(),
-                xytext=(-6 if late else 6, 0),
-                textcoords="offset points",
-                ha="right" if late else "left",
-                color=INK,
+            _mark(
+                right, best_epoch + 1, accuracy[epochs.index(best_epoch + 1)], on_the_left=2 * best_epoch > len(epochs)
             )
 
-    return _render(draw, width=9.0, height=3.2, fmt=fmt)
+    return _render(draw, width=4.6 if stacked else 9.0, height=6.0 if stacked else 3.2, fmt=fmt)
 
 
 def confusion(metrics: Metrics, *, fmt: Format = "svg") -> bytes:
@@ -186,6 +182,20 @@ def _render(draw: Any, *, width: float, height: float, fmt: Format) -> bytes:
         draw(figure)
         figure.savefig(out, format=fmt, dpi=150 if fmt == "png" else 100, metadata=metadata)
     return out.getvalue()
+
+
+def _mark(axes: "Axes", epoch: int, accuracy: float, *, on_the_left: bool) -> None:
+    """The epoch whose weights were kept, named at the foot of its line."""
+    axes.plot([epoch], [accuracy], "o", color=BLUE, markersize=7)
+    axes.annotate(
+        f"kept: epoch {epoch}, {accuracy:.1f} %",
+        (epoch, 0.05),
+        xycoords=axes.get_xaxis_transform(),
+        xytext=(-6 if on_the_left else 6, 0),
+        textcoords="offset points",
+        ha="right" if on_the_left else "left",
+        color=INK,
+    )
 
 
 def _titles(axes: "Axes", title: str, x: str, y: str) -> None:

@@ -1,0 +1,218 @@
+"""A finished run -> one HTML file that needs nothing else: no script, no request, pictures inline."""
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from data import whole
+from data.errors import UnreadableImage
+from data.prepare import Dataset
+from data.spec import Frozen
+from data.validate import ValidationReport
+from models import plots
+from models.config import Experiment
+from models.diagnose import diagnose
+from models.metrics import Metrics, Reliability, reliability
+from models.mistakes import most_confident, thumbnail
+from models.records import EpochRecord, RunResult
+from models.run import RunFolder
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A wrong answer, to be looked at."""
+
+    file: str  # as the source names it
+    true: str
+    predicted: str
+    probability: float  # of the wrong answer
+    jpeg: bytes | None  # None: the file can no longer be read
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of the settings."""
+
+    section: str
+    title: str
+    value: str
+    changed: bool  # differs from the default
+
+
+def write(folder: RunFolder, dataset: Dataset) -> Path:
+    """report.html of a finished run, whole or absent."""
+    result, arrays = folder.result(), folder.predictions()
+    logits = arrays["test_logits"].astype(np.float64)
+    before = np.exp(logits - logits.max(axis=1, keepdims=True))
+    before /= before.sum(axis=1, keepdims=True)
+    page = render(
+        result,
+        history=folder.history(),
+        data=dataset.report,
+        after=reliability(arrays["test_probabilities"], arrays["test_labels"]),
+        before=reliability(before, arrays["test_labels"]),
+        mistakes=mistakes(result, arrays, dataset),
+    )
+    return whole.write(folder.report_file, page.encode())
+
+
+def mistakes(
+    result: RunResult, arrays: dict[str, np.ndarray], dataset: Dataset, *, limit: int = 24
+) -> tuple[Picture, ...]:
+    """The most confident wrong answers on the test pictures, with their pictures."""
+    found = []
+    for mistake in most_confident(arrays["test_probabilities"], arrays["test_labels"], limit=limit):
+        file = dataset.images.path(int(arrays["test_rows"][mistake.position]))
+        try:
+            jpeg = thumbnail(file, result.image)
+        except UnreadableImage:
+            jpeg = None
+        name = file.relative_to(dataset.images.snapshot.root).as_posix()
+        true, predicted = result.classes[mistake.true], result.classes[mistake.predicted]
+        found.append(Picture(name, true, predicted, mistake.probability, jpeg))
+    return tuple(found)
+
+
+def render(
+    result: RunResult,
+    *,
+    history: Sequence[EpochRecord],
+    data: ValidationReport,
+    after: Reliability | None = None,
+    before: Reliability | None = None,
+    mistakes: Sequence[Picture] = (),
+) -> str:
+    """The page. Class and file names are strangers' text and are escaped, in the figures too."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "duration": _duration, "data_uri": _data_uri}
+    return environment.get_template("report.html.j2").render(
+        run=result,
+        history=history,
+        data=data,
+        mistakes=mistakes,
+        findings=diagnose(
+            history,
+            fit=result.fit,
+            validation=result.validation,
+            test=result.test,
+            calibration=result.calibration,
+        ),
+        classes=_ranked(result.test),
+        confused=_confused(result.test),
+        settings=[(name, list(group)) for name, group in groupby(settings(result.experiment), lambda s: s.section)],
+        link=_link(result.lineage.flow_run_url),
+        **_figures(result, history, after, before),
+    )
+
+
+def _figures(
+    result: RunResult, history: Sequence[EpochRecord], after: Reliability | None, before: Reliability | None
+) -> dict[str, Any]:
+    best = result.fit.best_epoch if any(r.epoch == result.fit.best_epoch for r in history) else None
+    curves = [plots.learning_curves(history, best_epoch=best, stacked=stacked) for stacked in (False, True)]
+    return {
+        "curves": [_inline(svg, "Learning curves") for svg in curves],
+        "matrix": _inline(plots.confusion(result.test), "Confusion matrix"),
+        "reliability": _inline(plots.reliability(after, before=before), "Reliability diagram") if after else None,
+    }
+
+
+def settings(experiment: Experiment) -> tuple[Setting, ...]:
+    """Every value that decided the run, in the words of the form."""
+    lines = []
+    for name, field in type(experiment).model_fields.items():
+        value = getattr(experiment, name)
+        if isinstance(value, Frozen):
+            section = field.title or name.capitalize()
+            lines += [_setting(section, value, key) for key in type(value).model_fields]
+    return tuple(lines)
+
+
+def _setting(section: str, value: Frozen, key: str) -> Setting:
+    field, chosen = type(value).model_fields[key], getattr(value, key)
+    title = field.title or key.replace("_", " ").capitalize()
+    text = "–" if chosen is None else ("yes" if chosen else "no") if isinstance(chosen, bool) else str(chosen)
+    return Setting(section, title, text, changed=key != "kind" and chosen != field.default)
+
+
+def _ranked(metrics: Metrics) -> list[dict[str, Any]]:
+    """Per class, with its place in each order: the page sorts by style alone."""
+    places = {key: _places([getattr(c, key) for c in metrics.per_class]) for key in ("precision", "recall", "f1")}
+    places["support"] = _places([-c.support for c in metrics.per_class])
+    return [
+        {"figures": figures, "name": index, **{key: order[index] for key, order in places.items()}}
+        for index, figures in enumerate(metrics.per_class)
+    ]
+
+
+def _places(values: Sequence[float]) -> list[int]:
+    return [int(place) for place in np.argsort(np.argsort(values, kind="stable"), kind="stable")]
+
+
+def _confused(metrics: Metrics, *, limit: int = 8) -> list[tuple[str, str, int, float]]:
+    """(true, predicted, count, share of the true class), most frequent first."""
+    counts = np.array(metrics.confusion)
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:limit]
+    names = [c.label for c in metrics.per_class]
+    pairs = [divmod(int(flat), len(names)) for flat in order]
+    return [
+        (names[t], names[p], int(counts[t, p]), counts[t, p] / metrics.per_class[t].support)
+        for t, p in pairs
+        if counts[t, p]
+    ]
+
+
+def _inline(svg: bytes, description: str) -> Markup:
+    """A figure as part of the page: its colours become the page's, so that it follows light and dark."""
+    text = svg.decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", text)  # figure_1, axes_1, ... would occur once per figure
+    text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
+    for old, new in (
+        (f"fill: {plots.GROUND.lower()}", "fill: none"),
+        (plots.GROUND.lower(), "var(--card)"),
+        (plots.INK.lower(), "var(--ink)"),
+        (plots.FAINT.lower(), "var(--line)"),
+        (plots.BLUE.lower(), "var(--blue)"),
+        (plots.ORANGE.lower(), "var(--orange)"),
+    ):
+        text = text.replace(old, new)
+    return Markup(text.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1))
+
+
+def _link(url: str | None) -> str | None:
+    return url if url and url.startswith(("http://", "https://")) else None
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _data_uri(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

@@ -1,0 +1,207 @@
+"""One page per run: complete, self-contained, safe with strangers' text, whole or absent."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.images import Images
+from data.prepare import Dataset
+from data.snapshot import Snapshot
+from data.spec import DatasetSpec, ImageSpec
+from data.split import Split
+from data.validate import ClassCount, Finding, ValidationReport
+from models import report
+from models.config import Experiment, TrainConfig
+from models.metrics import reliability, score
+from models.records import (
+    Calibration,
+    CVResult,
+    EpochRecord,
+    FitSummary,
+    FoldResult,
+    Lineage,
+    PixelStatistics,
+    RunResult,
+)
+from models.run import RunFolder
+
+CLASSES = ("daisy", "rose", "tulip")
+EVIL = '<img src=x onerror="alert(1)">'
+N = 30
+
+
+def probabilities() -> tuple[np.ndarray, np.ndarray]:
+    """(30, 3), five of them wrong; labels."""
+    labels = np.arange(N) % 3
+    predicted = np.where(np.arange(N) < 5, (labels + 1) % 3, labels)
+    return np.where(np.eye(3)[predicted] == 1, 0.9, 0.05).astype(np.float32), labels
+
+
+def history() -> list[EpochRecord]:
+    return [
+        EpochRecord(
+            epoch=e,
+            step=e + 1,
+            lr=1e-3,
+            train_loss=1 / (e + 1),
+            val_loss=1 / (e + 1),
+            val_accuracy=0.8,
+            grad_norm=1.0,
+            seconds=1.0,
+            images_per_s=10.0,
+        )
+        for e in range(6)
+    ]
+
+
+def run_result(classes: tuple[str, ...] = CLASSES, *, url: str | None = None, folds: int = 0) -> RunResult:
+    metrics = score(*probabilities(), classes)
+    fits = tuple(FoldResult(fold=i, accuracy=0.8, n=10, epochs_run=3, seconds=61.0) for i in range(folds))
+    return RunResult(
+        run_id="20260101-000000-flowers-abc",
+        experiment=Experiment(dataset=DatasetSpec(source="flowers.zip"), train=TrainConfig(epochs=77)),
+        image=ImageSpec(height=16, width=16),
+        statistics=PixelStatistics(mean=(0.5,) * 3, std=(0.2,) * 3),
+        classes=classes,
+        fit=FitSummary(
+            epochs_planned=77,
+            epochs_run=6,
+            best_epoch=3,
+            stopped_early=True,
+            seconds=125.0,
+            images_per_s=1234.0,
+            parameters=98765,
+            device="cpu",
+        ),
+        validation=metrics,
+        test=metrics,
+        calibration=Calibration(temperature=1.4, ece_before=0.12, ece_after=0.02),
+        crossval=CVResult(folds=fits, mean=0.8, std=0.01) if folds else None,
+        lineage=Lineage(run_id="r", fingerprint="f" * 64, commit="c0ffee", flow_run_url=url),
+        versions={"torch": "2.15.0"},
+    )
+
+
+def data_report(classes: tuple[str, ...] = CLASSES, message: str = "All is well.") -> ValidationReport:
+    return ValidationReport(
+        name="flowers",
+        fingerprint="f" * 64,
+        num_examples=90,
+        num_unreadable=1,
+        height=16,
+        width=16,
+        channels=3,
+        classes=tuple(ClassCount(label=c, train=15, val=5, test=10) for c in classes),
+        findings=(Finding(rule="r", level="warn", message=message),),
+    )
+
+
+def page(classes: tuple[str, ...] = CLASSES, **options: object) -> str:
+    curves = reliability(*probabilities())
+    given = {"history": history(), "data": data_report(classes), "after": curves, "before": curves, **options}
+    return report.render(run_result(classes), **given)  # type: ignore[arg-type]
+
+
+def seen(html: str) -> str:
+    """The text a reader sees."""
+    words: list[str] = []
+    parser = HTMLParser()
+    parser.handle_data = words.append  # type: ignore[method-assign]
+    parser.feed(html)
+    return re.sub(r"\s+", " ", " ".join(words))
+
+
+@pytest.fixture(scope="module")
+def plain() -> str:
+    return page()
+
+
+def test_the_page_states_the_figures_of_the_run(plain):
+    text = seen(plain)
+    for figure in ("83.3", "66.4 % to 92.7 %", "30 pictures", "6 of 77", "2 min", "1,234 images/s", "98,765", "c0ffee"):
+        assert figure in text
+    assert "Stopped after 6 of 77 epochs" in text
+    assert "All is well." in text
+
+
+def test_the_page_asks_for_nothing_from_anywhere(plain):
+    assert not re.search(r"""(?:src|href|action|data)\s*=\s*["']?\s*(?:https?:|//|file:)""", plain)
+    assert not re.search(r"url\(\s*[\"']?(?!#)|@import|<script|<link|<iframe|<object|<base", plain)
+    assert "default-src 'none'" in plain
+
+
+def test_hostile_names_are_text_and_nothing_else():
+    classes = (EVIL, "</style><script>alert(1)</script>", "{{ 7 * 7 }}")
+    mistake = report.Picture(file=EVIL, true=classes[0], predicted=classes[1], probability=0.9, jpeg=b"jpeg")
+    html = page(classes, data=data_report(classes, message=f"{EVIL} cannot be read."), mistakes=[mistake])
+    tags: list[str] = []
+    attributes: set[str] = set()
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attrs: (tags.append(tag), attributes.update(dict(attrs)))  # type: ignore
+    parser.feed(html)
+    assert "script" not in tags
+    assert tags.count("img") == 1  # the mistake's own picture
+    assert tags.count("style") == 1
+    assert not [name for name in attributes if name.startswith("on")]
+    assert "{{ 7 * 7 }}" in seen(html)
+
+
+def test_a_link_that_is_no_web_address_is_left_out():
+    options = {"history": history(), "data": data_report()}
+    assert "javascript:" not in report.render(run_result(url="javascript:alert(1)"), **options)  # type: ignore[arg-type]
+    html = report.render(run_result(url="http://127.0.0.1:4200/runs/1", folds=3), **options)  # type: ignore[arg-type]
+    assert 'href="http://127.0.0.1:4200/runs/1"' in html
+    assert "over 3 folds" in seen(html)
+
+
+def test_settings_name_every_value_and_mark_what_was_changed():
+    lines = {(s.section, s.title): s for s in report.settings(run_result().experiment)}
+    assert lines["Training", "Epochs"].value == "77"
+    assert lines["Training", "Epochs"].changed
+    assert lines["Optimizer", "Learning rate"].value == "0.002"
+    assert not lines["Optimizer", "Learning rate"].changed
+    assert lines["Training", "Seed"].value == "0"
+    assert lines["Training", "EMA"].value == "–"
+
+
+def test_a_run_without_mistakes_or_history_still_has_a_page():
+    html = report.render(run_result(), history=[], data=data_report())
+    assert "There are none to show." in html
+
+
+def dataset_in(folder: Path) -> Dataset:
+    """30 test pictures on disk, the second of them gone."""
+    files = tuple(f"picture {row}.jpg" for row in range(N))
+    for name in files:
+        Image.new("RGB", (20, 12), "green").save(folder / name)
+    (folder / files[1]).unlink()
+    labels = np.arange(N) % 3
+    snapshot = Snapshot("flowers", folder, CLASSES, files, labels, ("0" * 64,) * N, np.ones(N), (None,) * N, True)
+    images = Images(snapshot, ImageSpec(height=16, width=16), np.arange(N), np.zeros((N, 16, 16, 3), np.uint8), ())
+    none = np.empty(0, dtype=np.int64)
+    return Dataset(images, Split(train=none, val=none, test=np.arange(N)), data_report())
+
+
+def test_a_finished_run_folder_gets_its_page_with_the_mistakes_as_pictures(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    (tmp_path / "pictures").mkdir()
+    answers, labels = probabilities()
+    logits = np.log(answers) * 1.4
+    folder.write_predictions(
+        {"test_logits": logits, "test_probabilities": answers, "test_labels": labels, "test_rows": np.arange(N)}
+    )
+    for record in history():
+        folder.write_epoch(record)
+    folder.write_result(run_result())
+    written = report.write(folder, dataset_in(tmp_path / "pictures"))
+    html = written.read_text()
+    assert written == folder.report_file
+    assert html.count("data:image/jpeg;base64,") == 4  # five mistakes, one of whose files is gone
+    assert "cannot be shown" in html
+    assert "picture 3.jpg" in html
+    assert [file.name for file in folder.path.iterdir() if "part" in file.name] == []
