@@ -14,8 +14,8 @@ from data.errors import InputError
 from data.spec import Frozen, ImageSpec
 from models.bundle import Bundle
 from serving import metrics, store
+from serving.refs import ModelRef
 from serving.settings import Settings
-from serving.store import ModelRef
 
 logger = logging.getLogger("trainserve.live")
 

@@ -9,16 +9,17 @@ import os
 import signal
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bentoml
 from _bentoml_sdk import Service  # type: ignore[import-untyped]  # for `bentoml.service(service_class=...)`
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import settings as service_settings
-from serving.http import app as http_app
-from serving.inference import Inference
 from serving.settings import Settings
+
+if TYPE_CHECKING:
+    from serving.inference import Inference
 
 
 class OwnHttp(Service[Any]):  # type: ignore[misc]  # BentoML's new half carries no types
@@ -29,6 +30,9 @@ class OwnHttp(Service[Any]):  # type: ignore[misc]  # BentoML's new half carries
     """
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
+        from serving.http import app as http_app  # the supervisor imports this module too, and needs none of it
+        from serving.inference import Inference
+
         settings = service_settings.load()
         inference = Inference(settings)
         self.inner.inference = inference
@@ -45,7 +49,7 @@ class OwnHttp(Service[Any]):  # type: ignore[misc]  # BentoML's new half carries
 class Classifier:
     """The life of one worker."""
 
-    inference: Inference
+    inference: "Inference"
 
     def __init__(self) -> None:
         _log_to_stderr(self.inference.settings)
@@ -67,7 +71,7 @@ def _traced(app: ASGIApp) -> ASGIApp:
     return traced
 
 
-def _announce(inference: Inference) -> None:
+def _announce(inference: "Inference") -> None:
     """One line for the whole service, whatever the number of workers."""
     if not _is_first_worker():
         return

@@ -5,52 +5,18 @@ sub-folder `bundle/`, and beside it `trainserve/aliases/<name>.json`. A version 
 """
 
 import os
-import re
 import shutil
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING
 
 from data import whole
-from data.errors import InputError
 from data.spec import Frozen
 from serving import aliases as alias_files
 from serving.aliases import AliasFile, Change
+from serving.refs import ROLES, ModelRef, Role, StoreError
 
 if TYPE_CHECKING:
     from models.records import ModelCard
-
-Role = Literal["champion", "challenger", "previous"]
-ROLES: tuple[Role, ...] = ("champion", "challenger", "previous")
-# What BentoML accepts as a name or version; no separator can be part of it, so a ref is never a path elsewhere.
-_WORD = re.compile(r"[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?")
-
-
-class StoreError(InputError):
-    """A model, version or alias that is not there, or cannot be stored."""
-
-
-class ModelRef(Frozen):
-    """One version of one model."""
-
-    name: str
-    version: str
-
-    def __str__(self) -> str:
-        return f"{self.name}@{self.version}"
-
-    @classmethod
-    def checked(cls, name: str, version: str) -> Self:
-        """Raises `StoreError` for words that BentoML's store would not take, or that mean something else."""
-        for what, word in (("model name", name), ("version", version)):
-            if not _WORD.fullmatch(word) or ".." in word:
-                raise StoreError(
-                    f"{what} {word!r} cannot be stored; use lower-case letters, digits, '-', '_' and '.', "
-                    "at most 63, beginning and ending with a letter or digit"
-                )
-        if version in (*ROLES, "latest"):
-            raise StoreError(f"version {version!r} is the name of an alias; use another one")
-        return cls(name=name, version=version)
 
 
 class Aliases(Frozen):
@@ -235,7 +201,9 @@ def _register(bundle: Path, ref: ModelRef, card: "ModelCard") -> None:
     from bentoml._internal.models import ModelStore  # the only way to name a store other than the process's own
 
     _folder(ref).parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=home(), prefix=".saving-"))
+    staging = home() / f".saving-{ref.name}"  # the caller holds the lock of this name
+    shutil.rmtree(staging, ignore_errors=True)  # left there by a process that was killed
+    staging.mkdir()
     labels = {"application": "trainserve", "kind": card.kind, "data": card.lineage.fingerprint[:16]}
     metadata = {"accuracy": card.test.accuracy, "classes": len(card.classes), "parameters": card.parameters}
     try:

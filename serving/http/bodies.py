@@ -1,8 +1,8 @@
 """Request bodies, counted while they arrive: nothing is held beyond a limit, nobody may take for ever."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from starlette.types import Message, Receive
 
@@ -10,7 +10,8 @@ from serving.batching import SaturatedError
 from serving.errors import RequestError, TooLargeError, TooSlowError
 
 DRAIN_BYTES = 256 * 1024 * 1024
-DRAIN_S = 5.0
+DRAIN_S = 10.0
+DRAIN_IDLE_S = 1.0
 
 
 class Body:
@@ -29,12 +30,11 @@ class Body:
     async def drain(self) -> None:
         """Read on and forget, within bounds: a sender whose connection is cut cannot read why."""
         left = DRAIN_BYTES
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while not self.ended and left > 0:
-                    left -= len((await self.receive()).get("body", b""))
-        except TimeoutError:
-            return
+                    message = await asyncio.wait_for(self.receive(), DRAIN_IDLE_S)
+                    left -= len(message.get("body", b""))
 
 
 class Held:
@@ -54,7 +54,7 @@ class Held:
         self._bytes -= count
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def whole(
     receive: Receive, *, declared: str | None, limit: int, timeout_s: float, held: Held
 ) -> AsyncIterator[bytes]:
