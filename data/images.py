@@ -212,7 +212,8 @@ def _decode_all(jobs: Iterable[Job], image: ImageSpec, pixels: Path) -> Generato
                 break
     finally:
         os.close(target)
-    yield from decode_in_processes(jobs, image, pixels, processes=len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield from decode_in_processes(jobs, image, pixels, processes=cores)
 
 
 def _compact(pixels: Path, empty: list[int], num: int, slot_bytes: int) -> None:

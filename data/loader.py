@@ -19,7 +19,7 @@ from data.augment import augment, centre_view
 from data.errors import InputError
 from data.spec import AugmentConfig, ImageSpec
 
-ROOM = 0.5  # share of the device's free memory that pictures may take; the rest is for the network
+ROOM = 0.5  # share of the device's memory that pictures may take; the rest is for the network
 PREFETCH = 2  # batches gathered ahead while streaming
 ORDER, CHANGES = 1, 2  # which random numbers: the epoch's order, a step's augmentation
 
@@ -37,7 +37,7 @@ class Pictures:
     def __init__(self, pixels: np.ndarray, device: torch.device | str = "cpu", *, resident: bool | None = None) -> None:
         """`resident` None: on the device if it has the room. On a CPU nothing is copied: the page cache is RAM."""
         self.device = torch.device(device)
-        self.resident = pixels.nbytes <= ROOM * free_memory(self.device) if resident is None else resident
+        self.resident = pixels.nbytes <= ROOM * memory(self.device) if resident is None else resident
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             self._pixels = torch.from_numpy(pixels)
@@ -149,11 +149,11 @@ def eval_batches(
         yield Batch(centre_view(pixels, image), torch.from_numpy(np.asarray(labels[part], np.int64)).to(pixels.device))
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes."""
+def memory(device: torch.device) -> int:
+    """Bytes that the pictures may share with everything else: free ones of a GPU, all of the machine's."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _random(seed: int, epoch: int, step: int, purpose: int) -> np.random.Generator:
