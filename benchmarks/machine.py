@@ -1,0 +1,32 @@
+"""What a figure was measured on."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "onnxruntime", "bentoml", "prefect")
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
+    return (done.stdout.strip() or "unknown") + ("+" if dirty.stdout.strip() else "")
+
+
+def describe() -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "processor": processor(),
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+        "commit": commit(),
+        **versions,
+    }

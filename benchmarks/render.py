@@ -1,0 +1,77 @@
+"""benchmarks/results/*.json -> benchmarks/results.md
+
+    python benchmarks/render.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+
+def read(pattern: str) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted((HERE / "results").glob(pattern))]
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def measured_on(figures: dict[str, Any]) -> str:
+    m = figures["machine"]
+    packages = ", ".join(f"{name} {m[name]}" for name in ("torch", "onnxruntime", "bentoml", "prefect"))
+    return f"{m['processor']}, {m['cores']} cores, Python {m['python']}, {packages}, commit {m['commit']}"
+
+
+def accuracy() -> str:
+    head = ["case", "input", "parameters", "epochs", "training s", "images/s", "test accuracy (95 % interval)", "test n",
+            "command to verdict s"]  # fmt: skip
+    rows, stages, commands = [], [], []
+    for f in read("accuracy-*.json"):
+        fit, test = f["fit"], f["test"]
+        low, high = test["interval"]["low"], test["interval"]["high"]
+        rows.append([
+            f["case"], f"{f['image']['height']} x {f['image']['width']} x {f['image']['channels']}",
+            f"{fit['parameters']:,}", f"{fit['epochs_run']} of {fit['epochs_planned']}", f"{fit['seconds']:.0f}",
+            f"{fit['images_per_s']:.0f}", f"**{test['accuracy']:.1%}** ({low:.1%} to {high:.1%})", str(test["n"]),
+            f"{f['seconds']:.0f}",
+        ])  # fmt: skip
+        stages.append([f["case"], ", ".join(f"{name} {seconds:.1f}" for name, seconds in f["stages"].items())])
+        commands.append(f"- {f['case']}: `{f['command']}`; {measured_on(f)}")
+    return "\n\n".join([
+        "## Accuracy and time of the chain",
+        "One run each, seed 0, from an empty home folder (`python benchmarks/accuracy.py --data ../shared/data`).",
+        table(head, rows),
+        "### Seconds in each stage",
+        table(["case", "seconds"], stages),
+        "### Commands and machine",
+        "\n".join(commands),
+    ])
+
+
+def serving() -> str:
+    parts = ["## The service beside a plain loop"]
+    for f in read("serving-*.json"):
+        plain = f["plain"]
+        rows = [["plain loop, no service", "1", f"{plain['requests_per_s']:.0f}", f"{plain['p50_ms']:.2f}",
+                 f"{plain['p99_ms']:.2f}", "", "1.00"]]  # fmt: skip
+        rows += [
+            ["POST /predict", str(s["clients"]), f"{s['requests_per_s']:.0f}", f"{s['p50_ms']:.2f}",
+             f"{s['p99_ms']:.2f}", str(s["not_2xx"] + s["timeouts"] + s["broken"]),
+             f"{s['requests_per_s'] / plain['requests_per_s']:.2f}"]
+            for s in f["service"]
+        ]  # fmt: skip
+        parts.append(f"{f['model']}; a picture of {f['picture_bytes']:,} bytes; `{f['command']}`; {measured_on(f)}")
+        parts.append(table(["what", "clients", "requests/s", "p50 ms", "p99 ms", "failed", "of the plain loop"], rows))
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    text = "# Results\n\nMade by the scripts in this folder; `python benchmarks/render.py` writes this page.\n\n"
+    (HERE / "results.md").write_text(text + accuracy() + "\n\n" + serving() + "\n")
+
+
+if __name__ == "__main__":
+    main()
