@@ -151,6 +151,11 @@ def test_golden_samples_exercise_every_branch_of_decoding(bundle: Bundle) -> Non
     assert all(picture.format == "PNG" for picture in by_kind.values())
 
 
+def test_the_turned_sample_is_turned_back(bundle: Bundle) -> None:
+    kinds = [sample.kind for sample in bundle.golden.samples]
+    assert np.array_equal(bundle.golden.pixels[kinds.index("turned")], bundle.golden.pixels[kinds.index("plain")])
+
+
 def test_golden_samples_keep_their_true_labels_of_different_classes(bundle: Bundle) -> None:
     plain = [sample.label for sample in bundle.golden.samples if sample.kind == "plain"]
     assert sorted(plain) == sorted(CLASSES)
