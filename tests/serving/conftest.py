@@ -106,6 +106,12 @@ def home_is(home: Path) -> Iterator[None]:
             os.environ["BENTOML_HOME"] = before
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _never_the_users_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with home_is(tmp_path_factory.mktemp("nobody") / "bentoml"):
+        yield
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     """An empty BentoML home, which `serving.store` uses."""

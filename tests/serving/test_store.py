@@ -19,8 +19,9 @@ pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture
-def two(tmp_path: Path, toy_bundle: Path) -> tuple[ModelRef, ModelRef]:
+def two(home: Path, tmp_path: Path, toy_bundle: Path) -> tuple[ModelRef, ModelRef]:
     """toy@v1 and toy@v2, stored."""
+    assert not home.exists()
     second = toy.bundle(tmp_path / "v2", version="v2", threshold=50)
     return store.save(toy_bundle), store.save(second)
 
