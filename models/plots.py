@@ -58,9 +58,8 @@ def learning_curves(
         if history and best_epoch is not None:
             for axes in (left, right):
                 axes.axvline(best_epoch + 1, color=INK, linewidth=1, linestyle=":")
-            _mark(
-                right, best_epoch + 1, accuracy[epochs.index(best_epoch + 1)], on_the_left=2 * best_epoch > len(epochs)
-            )
+            kept = epochs.index(best_epoch + 1)
+            _mark(right, epochs[kept], accuracy[kept], on_the_left=2 * kept > len(epochs))
 
     return _render(draw, width=4.6 if stacked else 9.0, height=6.0 if stacked else 3.2, fmt=fmt)
 
