@@ -19,12 +19,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 from PIL import Image
 
+from data.prepare import prepare
+from models.records import RunResult
+from serving.client import Client
+
 HOST, PORT = "127.0.0.1", 3000
-URL = f"http://localhost:{PORT}"
+URL = f"http://{HOST}:{PORT}"
 HOME = Path(os.environ.get("TRAINSERVE_HOME", ".trainserve")).absolute()
 TRAINSERVE = str(Path(sys.executable).with_name("trainserve"))
 QUIET = {"DO_NOT_TRACK": "1", "BENTOML_DO_NOT_TRACK": "True", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
@@ -36,6 +39,7 @@ class DemoError(Exception):
 
 def main() -> int:
     signal.signal(signal.SIGTERM, _as_interrupt)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # also where it is a file or a pipe
     try:
         demo()
     except DemoError as failure:
@@ -62,9 +66,7 @@ def demo() -> None:
         show(path)
         ask(path, label)
     heading("The service is stopped. Next: trainserve serve, or trainserve run --dataset.source FOLDER_OF_PICTURES")
-    print(
-        f"(both in .venv/bin; the report of this run is {os.path.relpath(Path(result['run_folder']) / 'report.html')})"
-    )
+    print(f"Both are in .venv/bin. The report of this run: {os.path.relpath(result['run_folder'])}/report.html")
 
 
 def heading(text: str) -> None:
@@ -129,17 +131,14 @@ def served(model: str) -> Iterator[None]:
 
 def wait_until_ready(process: "subprocess.Popen[bytes]", log: Path) -> None:
     begun = time.monotonic()
-    while time.monotonic() < begun + 60:
-        if process.poll() is not None:
-            raise DemoError(f"the service ended with status {process.returncode}; {log} says why")
-        try:
-            if httpx.get(f"http://{HOST}:{PORT}/readyz", timeout=2, trust_env=False).is_success:
-                print(f"ready after {time.monotonic() - begun:.1f} s")
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    raise DemoError(f"the service was not ready within a minute; {log} says why")
+    with Client(URL) as client:
+        while not client.ready():
+            if process.poll() is not None:
+                raise DemoError(f"the service ended with status {process.returncode}; {log} says why")
+            if time.monotonic() > begun + 60:
+                raise DemoError(f"the service was not ready within a minute; {log} says why")
+            time.sleep(0.1)
+    print(f"ready after {time.monotonic() - begun:.1f} s")
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
@@ -158,9 +157,6 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 
 def test_picture(run_folder: Path) -> tuple[Path, str]:
     """Any picture of the test split, which the model has not been trained on, and its true label."""
-    from data.prepare import prepare
-    from models.records import RunResult
-
     run = RunResult.model_validate_json((run_folder / "run.json").read_text(encoding="utf-8"))
     dataset = prepare(run.experiment.dataset, HOME)
     row = int(random.choice(dataset.split.test))
@@ -177,8 +173,6 @@ def show(path: Path) -> None:
 
 
 def ask(path: Path, label: str) -> None:
-    from serving.client import Client
-
     with Client(URL) as client:
         answer = client.predict(path)
     print(f"answer {answer.label} ({answer.probability:.1%}), true label {label}", end="")
