@@ -65,8 +65,8 @@ def check_finite(training: Training) -> None:
 def diverged(training: Training) -> Diverged:
     peak: float = training.optimizer.defaults["lr"]
     return Diverged(
-        f"the loss was no longer finite in epoch {training.epoch + 1}, by step {training.steps_done}, with optimizer.lr "
-        f"{peak:.3g}; use a lower one, such as {peak / 10:.1g}, or a longer schedule.warmup"
+        f"the loss was no longer finite in epoch {training.epoch + 1}, by step {training.steps_done}, with "
+        f"optimizer.lr {peak:.3g}; use a lower one, such as {peak / 10:.1g}, or a longer schedule.warmup"
     )
 
 

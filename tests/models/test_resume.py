@@ -36,8 +36,8 @@ def experiment(optimizer: OptimizerConfig = AdamWConfig(), **settings: object) -
     )
 
 
-class Killed(Exception):
-    pass
+class Killed(Exception):  # noqa: N818
+    """In place of SIGKILL."""
 
 
 class KilledAt:
