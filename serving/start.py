@@ -40,7 +40,7 @@ def command(settings: Settings, address: str) -> list[str]:
     """The supervisor's command line."""
     options = ["--host", address, "--port", str(settings.port)]
     graceful = ["--timeout-graceful-shutdown", str(settings.shutdown_s)]
-    return [sys.executable, "-m", "bentoml", "serve", SERVICE, *options, *graceful]
+    return [sys.executable, "-m", "bentoml", "serve", "--quiet", SERVICE, *options, *graceful]
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -48,11 +48,11 @@ def environment(settings: Settings) -> dict[str, str]:
     chosen = {
         f"TRAINSERVE_{name}".upper(): str(value) for name, value in settings.model_dump().items() if value is not None
     }
-    quiet = {"BENTOML_VERBOSITY": "-1", "BENTOML_DO_NOT_TRACK": "True"}
+    untracked = {"BENTOML_DO_NOT_TRACK": "True"}
     one_thread = {"OMP_NUM_THREADS": str(settings.threads)}
     root = str(Path(__file__).resolve().parent.parent)
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return {**quiet, **os.environ, **chosen, **one_thread, "PYTHONPATH": paths}
+    return {**untracked, **os.environ, **chosen, **one_thread, "PYTHONPATH": paths}
 
 
 def numeric(host: str) -> str:

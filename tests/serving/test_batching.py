@@ -1,0 +1,136 @@
+"""One queue, one thread: what waits together is answered together."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from serving.batching import Batcher, SaturatedError
+from serving.live import Served
+from serving.refs import ModelRef
+
+
+@dataclass
+class Gate:
+    """A bundle that answers the mean of each picture, when it is allowed to."""
+
+    opened: threading.Event = field(default_factory=threading.Event)
+    batches: list[int] = field(default_factory=list)
+
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        self.opened.wait(10)
+        self.batches.append(len(pixels))
+        mean = pixels.reshape(len(pixels), -1).mean(axis=1, keepdims=True)
+        return np.concatenate([mean, 255 - mean], axis=1).astype(np.float32)
+
+
+def served(bundle: object, version: str = "1") -> Served:
+    ref = ModelRef(name="gate", version=version)
+    return Served(ref=ref, name=str(ref), bundle=bundle, since="")  # type: ignore[arg-type]
+
+
+def pictures(*greys: int) -> np.ndarray:
+    return np.stack([np.full((2, 2, 3), grey, dtype=np.uint8) for grey in greys])
+
+
+@pytest.fixture
+def batcher():
+    batcher = Batcher(max_batch=4, max_queue=10)
+    batcher.start()
+    yield batcher
+    batcher.stop()
+
+
+def hold(batcher: Batcher, model: Served):
+    """A first job that the batcher is busy with, so that what follows has to wait."""
+    future = batcher.submit(model, pictures(0))
+    while batcher.waiting:
+        time.sleep(0.001)
+    return future
+
+
+def test_each_job_gets_its_own_rows(batcher):
+    gate = Gate()
+    model = served(gate)
+    futures = [hold(batcher, model), *(batcher.submit(model, pictures(i, i + 100)) for i in (1, 2, 3))]
+    gate.opened.set()
+    answers = [future.result(5) for future in futures]
+    assert [answer.probabilities[:, 0].tolist() for answer in answers] == [[0], [1, 101], [2, 102], [3, 103]]
+
+
+def test_what_waits_is_batched_and_pictures_are_counted_not_requests(batcher):
+    gate = Gate()
+    model = served(gate)
+    futures = [hold(batcher, model), *(batcher.submit(model, pictures(*[7] * n)) for n in (2, 1, 2, 1))]
+    gate.opened.set()
+    assert [future.result(5).timing.pictures for future in futures] == [1, 3, 3, 3, 3]
+    assert gate.batches == [1, 3, 3]
+
+
+def test_a_request_larger_than_a_batch_is_answered_in_slices(batcher):
+    gate = Gate()
+    gate.opened.set()
+    answer = batcher.submit(served(gate), pictures(*range(10))).result(5)
+    assert answer.probabilities[:, 0].tolist() == list(range(10))
+    assert gate.batches == [4, 4, 2]
+
+
+def test_a_lone_request_does_not_wait(batcher):
+    gate = Gate()
+    gate.opened.set()
+    batcher.submit(served(gate), pictures(1)).result(5)
+    begun = time.perf_counter()
+    batcher.submit(served(gate), pictures(1)).result(5)
+    assert time.perf_counter() - begun < 0.05
+
+
+def test_a_full_queue_refuses_at_once_and_recovers(batcher):
+    gate = Gate()
+    model = served(gate)
+    first = hold(batcher, model)
+    waiting = [batcher.submit(model, pictures(*[1] * 5)) for _ in range(2)]
+    with pytest.raises(SaturatedError):
+        batcher.submit(model, pictures(1))
+    gate.opened.set()
+    for future in (first, *waiting):
+        future.result(5)
+    assert batcher.submit(model, pictures(9)).result(5).probabilities[0, 0] == 9
+
+
+def test_a_batch_never_mixes_models_and_an_answer_names_its_own(batcher):
+    old, new = Gate(), Gate()
+    models = [served(old, "1"), served(new, "2")]
+    futures = [hold(batcher, models[0])]
+    futures += [batcher.submit(models[i], pictures(1)) for i in (0, 0, 1, 1, 0)]
+    old.opened.set()
+    new.opened.set()
+    assert [future.result(5).served.name for future in futures] == [f"gate@{v}" for v in (1, 1, 1, 2, 2, 1)]
+    assert (old.batches, new.batches) == ([1, 2, 1], [2])
+
+
+def test_a_batch_that_fails_fails_its_own_requests_only(batcher):
+    class Broken:
+        def predict(self, pixels: np.ndarray) -> np.ndarray:
+            raise RuntimeError(f"{len(pixels)}")
+
+    gate = Gate()
+    gate.opened.set()
+    with pytest.raises(RuntimeError):
+        batcher.submit(served(Broken()), pictures(1)).result(5)
+    assert batcher.alive
+    assert batcher.submit(served(gate), pictures(3)).result(5).probabilities[0, 0] == 3
+
+
+def test_stopping_answers_what_was_accepted_and_takes_nothing_more():
+    batcher = Batcher(max_batch=4, max_queue=10)
+    batcher.start()
+    gate = Gate()
+    model = served(gate)
+    futures = [batcher.submit(model, pictures(i)) for i in range(5)]
+    gate.opened.set()
+    batcher.stop()
+    assert [future.result(0).probabilities[0, 0] for future in futures] == [0, 1, 2, 3, 4]
+    with pytest.raises(SaturatedError):
+        batcher.submit(model, pictures(1))

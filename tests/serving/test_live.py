@@ -1,0 +1,140 @@
+"""The rules of following an alias, one look at a time."""
+
+import gc
+import shutil
+import weakref
+from pathlib import Path
+
+import pytest
+import toy
+
+from serving import store
+from serving.live import Live
+from serving.refs import ModelRef
+from serving.settings import Settings
+
+
+@pytest.fixture
+def refs(home: Path, tmp_path: Path) -> list[ModelRef]:
+    """toy@v0 .. toy@v2, stored."""
+    assert not home.exists()
+    versions = [toy.bundle(tmp_path / f"v{i}", version=f"v{i}", threshold=50 + 50 * i) for i in range(3)]
+    return [store.save(folder) for folder in versions]
+
+
+def damage(ref: ModelRef) -> None:
+    model = store.path(ref) / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"x")
+
+
+def test_nothing_is_served_before_a_promotion(home):
+    live = Live(Settings())
+    live.look()
+    assert live.current is None
+    assert not home.exists()
+
+
+def test_without_a_name_the_model_promoted_last_is_followed_and_kept(refs, tmp_path):
+    other = store.save(toy.bundle(tmp_path / "other", name="other", version="1"))
+    store.promote(other, reason="")
+    store.promote(refs[0], reason="")
+    live = Live(Settings())
+    live.look()
+    assert live.current.name == "toy@v0"
+    store.promote(other, reason="")
+    live.look()
+    assert live.current.name == "toy@v0"
+
+
+def test_with_a_name_that_model_is_followed(refs, tmp_path):
+    store.promote(store.save(toy.bundle(tmp_path / "other", name="other", version="1")), reason="")
+    store.promote(refs[0], reason="")
+    live = Live(Settings(model="other"))
+    live.look()
+    assert live.current.name == "other@1"
+
+
+def test_a_damaged_champion_at_the_start_gives_way_to_the_previous_one(refs):
+    store.promote(refs[0], reason="")
+    store.promote(refs[1], reason="")
+    damage(refs[1])
+    live = Live(Settings())
+    live.look()
+    assert live.current.name == "toy@v0"
+    assert live.refused.model == "toy@v1"
+
+
+def test_a_candidate_is_tried_once_for_each_promotion(refs):
+    store.promote(refs[0], reason="")
+    opened = []
+
+    def opener(folder, threads):
+        opened.append(folder.parent.name)
+        return Live(Settings())._opened(folder, threads)
+
+    live = Live(Settings(), opened=opener)
+    live.look()
+    damage(refs[1])
+    store.promote(refs[1], reason="")
+    for _ in range(5):
+        live.look()
+    assert opened == ["v0", "v1"]
+    store.promote(refs[1], reason="again")
+    live.look()
+    assert opened == ["v0", "v1", "v1"]
+
+
+def test_a_bundle_under_another_name_than_its_own_is_refused(refs):
+    store.promote(refs[0], reason="")
+    folder = store.path(refs[1])
+    shutil.rmtree(folder)
+    shutil.copytree(store.path(refs[2]), folder)
+    live = Live(Settings())
+    live.look()
+    store.promote(refs[1], reason="")
+    live.look()
+    assert live.current.name == "toy@v0"
+    assert "toy@v2" in live.refused.reason
+
+
+def test_an_opener_that_breaks_in_any_way_leaves_the_old_model(refs):
+    store.promote(refs[0], reason="")
+    live = Live(Settings())
+    live.look()
+
+    def broken(folder, threads):
+        raise MemoryError(f"{folder} {threads}")
+
+    live._opened = broken
+    store.promote(refs[1], reason="")
+    live.look()
+    assert live.current.name == "toy@v0"
+    assert live.refused.reason == "it cannot be opened (MemoryError)"
+
+
+def test_a_replaced_model_is_freed(refs):
+    store.promote(refs[0], reason="")
+    live = Live(Settings())
+    live.look()
+    first = weakref.ref(live.current)
+    store.promote(refs[1], reason="")
+    live.look()
+    gc.collect()
+    assert first() is None
+
+
+def test_a_broken_alias_file_does_not_end_the_following(refs, home):
+    store.promote(refs[0], reason="")
+    live = Live(Settings(poll_s=0.01))
+    live.start()
+    assert live.current.name == "toy@v0"
+    (home / "trainserve" / "aliases" / "toy.json").write_text("{")
+    while live.refused is None:
+        assert live.alive
+    assert live.current.name == "toy@v0"
+    (home / "trainserve" / "aliases" / "toy.json").unlink()
+    store.promote(refs[1], reason="")
+    while live.current.name != "toy@v1":
+        assert live.alive
+    live.stop()
+    assert not live.alive

@@ -1,0 +1,59 @@
+"""What an operator sets, and what becomes of nonsense."""
+
+import pytest
+
+from data.errors import InputError
+from serving import settings, start
+
+
+def test_the_environment_is_read(monkeypatch):
+    monkeypatch.setenv("TRAINSERVE_PORT", "8080")
+    monkeypatch.setenv("TRAINSERVE_MODEL", "flowers")
+    assert (settings.load().port, settings.load().model) == (8080, "flowers")
+
+
+def test_what_is_given_wins_over_the_environment_and_none_does_not(monkeypatch):
+    monkeypatch.setenv("TRAINSERVE_PORT", "8080")
+    assert settings.load(port=9090).port == 9090
+    assert settings.load(port=None).port == 8080
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PORT", "70000"), ("PORT", "http"), ("MODEL", "../x"), ("MAX_BATCH", "0"), ("POLL_S", "-1"), ("THREADS", "many")],
+)
+def test_a_bad_value_is_one_sentence_with_the_name_and_the_value(monkeypatch, name, value):
+    monkeypatch.setenv(f"TRAINSERVE_{name}", value)
+    with pytest.raises(InputError) as caught:
+        settings.load()
+    assert f"TRAINSERVE_{name}" in str(caught.value)
+    assert value in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_request_that_could_never_fit_the_queue_is_refused_at_start():
+    with pytest.raises(InputError, match="use at most 5"):
+        settings.load(max_queue=5, max_pictures=6)
+
+
+def test_a_host_by_name_becomes_an_address():
+    assert start.numeric("localhost") == "127.0.0.1"
+    assert start.numeric("::1") == "::1"
+
+
+@pytest.mark.parametrize("host", ["no such host", "256.1.1.1", ""])
+def test_a_host_that_is_none_is_refused(host):
+    with pytest.raises(InputError):
+        start.numeric(host)
+
+
+def test_an_address_of_another_machine_is_refused():
+    with pytest.raises(InputError, match="cannot listen"):
+        start.require_free("192.0.2.1", 3000)
+
+
+def test_the_service_inherits_the_settings_as_they_were_resolved():
+    environment = start.environment(settings.load(port=4321, model="flowers"))
+    assert environment["TRAINSERVE_PORT"] == "4321"
+    assert environment["TRAINSERVE_MODEL"] == "flowers"
+    assert environment["BENTOML_DO_NOT_TRACK"] == "True"
