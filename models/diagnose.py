@@ -49,10 +49,11 @@ def diagnose(
     if not _above_majority(validation):
         remarks = [*_not_learning(validation), *_unstable(history)]
     else:
-        fits = [*_overfitting(history, fit), *_unfinished(history, fit)]
+        over = list(_overfitting(history, fit))
         remarks = [
-            *fits,
-            *([] if fits else _underfitting(history, fit, validation)),
+            *over,
+            *([] if over else _underfitting(history, fit, validation)),
+            *_unfinished(history, fit),
             *_unstable(history),
             *_stopped(fit),
             *_confidence(calibration),
@@ -92,24 +93,25 @@ def _overfitting(history: Sequence[EpochRecord], fit: FitSummary) -> Iterator[Re
         "warn" if lost > 0.01 else "note",
         f"Overfitting: validation loss rose from {losses[lowest]:.2f} (epoch {lowest + 1}) to {last:.2f} while "
         f"training loss kept falling, and validation accuracy {'fell with it' if lost > 0.01 else 'held'}; more "
-        f"augmentation, more weight decay or more pictures would help. The weights of epoch {fit.best_epoch + 1} were kept.",
+        f"augmentation, more weight decay or more pictures would help. The weights of epoch {fit.best_epoch + 1} were "
+        "kept.",
     )
 
 
 def _unfinished(history: Sequence[EpochRecord], fit: FitSummary) -> Iterator[Remark]:
-    """The best epoch is among the last tenth, and the last fifth still brought down the loss by 3 %."""
+    """The best epoch is among the last tenth, and the last third still brought down the loss by 5 %."""
     n = len(history)
     if n < 3 or fit.stopped_early or fit.best_epoch < n - max(1, n // 10):
         return
-    late = max(1, n // 5)
+    late = n // 3
     losses = [record.val_loss for record in history]
     before, after = min(losses[:-late]), min(losses[-late:])
-    if after <= 0.97 * before:
+    if after <= 0.95 * before:
         yield Remark(
             "unfinished",
-            "warn",
+            "note",
             f"Still improving when it ended: the last {late} of {n} epochs brought validation loss from {before:.2f} "
-            f"to {after:.2f}; give it more epochs.",
+            f"to {after:.2f}; more epochs would probably help.",
         )
 
 

@@ -86,7 +86,7 @@ def confusion(metrics: Metrics, *, fmt: Format = "svg") -> bytes:
         _titles(axes, "", "predicted", "true")
         axes.grid(False, which="major")
 
-    side = 3.6 + 0.34 * min(len(metrics.per_class), 16)
+    side = 3.4 + 0.28 * min(len(metrics.per_class), 18)
     return _render(draw, width=side + 0.6, height=side, fmt=fmt)
 
 
@@ -114,7 +114,7 @@ def reliability(after: Reliability, *, before: Reliability | None = None, fmt: F
         _titles(top, "", "", "right, %")
         _titles(bottom, "", "confidence, %", "pictures")
         bottom.yaxis.get_major_locator().set_params(nbins=2, integer=True)
-        top.legend(frameon=False, loc="upper left", labelcolor=INK)
+        top.legend(frameon=False, loc="best", labelcolor=INK)
 
     return _render(draw, width=5.2, height=4.6, fmt=fmt)
 
@@ -215,7 +215,7 @@ def _class_ticks(axes: "Axes", labels: Sequence[str]) -> None:
     at = range(0, k, every)
     size = 10 if k <= 12 else 8 if k <= 25 else 5.5
     names = [_short(labels[i]) for i in at]
-    flat = k <= 6 and max(map(len, names)) <= 9
+    flat = k * max(map(len, names)) <= 48
     axes.set_xticks(at, names, fontsize=size, rotation=0 if flat else 90)
     axes.set_yticks(at, names, fontsize=size)
 

@@ -86,8 +86,8 @@ def test_a_loss_that_was_still_falling_at_the_end_asks_for_more_epochs():
     remarks = diagnose(
         curves(FALLING, [2.0 - 0.15 * e for e in range(10)]), fit=summary(10, best=9), validation=measured(0.8)
     )
-    assert remarks[0].subject == "unfinished"
-    assert "more epochs" in remarks[0].text
+    text = next(r.text for r in remarks if r.subject == "unfinished")
+    assert "the last 3 of 10 epochs brought validation loss from 1.10 to 0.65" in text
 
 
 def test_high_loss_on_both_sides_is_underfitting():
