@@ -120,12 +120,26 @@ def test_without_anything_that_names_the_version_nothing_is_resumed(web, tmp_pat
 def test_another_range_than_the_one_asked_for_is_not_taken(web, tmp_path):
     def wrong(request: BaseHTTPRequestHandler) -> None:
         request.send_response(206)
-        request.send_header("Content-Range", f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}")
-        request.send_header("Content-Length", str(len(CONTENT)))
+        request.send_header("Content-Range", f"bytes 0-149999/{len(CONTENT)}")
+        request.send_header("Content-Length", "150000")
         request.end_headers()
-        request.wfile.write(CONTENT)
+        request.wfile.write(CONTENT[:150_000])
 
     web.answers = [ranges(breaks_after=50_000), wrong, ranges()]
+    assert download(web.url(), tmp_path / "a.zip", patience=QUICK).read_bytes() == CONTENT
+
+
+def test_a_server_that_hands_out_small_ranges_is_asked_until_all_is_there(web, tmp_path):
+    def small(request: BaseHTTPRequestHandler) -> None:
+        start = int(request.headers["Range"].removeprefix("bytes=").rstrip("-"))
+        piece = CONTENT[start : start + 60_000]
+        request.send_response(206)
+        request.send_header("Content-Range", f"bytes {start}-{start + len(piece) - 1}/{len(CONTENT)}")
+        request.send_header("Content-Length", str(len(piece)))
+        request.end_headers()
+        request.wfile.write(piece)
+
+    web.answers = [ranges(breaks_after=50_000), small]
     assert download(web.url(), tmp_path / "a.zip", patience=QUICK).read_bytes() == CONTENT
 
 

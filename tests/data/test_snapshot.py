@@ -129,6 +129,14 @@ def test_renaming_changes_no_fingerprint_and_no_order(write, take, png):
     assert one.digests == two.digests
 
 
+def test_renaming_a_copy_in_another_part_changes_no_fingerprint(write, take, png):
+    one = take(write({"train/a/1.png": png(1), "train/b/2.png": png(2), "val/a/1.png": png(1)}, "one"))
+    two = take(write({"train/a/1.png": png(1), "train/b/2.png": png(2), "VAL/a/1.png": png(1)}, "two"))
+    assert one.files[0] == "train/a/1.png"
+    assert two.files[0] == "VAL/a/1.png"
+    assert one.fingerprint == two.fingerprint
+
+
 def test_a_pixel_a_label_or_a_part_changes_the_fingerprint(write, take, png):
     def fingerprint(files: dict[str, int], folder: str) -> str:
         return take(write({name: png(seed) for name, seed in files.items()}, folder)).fingerprint

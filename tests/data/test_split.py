@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from data.errors import DataRefused
@@ -58,6 +58,7 @@ FRACTIONS = st.floats(0.02, 0.49)
 
 @settings(max_examples=60, deadline=None)
 @given(counts=COUNTS, val=FRACTIONS, test=FRACTIONS, seed=st.integers(0, 9))
+@example(counts=[3, 3], val=0.49, test=0.49, seed=0)
 def test_a_split_is_a_stratified_partition(tmp_path_factory, counts, val, test, seed):
     found = images(plain(counts))
     spec = DatasetSpec(val_fraction=val, test_fraction=test, split_seed=seed)
