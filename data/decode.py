@@ -11,6 +11,8 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import cast
@@ -59,12 +61,12 @@ def decode_in_processes(
     Processes of our own and not a pool's: they start from any thread and under any main module, import neither torch
     nor that module, and a file that kills its decoder is refused like any other damaged one.
     """
-    waiting = deque(jobs)
+    coming, again = iter(jobs), deque[Job]()
     workers: list[Worker] = []
     try:
-        for _ in range(min(processes, len(waiting))):
+        for job in islice(coming, processes):
             workers.append(Worker(spec, pixels))
-            workers[-1].ask(waiting.popleft())
+            workers[-1].ask(job)
         while busy := {worker.output.fileno(): worker for worker in workers if worker.job}:
             for output in wait(list(busy)):
                 worker = busy[cast(int, output)]  # `wait` gives back what it was given
@@ -72,12 +74,12 @@ def decode_in_processes(
                 if refused is None:
                     reason = worker.restart()
                     if len(job) > 1:  # halve the job until the file that kills the decoder is alone
-                        waiting.extend((job[: len(job) // 2], job[len(job) // 2 :]))
+                        again.extend((job[: len(job) // 2], job[len(job) // 2 :]))
                         job, refused = (), []
                     else:
                         refused = [(job[0][0], reason)]
-                if waiting:
-                    worker.ask(waiting.popleft())
+                if following := again.popleft() if again else next(coming, None):
+                    worker.ask(following)
                 yield len(job), refused
     finally:
         for worker in workers:
@@ -104,11 +106,9 @@ class Worker:
 
     def ask(self, job: Job) -> None:
         self.job = job
-        try:
+        with suppress(BrokenPipeError):  # it has died; `answer` finds out
             self._input.write(json.dumps(job) + "\n")
             self._input.flush()
-        except BrokenPipeError:
-            pass  # it has died; `answer` finds out
 
     def answer(self) -> Refusals | None:
         """What became of the job; None if the process died of it. Blocks until it is known."""
@@ -133,7 +133,8 @@ class Worker:
     def end(self) -> None:
         self._process.kill()
         self._process.wait()
-        self._input.close()
+        with suppress(BrokenPipeError):  # closing would send what it did not live to read
+            self._input.close()
         self.output.close()
 
 

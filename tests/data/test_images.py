@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import pickle
 import signal
 import subprocess
@@ -218,8 +219,7 @@ def test_a_build_that_is_stopped_leaves_no_process_and_no_half_result(tmp_path, 
         text=True,
     )
     assert builder.stdout
-    while int(builder.stdout.readline()) < 2:  # the workers are at it
-        pass
+    assert any(int(line) > 1 for line in builder.stdout), "it ended before the workers were at it"
     workers = children(builder.pid)
     assert workers
     builder.send_signal(how)
@@ -251,6 +251,26 @@ def test_a_worker_whose_pixels_cannot_be_written_says_so(tmp_path):
     worker.ask([(0, str(snapshot.path(0)))])
     with pytest.raises(OSError, match=r"No space left|Illegal seek"):
         worker.answer()
+    worker.end()
+
+
+def test_a_worker_that_died_between_two_jobs_is_replaced(tmp_path):
+    snapshot = toy(tmp_path / "toy", 1)
+    (tmp_path / "pixels.u8").touch()
+    before = set(children(os.getpid()))
+    worker = Worker(IMAGE, tmp_path / "pixels.u8")
+    job = [(0, str(snapshot.path(0)))]
+    worker.ask(job)
+    assert worker.answer() == []
+    (pid,) = set(children(os.getpid())) - before
+    os.kill(pid, signal.SIGKILL)
+    while alive(pid):
+        time.sleep(0.01)
+    worker.ask(job)
+    assert worker.answer() is None
+    assert "status -9" in worker.restart()
+    worker.ask(job)
+    assert worker.answer() == []
     worker.end()
 
 

@@ -17,6 +17,8 @@ from data.errors import ImageTooLarge, UnreadableImage
 from data.preprocess import MAX_PIXELS, TURNS, centre, read_header, stored_pixels, to_pixels
 from data.spec import ImageSpec
 
+pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")  # pytest resets the filter that preprocess sets
+
 COLOR = ImageSpec(height=16, width=16, channels=3)
 GREY = ImageSpec(height=16, width=16, channels=1)
 
