@@ -1,6 +1,5 @@
 """Checkpoints on disk: whole or absent, never code, the newest and one before it."""
 
-import os
 import pickle
 import re
 import shutil
@@ -34,7 +33,7 @@ class Checkpoints:
         before = self._newest_first()
         number = before[0][0] + 1 if before else 0
         target = self.folder / f"checkpoint-{number:010d}.pt"
-        part = target.with_suffix(f".part-{os.getpid()}")
+        part = self.folder / "checkpoint.part"  # one name: what a kill leaves of it is overwritten by the next
         torch.save(packed, part)
         part.replace(target)
         for _, old in before[KEPT - 1 :]:

@@ -1,8 +1,8 @@
 """The training loop: `fit` trains a network, validates it after every epoch, and returns the best weights.
 
-All randomness is a function of (seed, epoch, step): the batches by their own generators, dropout by `torch.manual_seed`
-before each step, the only global state touched. A run that was killed goes on from its checkpoint with the same
-arithmetic in the same order, and on a CPU ends with the same bits as one that was not.
+All randomness is a function of (seed, epoch, step): the batches by their own generators, dropout by seeding torch's
+generator before each step, the only global state touched. A run that was killed goes on from its checkpoint with the
+same arithmetic in the same order, and on a CPU ends with the same bits as one that was not.
 """
 
 import math
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from models.checkpoint import Checkpoints
 from models.config import OptimizerConfig, ScheduleConfig, TrainConfig
-from models.device import autocast, describe
+from models.device import autocast, describe, seed
 from models.early_stop import EarlyStop
 from models.optim import build_optimizer, factor
 from models.plan import Plan, Speed, make_plan
@@ -146,7 +146,7 @@ def train_epoch(
         share = factor(training.steps_done, total_steps=training.plan.total_steps, config=schedule)
         for group in training.optimizer.param_groups:
             group["lr"] = peak_lr * share
-        torch.manual_seed(dropout_seed(config.seed, training.epoch, training.step))
+        seed(pixels.device, dropout_seed(config.seed, training.epoch, training.step))
         training.sums += train_step(training.net, training.optimizer, pixels, targets, config=config)
         if training.average is not None and config.ema is not None:
             update_average(training.average, training.net, decay=config.ema, step=training.steps_done)
@@ -166,7 +166,8 @@ def train_step(
         loss = F.cross_entropy(net(pixels), targets, label_smoothing=config.label_smoothing)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    norm = nn.utils.clip_grad_norm_(net.parameters(), math.inf if config.clip_norm is None else config.clip_norm)
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    norm = nn.utils.clip_grad_norm_(weights, math.inf if config.clip_norm is None else config.clip_norm)
     optimizer.step()
     return torch.stack([loss.detach(), norm])
 
@@ -198,8 +199,8 @@ def monitored(record: EpochRecord, config: TrainConfig) -> tuple[float, ...]:
     return (1 - record.val_accuracy, record.val_loss)
 
 
-def dropout_seed(seed: int, epoch: int, step: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch, step, DROPOUT]).generate_state(1, np.uint64)[0])
+def dropout_seed(run_seed: int, epoch: int, step: int) -> int:
+    return int(np.random.SeedSequence([run_seed, epoch, step, DROPOUT]).generate_state(1, np.uint64)[0])
 
 
 def measure_speed(
