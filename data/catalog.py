@@ -12,7 +12,7 @@ from pydantic import Field
 
 from data import archive, digests, digits, torchvision_sets
 from data import progress as progress_
-from data.download import download, shown
+from data.download import download
 from data.errors import DownloadError, SourceError
 from data.progress import Progress
 from data.spec import DatasetSpec, Frozen
@@ -64,16 +64,20 @@ class Fetched:
 def parse_source(text: str) -> Named | Folder | Archive | Url:
     """What `text` names: a URL, a set of the catalogue, a folder or an archive. Raises `SourceError`."""
     if "://" in text:
-        parts = urlsplit(text)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SourceError(f"{shown(text)!r} is no http or https address; fetch the archive and name the file")
+        if not _is_web(text):
+            raise SourceError(f"{text!r} is no http or https address; fetch the archive and name the file")
         return Url(url=text)
     if (known := _known(text)) is not None:
         return Named(name=known)
-    path = Path(text).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(text).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError) as error:  # no right to look, a name too long, the home of nobody
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{text!r} cannot be looked at: {reason}; check its spelling and your rights") from None
+    if is_folder:
         return Folder(path=path)
-    if path.is_file():
+    if is_file:
         if not path.name.lower().endswith(archive.SUFFIXES):
             raise SourceError(f"{text!r} is neither a folder nor an archive ({' '.join(archive.SUFFIXES)})")
         return Archive(path=path)
@@ -150,6 +154,14 @@ def _unpack(file: Path, name: str, spec: DatasetSpec, home: Path, progress: Prog
             "fetch it again or correct dataset.sha256"
         )
     return archive.extract(file, home / "datasets" / f"{name}-{digest[:12]}", progress=progress)
+
+
+def _is_web(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:  # a bracket or a port that is none
+        return False
 
 
 def _stem(file: str) -> str:

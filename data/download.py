@@ -123,6 +123,8 @@ def _attempt(
     with client.stream("GET", url, headers=headers) as response:
         if response.status_code == 304:
             return False
+        if response.status_code == 416 and response.headers.get("content-range") == f"bytes */{have}":
+            return True  # nothing is left: an earlier run was killed with the last byte on disk
         total = _accept(url, response, part, have)
         if response.status_code == 200:
             have = 0

@@ -31,7 +31,7 @@ def no_pictures(snapshot: Snapshot) -> Iterable[Finding]:
     if snapshot.files:
         return
     astray = [file for file in snapshot.ignored if not file.endswith("/")]
-    holds = f"only {len(astray)} files that are no pictures in class folders" if astray else "no files"
+    holds = f"only {_count(astray, 'file')}, and no picture in a class folder" if astray else "no files"
     message = f"{snapshot.root} holds {holds}; put JPEG, PNG, WebP, BMP, GIF or TIFF files into one folder per class"
     yield _finding("no_pictures", "stop", message, astray)
 
@@ -67,16 +67,14 @@ def duplicates(snapshot: Snapshot) -> Iterable[Finding]:
     copies = [rows[1:] for rows in _same_content(snapshot) if len({int(snapshot.labels[row]) for row in rows}) == 1]
     files = [snapshot.files[row] for row in chain.from_iterable(copies)]
     if files:
-        message = (
-            f"{len(files)} files are exact copies of others in their class; remove them to count each picture once"
-        )
+        message = f"{_count(files, 'copied file')} within a class; remove them to count each picture once"
         yield _finding("duplicates", "note", message, files)
 
 
 def contradictions(snapshot: Snapshot) -> Iterable[Finding]:
     twice = [rows for rows in _same_content(snapshot) if len({int(snapshot.labels[row]) for row in rows}) > 1]
     if twice:
-        message = f"{len(twice)} pictures lie in more than one class; keep each in the class it belongs to"
+        message = f"{_count(twice, 'picture')} in more than one class; keep each in the class it belongs to"
         yield _finding("contradictions", "warn", message, _names(snapshot, twice))
 
 
@@ -85,7 +83,7 @@ def leakage(snapshot: Snapshot) -> Iterable[Finding]:
     twice = [rows for rows in _same_content(snapshot) if len({snapshot.parts[row] for row in rows}) > 1]
     if twice:
         message = (
-            f"{len(twice)} pictures lie in more than one of train, val and test; "
+            f"{_count(twice, 'picture')} in more than one of train, val and test; "
             "only the test copy is used, or that of val where test has none; remove the others"
         )
         yield _finding("leakage", "warn", message, _names(snapshot, twice))
@@ -105,14 +103,14 @@ def imbalance(snapshot: Snapshot) -> Iterable[Finding]:
 def empty_classes(snapshot: Snapshot) -> Iterable[Finding]:
     folders = [file for file in snapshot.ignored if file.endswith("/")]
     if folders and snapshot.files:
-        message = f"{len(folders)} folders hold no pictures and are no classes: {_few(folders)}; fill or remove them"
+        message = f"{_count(folders, 'folder')} without pictures, so no class: {_few(folders)}; fill or remove"
         yield _finding("empty_classes", "warn", message, folders)
 
 
 def ignored(snapshot: Snapshot) -> Iterable[Finding]:
     files = [file for file in snapshot.ignored if not file.endswith("/")]
     if files and snapshot.files:
-        message = f"{len(files)} files are ignored: no pictures by their names, or in no class folder ({_few(files)})"
+        message = f"{_count(files, 'file')} ignored: no picture by its name, or in no class folder ({_few(files)})"
         yield _finding("ignored", "note", message, files)
 
 
@@ -172,6 +170,10 @@ def _names(snapshot: Snapshot, groups: Iterable[Sequence[int]]) -> list[str]:
 def _finding(rule: str, level: Literal["note", "warn", "stop"], message: str, files: Iterable[str] = ()) -> Finding:
     listed = tuple(_printable(file) for _, file in zip(range(LISTED), files, strict=False))
     return Finding(rule=rule, level=level, message=message, files=listed)
+
+
+def _count(things: Sequence[object], noun: str) -> str:
+    return f"{len(things):,} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def _few(names: Iterable[str]) -> str:

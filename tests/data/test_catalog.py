@@ -51,6 +51,11 @@ def test_each_kind_of_source_is_told_apart(tmp_path):
         ("flowers.tar.gz", "there is no file or folder 'flowers.tar.gz'"),
         ("ftp://host.org/a.zip", "'ftp://host.org/a.zip' is no http or https address"),
         ("https:///a.zip", "is no http or https address"),
+        ("https://host:x/a.zip", "is no http or https address"),
+        ("http://[::1/a.zip", "is no http or https address"),
+        ("a/" * 3000, "cannot be looked at: File name too long"),
+        ("~nobody-of-that-name/pictures", "cannot be looked at: Could not determine home directory"),
+        ("nul\0/a.zip", "there is no file or folder 'nul\\x00/a.zip'"),
     ],
 )
 def test_a_source_that_is_not_there_is_one_sentence_with_the_remedy(text, sentence):
@@ -159,6 +164,12 @@ def test_hymenoptera_put_there_by_hand_needs_no_network(home):
     found = fetch(DatasetSpec(source="hymenoptera"), home)
     assert (found.name, found.mirror) == ("hymenoptera", True)
     assert pictures(found.root) == ["hymenoptera_data/train/ants/1.jpg", "hymenoptera_data/val/bees/1.jpg"]
+
+
+@pytest.mark.network
+def test_hymenoptera_is_where_the_catalogue_says(home):
+    found = pictures(fetch(DatasetSpec(source="hymenoptera"), home).root)
+    assert sum(name.startswith("hymenoptera_data/train/") for name in found) > 200
 
 
 # --- torchvision's sets -------------------------------------------------------------------------------------------

@@ -100,6 +100,26 @@ def test_a_later_run_takes_up_what_an_earlier_one_left(web, tmp_path):
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
 
 
+def test_what_was_whole_when_the_run_was_killed_is_not_fetched_again(web, tmp_path):
+    web.answers = [ranges(breaks_after=len(CONTENT) - 1), status(503)]
+    with pytest.raises(DownloadError):
+        download(web.url(), tmp_path / "a.zip", patience=QUICK)
+    (tmp_path / "a.zip.part").write_bytes(CONTENT)
+    web.answers = [status(416, Content_Range=f"bytes */{len(CONTENT)}")]
+    web.requests.clear()
+    assert download(web.url(), tmp_path / "a.zip", patience=QUICK).read_bytes() == CONTENT
+    assert len(web.requests) == 1
+
+
+def test_a_part_longer_than_the_file_is_thrown_away(web, tmp_path):
+    web.answers = [ranges(breaks_after=50_000), status(503)]
+    with pytest.raises(DownloadError):
+        download(web.url(), tmp_path / "a.zip", patience=QUICK)
+    (tmp_path / "a.zip.part").write_bytes(CONTENT + b"more")
+    web.answers = [status(416, Content_Range=f"bytes */{len(CONTENT)}"), ranges()]
+    assert download(web.url(), tmp_path / "a.zip", patience=QUICK).read_bytes() == CONTENT
+
+
 def test_a_server_without_ranges_begins_again(web, tmp_path):
     web.answers = [whole(breaks_after=50_000), whole(breaks_after=90_000), whole()]
     assert download(web.url(), tmp_path / "a.zip", patience=QUICK).read_bytes() == CONTENT

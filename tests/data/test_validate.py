@@ -53,7 +53,11 @@ def test_a_good_data_set_has_no_findings(check):
     ("files", "rule", "sentence"),
     [
         ({}, "no_pictures", "holds no files; put JPEG, PNG"),
-        ({"rose/1.txt": b"x", "2.png": b"x"}, "no_pictures", "holds only 2 files that are no pictures in class"),
+        (
+            {"rose/1.txt": b"x", "2.png": b"x"},
+            "no_pictures",
+            "holds only 2 files, and no picture in a class folder; put",
+        ),
         (some(rose=5), "one_class", "has one class only, 'rose'; a classifier needs at least two"),
         (some(rose=5, tulip=2), "few_pictures", "at least 3 different readable pictures: 'tulip' has 2; add pictures"),
         (some(test__rose=5, test__tulip=5), "test_only", "nothing to train on; add a train folder"),
@@ -120,9 +124,9 @@ def test_ignored_files_are_noted_and_empty_classes_warned_of(check):
     found = by_rule(check(some(rose=9, tulip=9) | {"iris/1.heic": b"x", "a.csv": b""}).findings)
     assert found["ignored"].level == "note"
     assert found["ignored"].files == ("a.csv", "iris/1.heic")
-    assert found["ignored"].message.startswith("2 files are ignored")
+    assert found["ignored"].message.startswith("2 files ignored")
     assert found["empty_classes"].level == "warn"
-    assert found["empty_classes"].message.startswith("1 folders hold no pictures and are no classes: iris/")
+    assert found["empty_classes"].message.startswith("1 folder without pictures, so no class: iris/")
 
 
 def test_a_class_that_is_only_in_test_is_warned_of(check):
