@@ -1,0 +1,150 @@
+"""The page in a real Chromium, as a person uses it. `PAGE_SHOTS=folder` keeps pictures of it."""
+
+import base64
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import toy
+
+pytestmark = pytest.mark.browser
+sync_api = pytest.importorskip("playwright.sync_api")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["sync_api.Browser"]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, service) -> Iterator["sync_api.Page"]:
+    """The page, loaded; whatever the browser complains about fails the test."""
+    page = browser.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(service.url + "/ui")
+    page.get_by_text("version v1").wait_for()
+    yield page
+    page.close()
+    assert [text for text in complaints if "status of 4" not in text] == []
+
+
+def shot(page: "sync_api.Page", name: str) -> None:
+    if folder := os.environ.get("PAGE_SHOTS"):
+        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+
+
+def answer(page: "sync_api.Page") -> str:
+    page.locator("#result").wait_for()
+    page.locator("#busy").wait_for(state="hidden")
+    return str(page.locator("#label").inner_text())
+
+
+def test_a_chosen_picture_is_answered_with_bars(page, tmp_path):
+    path = tmp_path / "lamp.png"
+    path.write_bytes(toy.picture(140, size=(300, 200)))
+    page.locator("#chosen").set_input_files(path)
+    assert answer(page).startswith("bright")
+    assert page.locator("#scores li").count() == 2
+    widths = [bar.bounding_box()["width"] for bar in page.locator("#scores .fill").all()]
+    assert widths[0] > 2 * widths[1]
+    assert "toy@v1" in page.locator("#footnote").inner_text()
+    assert page.locator("#caption").inner_text() == "lamp.png"
+    shot(page, "chosen")
+
+
+def test_a_sample_is_answered_by_a_click(page):
+    page.get_by_role("button", name="Sample 1, which shows: dark").click()
+    assert answer(page).startswith("dark")
+    shot(page, "sample")
+
+
+def test_the_page_is_used_by_keyboard_alone(page):
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "zone"
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files({"name": "a.png", "mimeType": "image/png", "buffer": toy.picture(10)})
+    assert answer(page).startswith("dark")
+    for _ in range(4):
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.locator("#caption", has_text="Sample 4").wait_for()
+    assert answer(page).startswith("bright")
+
+
+HANDED = """([kind, name, text]) => {
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], name, { type: "image/png" }));
+  const event = kind === "drop"
+    ? new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true })
+    : new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true });
+  document.getElementById("zone").dispatchEvent(event);
+}"""
+
+
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_a_picture_is_dropped_or_pasted(page, kind):
+    page.evaluate(HANDED, [kind, "a.png", base64.b64encode(toy.picture(250)).decode()])
+    assert answer(page).startswith("bright")
+
+
+def test_an_error_is_told_in_words_and_the_next_picture_works(page, tmp_path):
+    path = tmp_path / "notes.jpg"
+    path.write_text("not a picture")
+    page.locator("#chosen").set_input_files(path)
+    page.get_by_role("alert").wait_for()
+    assert "no readable" in page.get_by_role("alert").inner_text()
+    shot(page, "error")
+    page.get_by_role("button", name="Sample 4").click()
+    assert answer(page).startswith("bright")
+    assert page.get_by_role("alert").count() == 0
+
+
+def test_the_card_tells_accuracy_with_its_interval(page):
+    page.get_by_text("About this model").click()
+    text = page.locator("#card").inner_text()
+    assert "95 % interval" in text
+    assert "bright, dark" in text
+    shot(page, "card")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_nothing_sticks_out(page, scheme):
+    page.set_viewport_size(PHONE)
+    page.emulate_media(color_scheme=scheme)
+    page.get_by_role("button", name="Sample 3").click()
+    answer(page)
+    page.get_by_text("About this model").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    shot(page, f"phone-{scheme}")
+
+
+def test_everything_that_can_be_pressed_has_a_name(page):
+    for button in page.get_by_role("button").all():
+        assert button.inner_text().strip() or button.get_attribute("aria-label")
+    assert page.locator("html").get_attribute("lang") == "en"
+
+
+def test_a_script_that_someone_else_put_in_does_not_run(browser, service):
+    page = browser.new_page()
+    page.goto(service.url + "/ui")
+    with page.expect_console_message(lambda message: "Content Security Policy" in message.text):
+        page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.owned = 1\">')")
+    assert page.evaluate("window.owned") is None
+    page.close()
