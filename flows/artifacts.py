@@ -130,7 +130,7 @@ def show_metrics(result: RunResult) -> None:
 @harmless
 def show_picture(key: str, title: str, draw: Callable[[], bytes]) -> None:
     """`draw` gives a PNG."""
-    create_markdown_artifact(f"# {title}\n\n{pages.picture(draw(), title)}\n", key=key, description=title)
+    create_markdown_artifact(f"{pages.picture(draw(), title)}\n", key=key, description=title)
 
 
 @harmless

@@ -66,6 +66,7 @@ class Display:
 
     def note(self, text: str, *, style: str = "") -> None:
         """A line of its own, now."""
+        self._line_at = time.monotonic()
         self._line(Text(f"  {text}", style=style))
 
     def moved(self, what: str, done: float, total: float) -> None:

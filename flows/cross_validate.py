@@ -12,7 +12,7 @@ from models.config import Experiment
 from models.records import CVResult, FoldResult
 
 
-@task(name="cross-validate", cache_policy=NO_CACHE, persist_result=False)
+@task(name="cross-validate", task_run_name="cross-validate", cache_policy=NO_CACHE, persist_result=False)
 def cross_validate(experiment: Experiment, prepared: Prepared) -> CVResult:
     """One training per fold; the test pictures are not looked at."""
     from models import cross_validate as folds  # torch: seconds

@@ -3,8 +3,11 @@
 import os
 from typing import TYPE_CHECKING
 
+from data import catalog
+from data.catalog import Archive, Folder
 from data.errors import InputError
 from flows import logs, server
+from flows.home import writable_home
 from models.config import Experiment
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ def serve_pipeline(experiment: Experiment, *, cron: str | None, timezone: str) -
     server.quiet_environment()
     require_answer(api)
     logs.quiet_terminal()
+    os.environ["TRAINSERVE_HOME"] = str(writable_home())  # its runs are processes of their own, started elsewhere
+    experiment = anchored(experiment)
     from flows.pipeline import pipeline
 
     schedule = None if cron is None else _schedule(cron, timezone)
@@ -42,6 +47,16 @@ def serve_pipeline(experiment: Experiment, *, cron: str | None, timezone: str) -
         limit=1,
         print_starting_message=False,
     )
+
+
+def anchored(experiment: Experiment) -> Experiment:
+    """With the full path of its folder or archive. Raises `SourceError` if there is none."""
+    source = catalog.parse_source(experiment.dataset.source)
+    if not isinstance(source, Folder | Archive):
+        return experiment
+    tree = experiment.model_dump()
+    tree["dataset"]["source"] = str(source.path.resolve())
+    return Experiment.model_validate(tree)
 
 
 def require_answer(api: str) -> None:

@@ -14,7 +14,7 @@ from models.records import CVResult, Lineage, RunResult
 from models.run import RunFolder
 
 
-@task(name="evaluate", cache_policy=NO_CACHE, persist_result=False)
+@task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE, persist_result=False)
 def evaluate(prepared: Prepared, folder: Path, crossval: CVResult | None, lineage: Lineage) -> RunResult:
     """Metrics with intervals, calibration, predictions, report. A run that has them keeps them."""
     from models import evaluate as judge  # torch: seconds

@@ -10,7 +10,7 @@ from flows.prepare import Prepared, opened
 from models.run import RunFolder
 
 
-@task(name="export", cache_policy=NO_CACHE, persist_result=False)
+@task(name="export", task_run_name="export", cache_policy=NO_CACHE, persist_result=False)
 def export(prepared: Prepared, folder: Path) -> Path:
     """The bundle's folder."""
     from models import export as bundles  # torch: seconds

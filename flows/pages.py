@@ -129,7 +129,7 @@ def _metric_row(part: str, metrics: Metrics) -> Row:
         "macro F1": percent(metrics.macro_f1),
         "loss": round(metrics.loss, 4),
         "calibration error": percent(metrics.ece),
-        "always the majority": percent(metrics.majority),
+        "majority": percent(metrics.majority),
         "pictures": metrics.n,
     }
 

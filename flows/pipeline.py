@@ -20,7 +20,16 @@ from models.config import Experiment
 from models.records import Lineage
 
 
-@flow(name="pipeline", flow_run_name="{experiment.name}", persist_result=False, validate_parameters=True)
+def run_name() -> str:
+    """What the run is called in the UI: `flowers cnn`, or the preset's name."""
+    experiment = Experiment.model_validate(flow_run.parameters["experiment"])
+    if experiment.name != "custom":
+        return experiment.name
+    data = experiment.dataset.name or Path(experiment.dataset.source.rstrip("/")).name.partition(".")[0]
+    return f"{data} {experiment.model.kind}"
+
+
+@flow(name="pipeline", flow_run_name=run_name, persist_result=False, validate_parameters=True)
 def pipeline(experiment: Experiment = Experiment()) -> Outcome:  # noqa: B008 - frozen; the UI's form shows it
     """Pictures to a served model: prepare, cross-validate, train, evaluate, export, release.
 

@@ -43,6 +43,7 @@ def transient(task: Any, task_run: Any, state: Any) -> bool:  # noqa: ARG001 - P
 
 @task(
     name="prepare",
+    task_run_name="prepare",
     retries=3,
     retry_delay_seconds=[2, 10, 60],
     retry_condition_fn=transient,

@@ -20,7 +20,7 @@ from models.config import ReleaseConfig
 from models.records import Verdict
 from models.run import RunFolder
 from serving import store
-from serving.store import ModelRef
+from serving.refs import ModelRef
 
 # What a service does before it answers: a fresh process, no torch, the golden samples replayed.
 OPEN = """
@@ -35,7 +35,7 @@ sys.exit("torch was imported" if "torch" in sys.modules else 0)
 """
 
 
-@task(name="release", cache_policy=NO_CACHE, persist_result=False)
+@task(name="release", task_run_name="release", cache_policy=NO_CACHE, persist_result=False)
 def release(prepared: Prepared, folder: Path, bundle: Path, config: ReleaseConfig) -> tuple[str, Verdict]:
     """Store, try, compare, promote or say why not. Returns (name@version, verdict)."""
     run = RunFolder(folder)

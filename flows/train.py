@@ -47,7 +47,7 @@ class Watch:
             get_run_logger().info("%s", epoch_line(record, self.epochs))
 
 
-@task(name="train", cache_policy=NO_CACHE, persist_result=False)
+@task(name="train", task_run_name="train", cache_policy=NO_CACHE, persist_result=False)
 def train(experiment: Experiment, prepared: Prepared, folder: Path) -> FitSummary:
     """Train to the best weights, going on from the checkpoint of a run that was killed."""
     from models import learn  # torch: seconds

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from flows.console import shown_time
 from serving import store
+from serving.refs import ROLES
 
 
 def show_all(*, as_json: bool) -> None:
@@ -40,7 +41,7 @@ def show_one(text: str, *, as_json: bool) -> None:
         sys.stdout.write(card.model_dump_json() + "\n")
         return
     out = Console(highlight=False, soft_wrap=True)
-    roles = [role for role in store.ROLES if getattr(held, role) == ref]
+    roles = [role for role in ROLES if getattr(held, role) == ref]
     test, validation, parity = card.test, card.validation, card.parity
     rows = {
         "model": f"{ref}  ({', '.join(roles) or 'no role'})",

@@ -1,0 +1,80 @@
+"""A tiny folder of pictures, and the console script as a process of its own."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+TRAINSERVE = [sys.executable, "-c", "from flows.cli import main; main()"]
+TINY = ["--model.width", "8", "--train.epochs", "2", "--train.batch_size", "16", "--dataset.size", "12"]
+
+
+def draw(folder: Path, *, per_class: int = 30, side: int = 12) -> Path:
+    """Two classes that differ in brightness; no two pictures are the same."""
+    rng = np.random.default_rng(0)
+    for label, level in (("bright", 190), ("dark", 60)):
+        (folder / label).mkdir(parents=True)
+        for index in range(per_class):
+            pixels = np.clip(rng.normal(level, 25, (side, side, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{index:03}.png")
+    return folder
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """Nothing of the user's: own homes, no terminal width, no Prefect settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "TRAINSERVE_"))}
+    return {
+        **kept,
+        "TRAINSERVE_HOME": str(home / "trainserve"),
+        "BENTOML_HOME": str(home / "bentoml"),
+        "PREFECT_HOME": str(home / "prefect"),
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "160",
+        "OMP_NUM_THREADS": "1",
+        "DO_NOT_TRACK": "1",
+        "BENTOML_DO_NOT_TRACK": "True",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        **more,
+    }
+
+
+@dataclass(frozen=True)
+class Command:
+    """`command("run", ...)` in an environment of its own."""
+
+    cwd: Path
+    env: dict[str, str]
+
+    def __call__(self, *tokens: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*TRAINSERVE, *map(str, tokens)],
+            cwd=self.cwd,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    def start(self, *tokens: str | Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*TRAINSERVE, *map(str, tokens)],
+            cwd=self.cwd,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+def wait_for(done: Callable[[], bool], *, timeout_s: float, every_s: float = 0.2) -> None:
+    until = time.monotonic() + timeout_s
+    while not done():
+        assert time.monotonic() < until, f"not within {timeout_s:.0f} s"
+        time.sleep(every_s)

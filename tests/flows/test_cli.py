@@ -1,0 +1,213 @@
+"""The command line as a person meets it: what it prints, where, and its exit status."""
+
+import json
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lamps import ROOT, Command, draw
+from PIL import Image
+
+from flows.cli.app import main
+from flows.cli.fields import settings
+
+Making = Callable[[Path], Path]
+
+
+def one_sentence(text: str) -> str:
+    """Without the lines of progress: the last line is the refusal, and nothing of it is a trace."""
+    assert "Traceback" not in text
+    last = text.strip().splitlines()[-1]
+    assert last.startswith("trainserve: ")
+    return last
+
+
+def test_help_comes_within_a_second_and_imports_nothing_heavy():
+    code = (
+        "import sys, time; began = time.perf_counter()\n"
+        "from flows.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'prefect', 'bentoml', 'sklearn', 'numpy', 'onnxruntime'} & set(sys.modules)\n"
+        "print(sorted(heavy), time.process_time())"
+    )
+    command = [sys.executable, "-c", code, "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    heavy, seconds = done.stdout.splitlines()[-1].rsplit(" ", 1)
+    assert heavy == "[]"
+    assert float(seconds) < 1.0  # of this process's own work: the machine may be busy with other things
+
+
+def test_help_of_run_names_every_setting(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    main(["run", "--help"])
+    shown = capsys.readouterr().out
+    for setting in settings():
+        assert f"--{setting.path}" in shown
+    assert "--config" in shown
+    assert "--json" in shown
+    assert "at least 4, at most 1024" in shown
+
+
+@pytest.mark.parametrize("command", ["run", "data", "serve", "predict", "models", "deploy", "doctor"])
+def test_every_public_command_is_in_the_help(command: str, capsys: pytest.CaptureFixture[str]):
+    main(["--help"])
+    assert f" {command} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("tokens", "part"),
+    [
+        (["rnu"], 'Unknown command "rnu"'),
+        (["run", "--train.epoch", "3"], "did you mean --train.epochs"),
+        (["run", "--dataset.source", "no-such-set"], "'no-such-set' is no folder"),
+        (["run", "--dataset.source", "no/such/folder"], "no file or folder 'no/such/folder'"),
+        (["run", "-c", "no.yaml"], "no.yaml is not there"),
+        (["data", "inspect", "no-such-set"], "'no-such-set' is no folder"),
+        (["predict"], "no picture was named"),
+        (["predict", "no.jpg"], "no picture 'no.jpg'"),
+        (["models", "show", "nobody"], "model 'nobody' has no champion"),
+        (["models", "rollback", "nobody"], "no previous champion"),
+        (["models", "promote", "nobody@1"], "nobody@1 is not in the store"),
+        (["models", "promote", "../x@1"], "cannot be stored"),
+        (["serve", "--port", "70000"], "70000"),
+        (["deploy"], "prefect server start"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_sentence_and_status_2(
+    tokens: list[str],
+    part: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+):
+    for name in ("TRAINSERVE_HOME", "BENTOML_HOME", "PREFECT_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        main(tokens)
+    assert left.value.code == 2
+    said = capsys.readouterr()
+    assert part in one_sentence(said.err)
+    assert said.out == ""
+
+
+def empty(folder: Path) -> Path:
+    (folder / "nothing").mkdir()
+    return folder / "nothing"
+
+
+def one_class(folder: Path) -> Path:
+    draw(folder / "one")
+    for file in (folder / "one" / "dark").iterdir():
+        file.unlink()
+    (folder / "one" / "dark").rmdir()
+    return folder / "one"
+
+
+def two_of_a_class(folder: Path) -> Path:
+    draw(folder / "few")
+    for file in sorted((folder / "few" / "dark").iterdir())[2:]:
+        file.unlink()
+    return folder / "few"
+
+
+def text_as_pictures(folder: Path) -> Path:
+    draw(folder / "text")
+    for index in range(20):
+        (folder / "text" / "dark" / f"x{index}.jpg").write_text(f"not a picture {index}")
+    return folder / "text"
+
+
+def escaping_archive(folder: Path) -> Path:
+    draw(folder / "escape")
+    with tarfile.open(folder / "escape.tar.gz", "w:gz") as archive:
+        archive.add(folder / "escape" / "dark" / "000.png", "../../owned.png")
+    return folder / "escape.tar.gz"
+
+
+def truncated_archive(folder: Path) -> Path:
+    draw(folder / "whole")
+    with tarfile.open(folder / "cut.tar.gz", "w:gz") as archive:
+        archive.add(folder / "whole", "whole")
+    data = (folder / "cut.tar.gz").read_bytes()
+    (folder / "cut.tar.gz").write_bytes(data[: len(data) // 2])
+    return folder / "cut.tar.gz"
+
+
+@pytest.mark.parametrize(
+    "making", [empty, one_class, two_of_a_class, text_as_pictures, escaping_archive, truncated_archive]
+)
+def test_pictures_that_cannot_be_used_are_refused_by_inspect(
+    making: Making, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("TRAINSERVE_HOME", str(tmp_path / "home"))
+    with pytest.raises(SystemExit) as left:
+        main(["data", "inspect", str(making(tmp_path))])
+    assert left.value.code == 2
+    one_sentence(capsys.readouterr().err)
+    assert not (tmp_path / "home" / "runs").exists()
+
+
+def test_inspect_tells_the_state_of_good_pictures(
+    pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("TRAINSERVE_HOME", str(tmp_path / "home"))
+    main(["data", "inspect", str(pictures), "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert report["num_examples"] == 60
+    assert [c["label"] for c in report["classes"]] == ["bright", "dark"]
+    main(["data", "inspect", str(pictures)])
+    assert "60 pictures, 2 classes" in capsys.readouterr().out
+
+
+def test_run_refuses_an_empty_folder_before_anything_heavy_and_leaves_no_server(command: Command, tmp_path: Path):
+    began = time.monotonic()
+    done = command("run", "--dataset.source", empty(tmp_path), "--json")
+    assert done.returncode == 2
+    assert "holds no files" in one_sentence(done.stderr)
+    assert done.stdout == ""
+    assert time.monotonic() - began < 30  # two seconds on an idle machine; importing torch alone takes longer
+    assert not list((tmp_path / "trainserve").glob("runs/*"))
+
+
+def test_a_home_that_cannot_be_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "file").write_text("")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRAINSERVE_HOME", str(tmp_path / "file" / "home"))
+        with pytest.raises(SystemExit) as left:
+            main(["data", "inspect", "digits"])
+    assert left.value.code == 2
+    assert "set it to a folder you own" in one_sentence(capsys.readouterr().err)
+
+
+def test_asking_nobody_names_the_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(SystemExit) as left:
+        main(["predict", str(tmp_path / "a.png"), "--url", "http://127.0.0.1:9"])
+    assert left.value.code == 2
+    assert "trainserve serve" in one_sentence(capsys.readouterr().err)
+
+
+def test_what_nobody_foresaw_is_one_sentence_with_the_log_and_status_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """A card of the store that is no card: not the user's input, and not foreseen by `models list`."""
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
+    monkeypatch.setenv("TRAINSERVE_HOME", str(tmp_path / "home"))
+    card = tmp_path / "models" / "lamps" / "1" / "bundle" / "card.json"
+    card.parent.mkdir(parents=True)
+    card.write_text("{}")
+    with pytest.raises(SystemExit) as left:
+        main(["models", "list"])
+    said = capsys.readouterr().err
+    assert left.value.code == 1
+    assert "failed: ValidationError" in one_sentence(said)
+    assert "Traceback" in Path(said.strip().rpartition("the log is ")[2]).read_text()
