@@ -37,8 +37,12 @@ class DemoError(Exception):
     """One sentence for the user."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which only this process got."""
+
+
 def main() -> int:
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    signal.signal(signal.SIGTERM, _terminated)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # also where it is a file or a pipe
     try:
         demo()
@@ -89,10 +93,10 @@ def train() -> dict[str, Any]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | QUIET) as process:
         try:
             output, _ = process.communicate()
-        except KeyboardInterrupt:
-            # Ctrl-C reached it as well; a plain SIGTERM to the demo did not.
-            process.terminate()
-            process.wait()
+        except KeyboardInterrupt as interrupt:
+            if isinstance(interrupt, Terminated):
+                process.terminate()  # a Ctrl-C has reached it as well
+            process.wait(timeout=30)
             raise
     if process.returncode:
         raise DemoError(f"trainserve run ended with status {process.returncode}; its last lines say why")
@@ -179,8 +183,8 @@ def ask(path: Path, label: str) -> None:
     print("" if answer.label == label else "  (wrong, as a few in a hundred are)")
 
 
-def _as_interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def _terminated(*_: object) -> None:
+    raise Terminated
 
 
 if __name__ == "__main__":
