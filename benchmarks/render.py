@@ -1,6 +1,6 @@
 """benchmarks/results/*.json -> benchmarks/results.md
 
-    python benchmarks/render.py
+python benchmarks/render.py
 """
 
 import json
@@ -27,7 +27,7 @@ def measured_on(figures: dict[str, Any]) -> str:
 
 def accuracy() -> str:
     head = ["case", "input", "parameters", "epochs", "training s", "images/s", "test accuracy (95 % interval)", "test n",
-            "command to verdict s"]  # fmt: skip
+            "all s"]  # fmt: skip
     rows, stages, commands = [], [], []
     for f in read("accuracy-*.json"):
         fit, test = f["fit"], f["test"]
@@ -40,15 +40,17 @@ def accuracy() -> str:
         ])  # fmt: skip
         stages.append([f["case"], ", ".join(f"{name} {seconds:.1f}" for name, seconds in f["stages"].items())])
         commands.append(f"- {f['case']}: `{f['command']}`; {measured_on(f)}")
-    return "\n\n".join([
-        "## Accuracy and time of the chain",
-        "One run each, seed 0, from an empty home folder (`python benchmarks/accuracy.py --data ../shared/data`).",
-        table(head, rows),
-        "### Seconds in each stage",
-        table(["case", "seconds"], stages),
-        "### Commands and machine",
-        "\n".join(commands),
-    ])
+    return "\n\n".join(
+        [
+            "## Accuracy and time of the chain",
+            "One run each, seed 0, from an empty home folder (`python benchmarks/accuracy.py --data ../shared/data`).",
+            table(head, rows),
+            "### Seconds in each stage",
+            table(["case", "seconds"], stages),
+            "### Commands and machine",
+            "\n".join(commands),
+        ]
+    )
 
 
 def serving() -> str:

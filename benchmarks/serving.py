@@ -1,7 +1,9 @@
 """Requests per second and latency of the running service, beside the same bundle called in a plain loop.
 
-    trainserve serve &
-    python benchmarks/serving.py --image picture.jpg [--url http://127.0.0.1:3000] [--seconds 10]
+    python benchmarks/serving.py --data ../shared/data [--seconds 10]
+
+Trains the default CNN on CIFAR-10 for a minute (its accuracy does not matter here), starts `trainserve serve`, and
+asks it about one 32 x 32 JPEG.
 
 The load generator is wrk (`apt-get install wrk`), one raw-body POST /predict a request, at 1, 8 and 64
 clients. The plain loop decodes the same file and runs the same ONNX graph in this process, one thread,
@@ -11,18 +13,24 @@ generator competes with the service, so the share of the plain loop is a lower b
 
 import argparse
 import json
+import os
 import re
+import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import machine
 
-from models.bundle import Bundle
-from serving import store
+if TYPE_CHECKING:
+    from models.bundle import Bundle
 
 RESULTS = Path(__file__).parent / "results"
 CLIENTS = (1, 8, 64)
@@ -61,7 +69,7 @@ def load(url: str, image: Path, clients: int, seconds: int) -> dict[str, float]:
     }
 
 
-def plain_loop(bundle: Bundle, data: bytes, seconds: float) -> dict[str, float]:
+def plain_loop(bundle: "Bundle", data: bytes, seconds: float) -> dict[str, float]:
     """Decode and classify, one after the other, in this process."""
     for _ in range(20):
         bundle.classify(data)
@@ -74,24 +82,57 @@ def plain_loop(bundle: Bundle, data: bytes, seconds: float) -> dict[str, float]:
     return {"requests_per_s": len(times) / sum(times), "p50_ms": cuts[49] * 1e3, "p99_ms": cuts[98] * 1e3}
 
 
+@contextmanager
+def serving(home: Path, data: Path) -> Iterator[str]:
+    """A model, promoted and served; the service's address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ["trainserve", "run", "--dataset.source", str(data / "cifar10.tar.gz"), "--train.max_minutes", "1"]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    service = subprocess.Popen(["trainserve", "serve", "--port", str(port)], start_new_session=True)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(300):
+            with suppress(httpx.TransportError):
+                if httpx.get(f"{url}/readyz").is_success:
+                    break
+            time.sleep(0.2)
+        yield url
+    finally:
+        service.terminate()
+        service.wait(30)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--image", type=Path, required=True)
-    parser.add_argument("--url", default="http://127.0.0.1:3000")
+    parser.add_argument("--data", type=Path, required=True, help="folder with cifar10.tar.gz")
     parser.add_argument("--seconds", type=int, default=10)
     options = parser.parse_args()
-    name, version = httpx.get(f"{options.url}/model").json()["model"].split("@")
-    bundle = Bundle.open(store.path(store.ModelRef(name=name, version=version)))
-    figures = {
-        "command": f"python benchmarks/serving.py --image {options.image.name} --seconds {options.seconds}",
-        "model": f"{name}, {bundle.card.kind}, {bundle.card.parameters:,} parameters, "
-        f"{bundle.card.image.height} x {bundle.card.image.width}",
-        "picture_bytes": options.image.stat().st_size,
-        "plain": plain_loop(bundle, options.image.read_bytes(), options.seconds / 2),
-        "service": [load(options.url, options.image, clients, options.seconds) for clients in CLIENTS],
-        "runs": 1,
-        "machine": machine.describe(),
-    }
+    with tempfile.TemporaryDirectory(prefix="trainserve-bench-") as folder:
+        home = Path(folder)
+        os.environ |= {
+            "TRAINSERVE_HOME": folder,
+            "BENTOML_HOME": f"{folder}/bentoml",
+            "PREFECT_HOME": f"{folder}/prefect",
+        }
+        from models.bundle import Bundle  # after the home folders are set
+        from serving import store
+
+        with serving(home, options.data.resolve()) as url:
+            name, version = httpx.get(f"{url}/model").json()["model"].split("@")
+            bundle = Bundle.open(store.path(store.ModelRef(name=name, version=version)))
+            image = next((home / "datasets").glob("*/test/*/*.jpg"))
+            figures = {
+                "command": f"python benchmarks/serving.py --data ../shared/data --seconds {options.seconds}",
+                "model": f"{name}, {bundle.card.kind}, {bundle.card.parameters:,} parameters, "
+                f"{bundle.card.image.height} x {bundle.card.image.width}",
+                "picture_bytes": image.stat().st_size,
+                "plain": plain_loop(bundle, image.read_bytes(), options.seconds / 2),
+                "service": [load(url, image, clients, options.seconds) for clients in CLIENTS],
+                "runs": 1,
+                "machine": machine.describe(),
+            }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"serving-{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))

@@ -58,11 +58,11 @@ class DatasetSpec(Frozen):
         "digits",
         min_length=1,
         title="Source",
-        description="digits, the name of a known data set, a folder, an archive (.zip .tar.gz .tgz), or its URL",
+        description="digits, the name of a known data set, a folder, an archive (.zip .tar .tar.gz .tgz), or its URL",
     )
     name: str | None = Field(
         None,
-        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
+        pattern=r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$",
         title="Name",
         description="what the data set and its model are called; by default taken from the source",
     )

@@ -22,7 +22,11 @@ class ViTConfig(Frozen):
 
     kind: Literal["vit"] = "vit"
     patch: int | None = Field(
-        None, ge=1, le=64, title="Patch", description="side of a patch in pixels; by default about an eighth of the image"
+        None,
+        ge=1,
+        le=64,
+        title="Patch",
+        description="side of a patch in pixels; by default about an eighth of the image",
     )
     dim: int = Field(128, ge=8, le=2048, title="Width", description="width of a token")
     depth: int = Field(6, ge=1, le=48, title="Depth", description="Transformer blocks")
@@ -77,7 +81,10 @@ class TrainConfig(Frozen):
     epochs: int = Field(30, gt=0, le=10_000, title="Epochs", description="upper bound; early stopping may end sooner")
     batch_size: int = Field(128, gt=0, le=65_536, title="Batch size", description="pictures in a step")
     patience: int | None = Field(
-        None, gt=0, title="Patience", description="epochs without improvement before stopping; by default a third of all"
+        None,
+        gt=0,
+        title="Patience",
+        description="epochs without improvement before stopping; by default a third of all",
     )
     monitor: Literal["val_loss", "val_accuracy"] = Field(
         "val_accuracy", title="Monitor", description="what early stopping watches; its best weights are kept"
@@ -85,7 +92,9 @@ class TrainConfig(Frozen):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", title="Precision", description="auto: bfloat16 on a GPU that has it, float32 otherwise"
     )
-    devices: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", title="Device", description="auto: a GPU if there is one")
+    devices: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", title="Device", description="auto: a GPU if there is one"
+    )
     max_minutes: float | None = Field(
         None, gt=0, title="Minutes", description="epochs and schedule are fitted into this time from the measured speed"
     )
@@ -120,7 +129,9 @@ class CrossvalConfig(Frozen):
 class ReleaseConfig(Frozen):
     """When a new model replaces the one in service."""
 
-    margin: float = Field(0.02, ge=0, lt=1, title="Margin", description="largest loss of accuracy that counts as not worse")
+    margin: float = Field(
+        0.02, ge=0, lt=1, title="Margin", description="largest loss of accuracy that counts as not worse"
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, title="Confidence", description="of the one-sided test")
     class_margin: float = Field(
         0.15, gt=0, le=1, title="Class margin", description="largest drop of any single class's recall"
@@ -133,7 +144,9 @@ class ReleaseConfig(Frozen):
 class Experiment(Frozen):
     """Everything that decides a run: the Prefect form, the CLI flags, the YAML file and the JSON in the card."""
 
-    name: str = Field("custom", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", title="Name", description="of this experiment")
+    name: str = Field(
+        "custom", pattern=r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$", title="Name", description="of this experiment"
+    )
     dataset: DatasetSpec = Field(default_factory=DatasetSpec, title="Data")
     model: ModelConfig = Field(default_factory=CNNConfig)
     optimizer: OptimizerConfig = Field(default_factory=AdamWConfig)
