@@ -26,7 +26,7 @@ def measured_on(figures: dict[str, Any]) -> str:
 
 
 def accuracy() -> str:
-    head = ["case", "input", "parameters", "epochs", "training s", "images/s", "test accuracy (95 % interval)", "test n",
+    head = ["case", "input", "parameters", "epochs", "fit s", "images/s", "test accuracy (95 % interval)", "test n",
             "all s"]  # fmt: skip
     rows, stages, commands = [], [], []
     for f in read("accuracy-*.json"):

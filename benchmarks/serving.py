@@ -83,7 +83,7 @@ def plain_loop(bundle: "Bundle", data: bytes, seconds: float) -> dict[str, float
 
 
 @contextmanager
-def serving(home: Path, data: Path) -> Iterator[str]:
+def serving(data: Path) -> Iterator[str]:
     """A model, promoted and served; the service's address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -119,7 +119,7 @@ def main() -> None:
         from models.bundle import Bundle  # after the home folders are set
         from serving import store
 
-        with serving(home, options.data.resolve()) as url:
+        with serving(options.data.resolve()) as url:
             name, version = httpx.get(f"{url}/model").json()["model"].split("@")
             bundle = Bundle.open(store.path(store.ModelRef(name=name, version=version)))
             image = next((home / "datasets").glob("*/test/*/*.jpg"))
