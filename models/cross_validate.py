@@ -13,6 +13,8 @@ from models.learn import learner_for, run_fit
 from models.records import CVResult, FoldResult
 from models.train import ignore
 
+FOLD = 4  # which random numbers; order, changes and dropout are 1 to 3
+
 
 def cross_validate(
     experiment: Experiment, dataset: Dataset, *, on_fold: Callable[[FoldResult], None] = ignore
@@ -55,9 +57,6 @@ def one_fold(
 def fold_seed(seed: int, fold_index: int) -> int:
     """Folds differ in their random numbers too, or their spread would leave out that of the training."""
     return int(np.random.SeedSequence([seed, fold_index, FOLD]).generate_state(1)[0])
-
-
-FOLD = 4  # which random numbers; order, changes and dropout are 1 to 3
 
 
 def summarise(results: list[FoldResult]) -> CVResult:

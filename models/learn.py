@@ -50,7 +50,9 @@ def learn(
 
     Goes on where an earlier process was killed, and returns at once where it had ended. Raises `InputError`.
     """
+    checkpoints = Checkpoints(folder.checkpoint)
     if folder.learned:
+        checkpoints.clear()  # a kill may have come between the last file and this
         return folder.fit()
     images, split = dataset.images, dataset.split
     pictures = Pictures(images.pixels, choose_device(experiment.train.devices))
@@ -64,7 +66,6 @@ def learn(
         board.epoch(record)
         on_epoch(record)
 
-    checkpoints = Checkpoints(folder.checkpoint)
     result = run_fit(experiment, learner, checkpoints=checkpoints, on_epoch=write_down, on_progress=on_progress)
     board.close()
     whole.write(folder.weights_file, save(result.weights))

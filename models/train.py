@@ -107,13 +107,13 @@ def begin(
     """Where the checkpoints end, or at the start; a plan made from measured speed is saved before its first step."""
     device = next(net.parameters()).device
     saved = checkpoints.load(device=device) if checkpoints else None
-    speed = None
-    if saved is None and config.max_minutes is not None:
-        speed = measure_speed(net, batches, validate, optimizer=optimizer, config=config)
-    if saved is None:
-        plan = make_plan(config, steps_per_epoch=batches.steps_per_epoch, speed=speed)
-    else:
+    if saved is not None:
         plan = Plan(**saved["plan"])
+    elif config.max_minutes is None:
+        plan = make_plan(config, steps_per_epoch=batches.steps_per_epoch)
+    else:
+        speed = measure_speed(net, batches, validate, optimizer=optimizer, config=config)
+        plan = make_plan(config, steps_per_epoch=batches.steps_per_epoch, speed=speed)
     training = Training(
         net=net,
         optimizer=build_optimizer(net, optimizer),

@@ -11,6 +11,8 @@ from models.early_stop import EarlyStop
 from models.plan import Plan
 from models.records import EpochRecord
 
+COUNTERS = ("epoch", "step", "images", "epoch_s", "total_s")  # fields that are plain numbers
+
 
 @dataclass
 class Training:
@@ -65,6 +67,7 @@ class Training:
         }
 
     def restore(self, packed: Packed) -> None:
+        """Into a fresh value of the same configuration."""
         self.net.load_state_dict(packed["net"])
         self.optimizer.load_state_dict(packed["optimizer"])
         if self.average is not None:
@@ -77,17 +80,16 @@ class Training:
             setattr(self, name, packed[name])
 
 
-COUNTERS = ("epoch", "step", "images", "epoch_s", "total_s")
-
-
 def copy_for_average(net: nn.Module) -> nn.Module:
     return deepcopy(net).eval().requires_grad_(False)
 
 
 @torch.no_grad()
 def update_average(average: nn.Module, net: nn.Module, *, decay: float, step: int) -> None:
-    """Exponential moving average of weights and norm statistics; young averages forget faster, or they would
-    remember the random start for 1 / (1 - decay) steps."""
+    """Exponential moving average of weights and norm statistics.
+
+    A young average forgets faster, or it would remember the random start for 1 / (1 - decay) steps.
+    """
     decay = min(decay, (1 + step) / (10 + step))
     ours, theirs = average.state_dict(), net.state_dict()
     moving = [name for name, tensor in ours.items() if tensor.is_floating_point()]

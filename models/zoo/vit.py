@@ -1,7 +1,8 @@
 """A plain Vision Transformer with mean pooling, after https://arxiv.org/abs/2010.11929 and 2205.01580.
 
-Departures: no class token, learned positions, a narrow MLP, and a patch of about an eighth of the picture, so that
-any picture becomes some 64 tokens.
+Departures: no class token; positions are learned, but start as the sines and cosines of the second paper, since from
+small random ones a few hundred steps on 1,300 pictures do not learn where a patch is; a narrow MLP; and a patch of
+about an eighth of the picture, so that any picture becomes some 64 tokens.
 """
 
 import math
@@ -69,14 +70,12 @@ class ViT(nn.Module):
         super().__init__()
         patch = config.patch or choose_patch(image)
         check_patch(patch, image)
-        num_tokens = (image.height // patch) * (image.width // patch)
         self.patches = nn.Conv2d(image.channels, config.dim, patch, stride=patch)
-        self.positions = nn.Parameter(torch.empty(num_tokens, config.dim))
+        self.positions = nn.Parameter(waves(image.height // patch, image.width // patch, dim=config.dim))
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.Sequential(*[Block(config) for _ in range(config.depth)])
         self.norm = nn.LayerNorm(config.dim)
         self.head = nn.Linear(config.dim, num_classes)
-        nn.init.normal_(self.positions, std=0.02)
         for block in self.blocks:
             assert isinstance(block, Block)
             _shrink(block.attention.out, config.depth)
@@ -91,6 +90,15 @@ class ViT(nn.Module):
         x = self.norm(x).mean(dim=1)  # (B, D)
         logits: Tensor = self.head(x)
         return logits
+
+
+def waves(rows: int, columns: int, *, dim: int) -> Tensor:
+    """(N, D): sines and cosines of row and column, from one radian a patch to one over the longer side."""
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    quarter = -(-dim // 4)
+    frequencies = max(rows, columns) ** -torch.linspace(0, 1, quarter)
+    angles = torch.stack([y, x]).view(2, -1, 1) * frequencies  # (2, N, D/4)
+    return torch.cat([*angles.sin(), *angles.cos()], dim=1)[:, :dim].contiguous()
 
 
 def choose_patch(image: ImageSpec) -> int:

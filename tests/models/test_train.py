@@ -42,7 +42,7 @@ class Shuffled:
 
     def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.from_numpy(np.random.default_rng([self.seed, epoch, 1]).permutation(len(self.targets)))
-        for step, rows in list(enumerate(order.split(self.size)))[start_step:]:
+        for step, rows in list(enumerate(order.to(self.pixels.device).split(self.size)))[start_step:]:
             self.handed_out.append((epoch, step))
             yield self.pixels[rows], self.targets[rows]
 
@@ -286,3 +286,22 @@ def test_the_schedule_ends_with_the_minutes():
 
 def test_measuring_the_speed_leaves_no_trace_in_the_weights():
     assert same(run(max_minutes=100.0).weights, run().weights)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+def test_a_gpu_learns_in_bfloat16_and_keeps_float32_weights(tmp_path):
+    pixels, labels = (tensor.cuda() for tensor in pictures(32))
+    result = fit(
+        network().cuda(),
+        Shuffled(pixels, labels),
+        lambda net: validate(net, [(pixels, labels)], precision="auto"),
+        optimizer=RATE,
+        schedule=ScheduleConfig(),
+        config=TrainConfig(epochs=20, batch_size=16),
+        checkpoints=Checkpoints(tmp_path, every_s=0),
+    )
+    assert result.summary.device == torch.cuda.get_device_name()
+    assert result.history[-1].train_loss < result.history[0].train_loss
+    assert {tensor.dtype for tensor in result.weights.values()} == {torch.float32, torch.int64}
+    assert {tensor.device.type for tensor in result.weights.values()} == {"cpu"}
