@@ -1,6 +1,6 @@
 # What people type. `make` alone lists the targets.
 SHELL := /bin/bash
-PYTHON_IN := .venv/bin/python
+RUN_PYTHON := .venv/bin/python
 
 # No usage reports from a checkout, whatever the libraries' defaults are.
 export DO_NOT_TRACK := 1
@@ -19,26 +19,28 @@ setup: .venv/.installed ## .venv with the locked dependencies
 	@.ci/setup
 
 demo: setup ## train on the built-in digits, serve, classify a picture over HTTP, stop
-	@$(PYTHON_IN) examples/demo.py
+	@$(RUN_PYTHON) examples/demo.py
 
 test: setup ## the test suite
-	@$(PYTHON_IN) -m pytest
+	@$(RUN_PYTHON) -m pytest
 
 test-all: setup ## and the marked tests: Prefect server, browser, slow (not: gpu, network)
 	@.ci/need chromium
-	@$(PYTHON_IN) -m pytest -m 'not gpu and not network'
+	@$(RUN_PYTHON) -m pytest -m 'not gpu and not network'
 
 lint: setup ## ruff and mypy
-	@$(PYTHON_IN) -m ruff check .
-	@$(PYTHON_IN) -m ruff format --check .
-	@$(PYTHON_IN) -m mypy
+	@$(RUN_PYTHON) -m ruff check .
+	@$(RUN_PYTHON) -m ruff format --check .
+	@$(RUN_PYTHON) -m mypy
 
 format: setup ## what lint asks for, as far as ruff can do it
-	@$(PYTHON_IN) -m ruff check --fix .
-	@$(PYTHON_IN) -m ruff format .
+	@$(RUN_PYTHON) -m ruff check --fix .
+	@$(RUN_PYTHON) -m ruff format .
 
+# Takes an hour or more. benchmarks/serving.py asks a service that runs: it says how at its top.
 bench: setup ## the benchmarks, into benchmarks/results.md
-	@$(PYTHON_IN) -m benchmarks.run_all
+	@$(RUN_PYTHON) benchmarks/accuracy.py --data "$${TRAINSERVE_DATA:-../shared/data}"
+	@$(RUN_PYTHON) benchmarks/render.py
 
 image: ## build the serving image, start it, ask it over HTTP, stop it, state its size
 	@.ci/image
