@@ -9,8 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
+
 from data import whole
 from data.spec import Frozen
+from serving.refs import StoreError
 
 What = Literal["promote", "rollback", "challenge"]
 
@@ -45,12 +48,15 @@ def names(home: Path) -> tuple[str, ...]:
 
 
 def read(home: Path, name: str) -> AliasFile:
-    """An empty one where nothing was ever promoted."""
+    """An empty one where nothing was ever promoted. Raises `StoreError` for a file that someone damaged."""
     try:
         text = file_of(home, name).read_text(encoding="utf-8")
     except FileNotFoundError:
         return AliasFile()
-    return AliasFile.model_validate_json(text)
+    try:
+        return AliasFile.model_validate_json(text)
+    except ValidationError:
+        raise StoreError(f"{file_of(home, name)} is damaged; restore it, or remove it and promote again") from None
 
 
 def change(home: Path, name: str, edit: Callable[[AliasFile], AliasFile]) -> AliasFile:

@@ -88,7 +88,7 @@ class Live:
             try:
                 self.look()
             except Exception as error:  # noqa: BLE001 - whatever the disk does, following must go on
-                self._complain(f"the aliases of {self.pinned} cannot be read ({type(error).__name__}: {error})")
+                self._complain(error)
             self._first.set()
             self._stop.wait(self._settings.poll_s)
 
@@ -108,6 +108,7 @@ class Live:
         before = self.current
         self.current = Served(ref=ref, name=str(ref), bundle=bundle, since=_now())
         metrics.SWAPS.inc()
+        metrics.READY.set(1)
         if self.refused is not None and self.refused.model != self._champion():
             self.refused = None
         if self._first.is_set():  # what is served from the start is announced with the address
@@ -124,11 +125,12 @@ class Live:
         goes_on = f"{self.current.ref} goes on" if self.current else "nothing else is in service"
         logger.error("%s is refused: %s; %s", ref, reason, goes_on)
 
-    def _complain(self, sentence: str) -> None:
-        """Once for each new reason, not at every look."""
-        if self.refused is None or self.refused.reason != sentence:
-            self.refused = Refused(model=str(self.pinned), reason=sentence, when=_now())
-            logger.error("%s", sentence)
+    def _complain(self, error: Exception) -> None:
+        """Once for each new reason, not at every look. The log has the path, which /model must not tell."""
+        reason = f"its aliases cannot be read ({type(error).__name__})"
+        if self.refused is None or self.refused.reason != reason:
+            self.refused = Refused(model=str(self.pinned), reason=reason, when=_now())
+            logger.error("the aliases of %s cannot be read: %s", self.pinned, error)
 
 
 def _signature(path: Path) -> object:

@@ -1,10 +1,11 @@
 """What Prometheus reads at /metrics. Labels have few values: a path or name from outside is never one of them.
 
-With several workers BentoML sets PROMETHEUS_MULTIPROC_DIR before this module is imported, prometheus_client keeps
-its numbers in files there, and /metrics adds up those of all workers, whichever of them answers.
+With several workers `serving.service` sets PROMETHEUS_MULTIPROC_DIR before this module is imported,
+prometheus_client keeps its numbers in files there, and /metrics adds up those of all workers, whichever answers.
 """
 
 import os
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
@@ -34,6 +35,17 @@ def text() -> bytes:
     """All workers' figures in Prometheus' text format."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(_REGISTRY)
+    _forget_dead_workers(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     everyone = CollectorRegistry()
     multiprocess.MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]
     return generate_latest(everyone)
+
+
+def _forget_dead_workers(folder: Path) -> None:
+    """Their counts stay; what they held when they were killed does not."""
+    for file in folder.glob("gauge_live*_*.db"):
+        process = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            multiprocess.mark_process_dead(process)  # type: ignore[no-untyped-call]

@@ -6,9 +6,12 @@ BentoML's own path costs more than a small model does and answers some bad uploa
 
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bentoml
@@ -30,10 +33,11 @@ class OwnHttp(Service[Any]):  # type: ignore[misc]  # BentoML's new half carries
     """
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
-        from serving.http import app as http_app  # the supervisor imports this module too, and needs none of it
+        settings = service_settings.load()
+        _place_metrics(settings)
+        from serving.http import app as http_app  # here, because the supervisor imports this module and needs neither
         from serving.inference import Inference
 
-        settings = service_settings.load()
         inference = Inference(settings)
         self.inner.inference = inference
         lifecycle = super().to_asgi(is_main=is_main)
@@ -60,6 +64,21 @@ class Classifier:
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:
         self.inference.stop()
+        if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            shutil.rmtree(folder, ignore_errors=True)  # the last worker to go finds nothing
+
+
+def _place_metrics(settings: Settings) -> None:
+    """Where prometheus_client keeps its figures; it looks when it is imported.
+
+    BentoML's choice is a folder in its home, which a second service on the same home empties when it starts.
+    """
+    if settings.workers == 1:
+        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+        return
+    folder = Path(tempfile.gettempdir()) / f"trainserve-metrics-{os.getuid()}-{os.getppid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
 def _traced(app: ASGIApp) -> ASGIApp:

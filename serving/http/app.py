@@ -1,9 +1,9 @@
 """The ASGI app: request ids, errors, metrics, security headers around the routes."""
 
 import logging
+import random
 import re
 import time
-import uuid
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -55,7 +55,7 @@ class _Request:
 
     def __init__(self, scope: Scope, headers: Headers, body: Body, send: Send) -> None:
         given = headers.get("x-request-id", "")
-        self.id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.id = given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         self.scope = scope
         self.body = body
         self.status = 0

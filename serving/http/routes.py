@@ -94,7 +94,6 @@ def _watching(inference: Inference) -> list[Route]:
         return _health(f"serving {inference.served().name}", inference.alive)
 
     async def figures(_: Request) -> Response:
-        metrics.READY.set(inference.live.current is not None)
         return Response(metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
     return [
@@ -127,10 +126,13 @@ def _body(request: Request, limit: int, held: Held, timeout_s: float) -> Abstrac
 
 
 def _prediction(served: Served, probabilities: np.ndarray) -> dict[str, Any]:
-    """probabilities (K,) float32 -> every class, the most probable first; as `Bundle.prediction`, in plain values."""
+    """probabilities (K,) float32 -> every class, the most probable first; as `Bundle.prediction`, in plain values.
+
+    Sorted by Python: numpy lets go of the interpreter for so small a sort, and under load waits to get it back.
+    """
     classes = served.bundle.card.classes
-    order = np.argsort(-probabilities, kind="stable").tolist()
     values = probabilities.tolist()
+    order = sorted(range(len(values)), key=values.__getitem__, reverse=True)  # equal ones stay in the card's order
     scores = [{"label": classes[k], "probability": values[k]} for k in order]
     return {**scores[0], "scores": scores}
 

@@ -174,6 +174,7 @@ def wait_until_free(port: int, *, seconds: float) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_two_workers_count_together_and_a_killed_supervisor_takes_them_along(tmp_path, toy_bundle):
     home = tmp_path / "bentoml"
     with home_is(home):
@@ -184,6 +185,7 @@ def test_two_workers_count_together_and_a_killed_supervisor_takes_them_along(tmp
             assert httpx.post(service.url + "/predict", files={"image": GREY}, timeout=START_S).status_code == 200
         metrics = httpx.get(service.url + "/metrics").text
         assert 'trainserve_requests_total{model="toy@v1",route="predict",status="200"} 20.0' in metrics
+        assert "trainserve_ready 2.0" in metrics
         os.kill(service.process.pid, signal.SIGKILL)
         service.process.wait(5)
         wait_until_free(service.port, seconds=5)
