@@ -11,7 +11,6 @@ from typing import ParamSpec
 from uuid import UUID
 
 from prefect.artifacts import (
-    create_link_artifact,
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -140,9 +139,5 @@ def show_verdict(verdict: Verdict, model: str) -> None:
 
 @harmless
 def show_report(report: Path) -> None:
-    create_link_artifact(
-        report.resolve().as_uri(),
-        key="report",
-        link_text=str(report),
-        description="The whole report of the run, one HTML file",
-    )
+    description = "The whole report of the run, one HTML file"
+    create_markdown_artifact(pages.report_page(report), key="report", description=description)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -16,7 +17,7 @@ Row = dict[str, str | int | float]
 THUMBNAIL_PX = 48
 PER_CLASS = 8  # sample pictures
 CLASSES_SHOWN = 20
-MARKS = {"stop": "⛔", "warn": "⚠️", "note": "·"}
+MARKS = {"stop": "**stop**", "warn": "**mind**", "note": "note:"}
 
 
 def percent(share: float) -> str:
@@ -105,7 +106,8 @@ def fold_rows(crossval: CVResult) -> list[Row]:
 
 
 def verdict_page(verdict: Verdict, model: str) -> str:
-    heading = f"# ✅ {model} is now in service" if verdict.promoted else f"# ⏸ {model} was not promoted"
+    """The figures; the sentence is the artifact's description, shown above them."""
+    heading = f"## {model} is now in service" if verdict.promoted else f"## {model} was not promoted"
     figures = [f"- this model: {percent(verdict.challenger_accuracy)} of {verdict.n:,} test pictures"]
     if verdict.champion_accuracy is not None:
         figures.append(f"- {verdict.champion}: {percent(verdict.champion_accuracy)} of the same pictures")
@@ -113,7 +115,16 @@ def verdict_page(verdict: Verdict, model: str) -> str:
         figures.append(
             f"- difference {100 * verdict.difference:+.1f} points, at least {100 * verdict.difference_low:+.1f}"
         )
-    return "\n".join([heading, "", verdict.reason, "", *figures]) + "\n"
+    return "\n".join([heading, "", *figures]) + "\n"
+
+
+def report_page(report: Path) -> str:
+    """A browser does not follow a link from a server to a file: the path is there to be copied."""
+    return (
+        f"[{cell(report.name)}]({report.resolve().as_uri()}), on the machine that ran it:\n\n"
+        f"    {report.resolve()}\n\nEvery step of the training:\n\n"
+        f"    tensorboard --logdir {report.resolve().parent / 'tensorboard'}\n"
+    )
 
 
 def cell(text: str) -> str:

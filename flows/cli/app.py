@@ -15,7 +15,12 @@ Reason = Annotated[str, Parameter(name="--reason", help="Why, for whoever reads 
 Settings = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 Config = Annotated[Path | None, Parameter(name=["--config", "-c"], help="YAML file of settings.")]
 
-app = App(name="trainserve", help="Keep an image classifier in service.", result_action="return_value")
+app = App(
+    name="trainserve",
+    help="Keep an image classifier in service.",
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,  # `main` says how to go on
+)
 data_app = App(name="data", help="Look at pictures before anything is trained.")
 models_app = App(name="models", help="The models in the store, and which of them is in service.")
 app.command(data_app)

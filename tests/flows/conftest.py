@@ -5,16 +5,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `lamps`; the tests are no package
 
-from lamps import TINY, Command, draw, environment, wait_for
+from lamps import TINY, Command, FinishedRun, draw, environment, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -60,28 +58,6 @@ def _answers(url: str) -> bool:
         return httpx.get(url, timeout=5).status_code == 200
     except httpx.HTTPError:
         return False
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """What `trainserve run --json` left behind."""
-
-    outcome: dict[str, Any]
-    said: str  # on standard error
-    server: str
-    command: Command
-
-    def of_kind(self, kind: str) -> list[dict[str, Any]]:
-        """`task_runs` or `artifacts` of its flow run, as the server tells them."""
-        chosen = {"flow_runs": {"id": {"any_": [self.flow_run["id"]]}}}
-        found: list[dict[str, Any]] = httpx.post(f"{self.server}/api/{kind}/filter", json=chosen).json()
-        return found
-
-    @property
-    def flow_run(self) -> dict[str, Any]:
-        run_id = self.outcome["flow_run_url"].rpartition("/")[2]
-        run: dict[str, Any] = httpx.get(f"{self.server}/api/flow_runs/{run_id}").json()
-        return run
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 TRAINSERVE = [sys.executable, "-c", "from flows.cli import main; main()"]
-TINY = ["--model.width", "8", "--train.epochs", "2", "--train.batch_size", "16", "--dataset.size", "12"]
+SMALL = ["--model.width", "8", "--dataset.size", "12"]
+TINY = [*SMALL, "--train.epochs", "2", "--train.batch_size", "16"]
 
 
 def draw(folder: Path, *, per_class: int = 30, side: int = 12) -> Path:
@@ -71,6 +74,28 @@ class Command:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What `trainserve run --json` left behind."""
+
+    outcome: dict[str, Any]
+    said: str  # on standard error
+    server: str
+    command: Command
+
+    def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        """`task_runs` or `artifacts` of its flow run, as the server tells them."""
+        chosen = {"flow_runs": {"id": {"any_": [self.flow_run["id"]]}}}
+        found: list[dict[str, Any]] = httpx.post(f"{self.server}/api/{kind}/filter", json=chosen).json()
+        return found
+
+    @property
+    def flow_run(self) -> dict[str, Any]:
+        run_id = self.outcome["flow_run_url"].rpartition("/")[2]
+        run: dict[str, Any] = httpx.get(f"{self.server}/api/flow_runs/{run_id}").json()
+        return run
 
 
 def wait_for(done: Callable[[], bool], *, timeout_s: float, every_s: float = 0.2) -> None:

@@ -1,0 +1,135 @@
+"""The whole chain against a real Prefect server: what it leaves in the server, the store and the run folder."""
+
+import json
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+from lamps import SMALL, TINY, Command, FinishedRun, environment, wait_for
+
+pytestmark = pytest.mark.flow
+
+FOREVER = ["--train.batch_size", "16", "--train.epochs", "5000", "--train.patience", "4999"]
+STAGES = {"prepare", "cross-validate", "train", "evaluate", "export", "release"}
+
+
+def test_the_result_is_one_json_object_with_the_promised_fields(finished: FinishedRun):
+    outcome = finished.outcome
+    assert {"run_id", "run_folder", "bundle", "model", "metrics", "verdict", "seconds"} <= outcome.keys()
+    assert {"validation", "test", "crossval"} <= outcome["metrics"].keys()
+    assert {"promoted", "reason"} <= outcome["verdict"].keys()
+    assert outcome["model"] == f"lamps@{outcome['run_id']}"
+    assert outcome["seconds"].keys() >= STAGES
+
+
+def test_the_run_folder_holds_the_promised_files(finished: FinishedRun):
+    folder = Path(finished.outcome["run_folder"])
+    for name in ("experiment.json", "history.jsonl", "weights.safetensors", "run.json", "report.html", "verdict.json"):
+        assert (folder / name).stat().st_size > 0
+    assert any((folder / "tensorboard").iterdir())
+    assert "epoch 2/2" in (folder / "run.log").read_text()
+    assert json.loads((folder / "verdict.json").read_text()) == finished.outcome["verdict"]
+
+
+def test_the_flow_run_is_completed_with_a_task_for_each_stage(finished: FinishedRun):
+    assert finished.flow_run["state_type"] == "COMPLETED"
+    wait_for(lambda: all(t["state_type"] == "COMPLETED" for t in finished.of_kind("task_runs")), timeout_s=20)
+    assert {task["name"] for task in finished.of_kind("task_runs")} == STAGES
+
+
+def test_every_promised_artifact_is_there(finished: FinishedRun):
+    found = {artifact["key"]: artifact for artifact in finished.of_kind("artifacts")}
+    assert {
+        "training-progress",
+        "data",
+        "metrics",
+        "per-class",
+        "confusion-matrix",
+        "curves",
+        "cross-validation",
+        "verdict",
+        "report",
+    } <= found.keys()
+    assert found["training-progress"]["data"] == 100
+    assert "data:image/" in found["data"]["data"]
+    assert "data:image/png" in found["curves"]["data"]
+    assert found["verdict"]["description"] == finished.outcome["verdict"]["reason"]
+    assert len(json.loads(found["per-class"]["data"])) == 2
+
+
+def test_the_terminal_shows_stages_and_no_chatter(finished: FinishedRun):
+    for stage in STAGES:
+        assert f"✓ {stage}" in finished.said
+    for noise in ("Warning", "INFO", "Traceback", "prefect.flow_runs"):
+        assert noise not in finished.said
+
+
+def test_the_model_is_in_the_store_with_its_role(finished: FinishedRun):
+    listed = json.loads(finished.command("models", "list", "--json").stdout)
+    assert [one["model"] for one in listed] == [finished.outcome["model"]]
+    assert listed[0]["roles"] == ["champion" if finished.outcome["verdict"]["promoted"] else "challenger"]
+    shown = finished.command("models", "show", finished.outcome["model"]).stdout
+    assert finished.outcome["run_id"] in shown
+    assert finished.outcome["flow_run_url"] in shown
+
+
+def test_the_bundle_answers_about_a_picture_without_a_service(finished: FinishedRun, pictures: Path):
+    asked = finished.command("predict", pictures / "dark" / "000.png", "--bundle", finished.outcome["model"], "--json")
+    answer = json.loads(asked.stdout)
+    assert answer["model"] == finished.outcome["model"]
+    assert {score["label"] for score in answer["scores"]} == {"bright", "dark"}
+
+
+def test_the_same_again_is_the_same_model_and_is_not_promoted(finished: FinishedRun, pictures: Path):
+    """A second release of equal weights must not count as an improvement."""
+    finished.command("models", "promote", finished.outcome["model"])
+    done = finished.command("run", "--dataset.source", pictures, *TINY, "--crossval.folds", "2", "--json")
+    again = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert again["run_id"] != finished.outcome["run_id"]
+    assert again["verdict"]["promoted"] is False
+    assert again["verdict"]["relation"] == "same"
+    assert again["verdict"]["champion"] == finished.outcome["model"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "part"),
+    [
+        (["--train.batch_size", "4096"], "4096"),
+        (["--model.kind", "vit", "--model.patch", "5", "--dataset.size", "12"], "patch 5 does not divide"),
+    ],
+    ids=["batch larger than the data", "patch that does not divide"],
+)
+def test_what_only_the_pictures_show_to_be_wrong_is_one_sentence_too(
+    flags: list[str], part: str, prefect_server: str, pictures: Path, tmp_path: Path
+):
+    command = Command(tmp_path, environment(tmp_path, PREFECT_API_URL=f"{prefect_server}/api"))
+    done = command("run", "--dataset.source", pictures, "--train.epochs", "2", *flags)
+    assert done.returncode == 2, done.stderr
+    assert part in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_server_a_run_brings_its_own_and_leaves_none(pictures: Path, tmp_path: Path):
+    command = Command(tmp_path, environment(tmp_path))
+    done = command("run", "--dataset.source", pictures, *TINY, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["flow_run_url"] is None
+    address = done.stderr.partition("Prefect at ")[2].split()[0]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(address)
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_server_knows(prefect_server: str, pictures: Path, tmp_path: Path):
+    command = Command(tmp_path, environment(tmp_path, PREFECT_API_URL=f"{prefect_server}/api"))
+    process = command.start("run", "--dataset.source", pictures, *SMALL, *FOREVER, "--name", "stopped")
+    wait_for(lambda: any(tmp_path.glob("trainserve/runs/*/history.jsonl")) or process.poll() is not None, timeout_s=120)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in said.strip().splitlines()[-1]
+    assert "Traceback" not in said
+    runs = httpx.post(f"{prefect_server}/api/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}).json()
+    assert runs[0]["name"] == "stopped"
+    assert runs[0]["state_type"] in ("CRASHED", "CANCELLED", "FAILED")
