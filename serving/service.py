@@ -114,6 +114,7 @@ def _log_to_stderr(settings: Settings) -> None:
     ours.handlers[:] = [handler]
     ours.setLevel(logging.INFO)
     ours.propagate = False
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it warns of every malformed upload
     logging.getLogger("trainserve.access").setLevel(logging.INFO if settings.access_log else logging.WARNING)
 
 

@@ -1,8 +1,10 @@
 """What answers at which path."""
 
+import asyncio
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from starlette.requests import Request
@@ -17,6 +19,9 @@ from serving.http.bodies import Held
 from serving.inference import Inference
 from serving.live import Served
 
+T = TypeVar("T")
+SMALL_BYTES = 65_536
+
 
 def routes(inference: Inference) -> list[Route]:
     return [*_answering(inference), *_telling(inference), *_watching(inference), *_showing(inference)]
@@ -30,7 +35,8 @@ def _answering(inference: Inference) -> list[Route]:
         limit = settings.max_upload_bytes
         inference.served()
         async with _body(request, limit, held, settings.upload_timeout_s) as body:
-            file = pictures.one(body, request.headers.get("content-type", ""))
+            content_type = request.headers.get("content-type", "")
+            file = await _off_the_loop(len(body), lambda: pictures.one(body, content_type))
             answer = await inference.answer([file])
         return _answered(request, answer, _prediction(answer.served, answer.probabilities[0]))
 
@@ -38,7 +44,8 @@ def _answering(inference: Inference) -> list[Route]:
         limit = settings.max_batch_upload_bytes
         inference.served()
         async with _body(request, limit, held, settings.upload_timeout_s) as body:
-            files = pictures.many(body, request.headers.get("content-type", ""), most=settings.max_pictures)
+            content_type, most = request.headers.get("content-type", ""), settings.max_pictures
+            files = await _off_the_loop(len(body), lambda: pictures.many(body, content_type, most=most))
             answer = await inference.answer(files)
         predictions = [_prediction(answer.served, row) for row in answer.probabilities]
         return _answered(request, answer, {"predictions": predictions})
@@ -123,6 +130,11 @@ def _showing(inference: Inference) -> list[Route]:
 def _body(request: Request, limit: int, held: Held, timeout_s: float) -> AbstractAsyncContextManager[bytes]:
     declared = request.headers.get("content-length")
     return bodies.whole(request.receive, declared=declared, limit=limit, timeout_s=timeout_s, held=held)
+
+
+async def _off_the_loop(size: int, work: Callable[[], T]) -> T:
+    """Reading a small body is cheaper than a thread; reading ten megabytes of JSON would hold up everyone else."""
+    return work() if size <= SMALL_BYTES else await asyncio.to_thread(work)
 
 
 def _prediction(served: Served, probabilities: np.ndarray) -> dict[str, Any]:
