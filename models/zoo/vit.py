@@ -1,8 +1,8 @@
 """A plain Vision Transformer with mean pooling, after https://arxiv.org/abs/2010.11929 and 2205.01580.
 
-Departures: no class token; positions are learned, but start as the sines and cosines of the second paper, since from
-small random ones a few hundred steps on 1,300 pictures do not learn where a patch is; a narrow MLP; and a patch of
-about an eighth of the picture, so that any picture becomes some 64 tokens.
+Departures: no class token; positions are learned, but start as sines and cosines, since small random ones take long to
+say where a patch is (digits, patch 2, 12 epochs of 11 steps, one seed: 0.39 of the validation pictures right, against
+0.83); a narrow MLP; and a patch of about an eighth of the picture, so that any picture becomes some 64 tokens.
 """
 
 import math
@@ -76,10 +76,10 @@ class ViT(nn.Module):
         self.blocks = nn.Sequential(*[Block(config) for _ in range(config.depth)])
         self.norm = nn.LayerNorm(config.dim)
         self.head = nn.Linear(config.dim, num_classes)
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            _shrink(block.attention.out, config.depth)
-            _shrink(block.mlp[3], config.depth)
+        for layer in self.blocks.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
         nn.init.normal_(self.head.weight, std=0.01)  # the first guess is close to uniform: loss ln(K)
         nn.init.zeros_(self.head.bias)
 
@@ -120,10 +120,3 @@ def divisors(image: ImageSpec) -> list[int]:
     """Of both sides."""
     side = math.gcd(image.height, image.width)
     return [patch for patch in range(1, side + 1) if side % patch == 0]
-
-
-def _shrink(layer: nn.Module, depth: int) -> None:
-    """Each block adds to the sum of those before it: smaller first steps keep the sum's variance (GPT-2)."""
-    assert isinstance(layer, nn.Linear)
-    with torch.no_grad():
-        layer.weight.mul_((2 * depth) ** -0.5)

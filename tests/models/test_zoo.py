@@ -12,7 +12,7 @@ from models.config import CNNConfig, ModelConfig, ViTConfig
 from models.records import PixelStatistics
 from models.zoo.build import build
 from models.zoo.cnn import Block, plan
-from models.zoo.vit import Attention, choose_patch
+from models.zoo.vit import Attention, choose_patch, waves
 
 KINDS = [CNNConfig(width=8), ViTConfig(dim=16, depth=2, heads=2)]
 
@@ -93,6 +93,13 @@ def test_attention_is_softmax_of_scaled_products_by_hand():
         weights = (q[..., head] @ k[..., head].transpose(1, 2) / math.sqrt(4)).softmax(dim=-1)
         heads.append(weights @ v[..., head])
     torch.testing.assert_close(layer(x), layer.out(torch.cat(heads, dim=-1)))
+
+
+@pytest.mark.parametrize("dim", [8, 16, 30])
+def test_no_two_patches_start_at_the_same_position(dim: int):
+    positions = waves(3, 8, dim=dim)
+    assert positions.shape == (24, dim)
+    assert torch.pdist(positions).min() > 0.1
 
 
 def test_a_residual_block_starts_as_the_identity():
