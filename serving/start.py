@@ -10,9 +10,11 @@ from typing import NoReturn
 
 from data.errors import InputError
 from serving import settings as service_settings
+from serving import store
 from serving.settings import Settings
 
 SERVICE = "serving.service:Classifier"
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def serve(
@@ -40,7 +42,9 @@ def command(settings: Settings, address: str) -> list[str]:
     """The supervisor's command line."""
     options = ["--host", address, "--port", str(settings.port)]
     graceful = ["--timeout-graceful-shutdown", str(settings.shutdown_s)]
-    return [sys.executable, "-m", "bentoml", "serve", "--quiet", SERVICE, *options, *graceful]
+    # Where our packages are: a folder called `data` or `models` where the user happens to stand is not taken for ours.
+    place = ["--working-dir", str(ROOT)]
+    return [sys.executable, "-m", "bentoml", "serve", "--quiet", SERVICE, *place, *options, *graceful]
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -50,9 +54,9 @@ def environment(settings: Settings) -> dict[str, str]:
     }
     untracked = {"BENTOML_DO_NOT_TRACK": "True"}
     one_thread = {"OMP_NUM_THREADS": str(settings.threads)}
-    root = str(Path(__file__).resolve().parent.parent)
-    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    return {**untracked, **os.environ, **chosen, **one_thread, "PYTHONPATH": paths}
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    home = {"BENTOML_HOME": str(store.home())}  # absolute, because workers stand elsewhere
+    return {**untracked, **os.environ, **chosen, **home, **one_thread, "PYTHONPATH": paths}
 
 
 def numeric(host: str) -> str:
