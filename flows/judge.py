@@ -1,0 +1,99 @@
+"""Whether a stored bundle may go into service: tried, then compared with the champion. No Prefect here."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from data.prepare import Dataset
+from models.bundle import Bundle, BundleError, predict_files
+from models.compare import align, compare
+from models.config import ReleaseConfig
+from models.records import Verdict
+from models.run import RunFolder
+from serving import store
+from serving.refs import ModelRef
+
+# What a service does before it answers: a fresh process, no torch, the golden samples replayed.
+OPEN = """
+import sys
+from pathlib import Path
+from models.bundle import Bundle, BundleError
+try:
+    Bundle.open(Path(sys.argv[1]))
+except BundleError as error:
+    sys.exit(str(error))
+sys.exit("torch was imported" if "torch" in sys.modules else 0)
+"""
+
+
+def try_as_service(bundle: Path) -> None:
+    """Raises `BundleError` unless the stored bundle opens in a process such as the service's."""
+    done = subprocess.run([sys.executable, "-c", OPEN, str(bundle)], capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        last = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+        raise BundleError(f"the bundle does not open in a fresh process, so it was not promoted: {last}")
+
+
+def judge(run: RunFolder, dataset: Dataset, ref: ModelRef, config: ReleaseConfig) -> Verdict:
+    """The new model against the champion on this run's test pictures; both saw none of them in training."""
+    held = store.aliases(ref.name)
+    baseline = held.previous if held.champion == ref else held.champion  # a release cut off after its promotion
+    predictions = run.predictions()
+    ours, labels = predictions["test_probabilities"], predictions["test_labels"]
+    classes = dataset.images.classes
+    if baseline is None:
+        return compare(
+            challenger=ours, champion=None, labels=labels, classes=classes, config=config, champion_name=None
+        )
+    try:
+        champion = Bundle.open(store.path(baseline))
+    except BundleError as error:
+        first = compare(
+            challenger=ours, champion=None, labels=labels, classes=classes, config=config, champion_name=None
+        )
+        return with_remark(first, f"{baseline} could not be compared with, because it does not open ({error})")
+    known = np.isin(labels, [k for k, label in enumerate(classes) if label in champion.card.classes])
+    if not known.any():
+        return strangers(baseline, champion.card.classes, ours, labels)
+    paths = [dataset.images.path(int(row)) for row in predictions["test_rows"][known]]
+    theirs = align(predict_files(champion, paths), classes=champion.card.classes, onto=classes)
+    verdict = compare(
+        challenger=ours[known],
+        champion=theirs,
+        labels=labels[known],
+        classes=classes,
+        config=config,
+        champion_name=str(baseline),
+    )
+    return with_remark(verdict, class_changes(champion.card.classes, classes, int(known.sum())))
+
+
+def class_changes(old: tuple[str, ...], new: tuple[str, ...], shared: int) -> str:
+    """ "" where both know the same classes. Otherwise they were compared on the pictures of the classes both know."""
+    added, gone = [c for c in new if c not in old], [c for c in old if c not in new]
+    if not added and not gone:
+        return ""
+    changes = [f"{word} {', '.join(labels[:5])}" for word, labels in (("new:", added), ("gone:", gone)) if labels]
+    return f"compared on the {shared:,} test pictures of the classes both know ({'; '.join(changes)})"
+
+
+def strangers(baseline: ModelRef, classes: tuple[str, ...], ours: np.ndarray, labels: np.ndarray) -> Verdict:
+    return Verdict(
+        promoted=False,
+        relation="unproven",
+        reason=f"Kept {baseline}: no class of these test pictures is known to it (it knows "
+        f"{', '.join(classes[:5])}), so the two cannot be compared; "
+        "promote the new model by hand, or give the data another dataset.name.",
+        n=0,
+        challenger_accuracy=float((ours.argmax(axis=1) == labels).mean()),
+        champion=str(baseline),
+    )
+
+
+def with_remark(verdict: Verdict, remark: str) -> Verdict:
+    """The same decision, its sentence continued."""
+    if not remark:
+        return verdict
+    return Verdict(**{**verdict.model_dump(), "reason": f"{verdict.reason.rstrip('.')}; {remark}."})

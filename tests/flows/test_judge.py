@@ -1,0 +1,130 @@
+"""Whether a new model goes into service, on the committed digits bundle as champion."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from flows.judge import judge, try_as_service
+from models.bundle import Bundle, BundleError
+from models.config import ReleaseConfig
+from models.records import Verdict
+from models.run import RunFolder
+from serving import store
+from serving.refs import ModelRef
+
+BUNDLE = Path(__file__).parents[1] / "golden" / "bundle-v1"
+NEW = ModelRef(name="digits", version="new")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run whose test pictures are the champion's golden files, `copies` times each."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    files: list[Path]
+
+    def judged(self, probabilities: np.ndarray, labels: np.ndarray) -> Verdict:
+        run = RunFolder(self.folder)
+        run.write_predictions(
+            {"test_probabilities": probabilities, "test_labels": labels, "test_rows": np.arange(len(labels))}
+        )
+        images = SimpleNamespace(classes=self.classes, path=lambda row: self.files[row])
+        return judge(run, SimpleNamespace(images=images), NEW, ReleaseConfig())  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def champion() -> Bundle:
+    return Bundle.open(BUNDLE)
+
+
+@pytest.fixture
+def ref(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelRef:
+    """The champion in a store of its own."""
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
+    saved = store.save(BUNDLE)
+    store.promote(saved, reason="test")
+    return saved
+
+
+@pytest.fixture
+def case(champion: Bundle, tmp_path: Path) -> Case:
+    names = sorted((BUNDLE / "golden").glob("*.png"))
+    return Case(tmp_path, champion.card.classes, names * 10)
+
+
+def answers_of(champion: Bundle, case: Case) -> np.ndarray:
+    return np.stack([champion.predict(champion.decode(file)[None])[0] for file in case.files])
+
+
+def test_an_equal_model_is_not_promoted(champion: Bundle, case: Case, ref: ModelRef):
+    theirs = answers_of(champion, case)
+    verdict = case.judged(theirs, theirs.argmax(axis=1))
+    assert (verdict.promoted, verdict.relation, verdict.champion) == (False, "same", str(ref))
+
+
+def test_a_worse_model_is_not_promoted_and_the_reason_has_the_figures(champion: Bundle, case: Case, ref: ModelRef):
+    theirs = answers_of(champion, case)
+    verdict = case.judged(np.roll(theirs, 1, axis=1), theirs.argmax(axis=1))
+    assert not verdict.promoted
+    assert f"Kept {ref}" in verdict.reason
+    assert "0.0 % against 100.0 %" in verdict.reason
+
+
+def test_a_better_model_is_promoted(champion: Bundle, case: Case, ref: ModelRef):
+    wrong = np.roll(answers_of(champion, case), 1, axis=1)
+    verdict = case.judged(wrong, wrong.argmax(axis=1))
+    assert (verdict.promoted, verdict.relation, verdict.champion) == (True, "better", str(ref))
+
+
+def test_a_class_that_the_champion_never_saw_is_left_out_of_the_comparison(champion: Bundle, case: Case, ref: ModelRef):
+    theirs = answers_of(champion, case)
+    labels = theirs.argmax(axis=1)
+    labels[:30] = 10  # the new class
+    ours = np.hstack([np.roll(theirs, 1, axis=1), np.zeros((len(theirs), 1), np.float32)])
+    wider = Case(case.folder, (*case.classes, "ten"), case.files)
+    verdict = wider.judged(ours, labels)
+    assert verdict.n == len(labels) - 30
+    assert "of the classes both know (new: ten)" in verdict.reason
+    assert verdict.champion == str(ref)
+
+
+def test_models_of_other_things_are_never_replaced_by_themselves(champion: Bundle, case: Case, ref: ModelRef):
+    theirs = answers_of(champion, case)
+    others = Case(case.folder, tuple(f"flower {k}" for k in range(10)), case.files)
+    verdict = others.judged(theirs, theirs.argmax(axis=1))
+    assert not verdict.promoted
+    assert f"Kept {ref}" in verdict.reason
+    assert "by hand" in verdict.reason
+
+
+def test_a_champion_that_does_not_open_does_not_stand_in_the_way(champion: Bundle, case: Case, ref: ModelRef):
+    (store.path(ref) / "model.onnx").write_bytes(b"rubbish")
+    theirs = answers_of(champion, case)
+    verdict = case.judged(theirs, theirs.argmax(axis=1))
+    assert verdict.promoted
+    assert "does not open" in verdict.reason
+
+
+def test_a_release_cut_off_after_its_promotion_is_judged_by_the_model_before(
+    champion: Bundle, case: Case, ref: ModelRef
+):
+    """The same run again: it must not be compared with itself, and stays promoted."""
+    wrong = np.roll(answers_of(champion, case), 1, axis=1)
+    stored = store.home() / "models" / "digits"
+    shutil.copytree(stored / ref.version, stored / "new")
+    store.promote(NEW, reason="test")
+    verdict = case.judged(wrong, wrong.argmax(axis=1))
+    assert (verdict.promoted, verdict.champion) == (True, str(ref))
+
+
+def test_a_bundle_is_tried_in_a_process_like_the_service_s(tmp_path: Path):
+    try_as_service(BUNDLE)
+    shutil.copytree(BUNDLE, tmp_path / "broken")
+    (tmp_path / "broken" / "card.json").write_text("{}")
+    with pytest.raises(BundleError, match="does not open in a fresh process"):
+        try_as_service(tmp_path / "broken")

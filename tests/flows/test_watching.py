@@ -1,0 +1,111 @@
+"""What is shown of a run, at the terminal and in the Prefect UI, as values."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from data.validate import ClassCount, Finding, ValidationReport
+from flows import pages, server
+from flows.console import Display, duration
+from models.records import EpochRecord, Verdict
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.04, "0.0 s"), (9.96, "10 s"), (59.7, "1:00"), (185, "3:05"), (3723, "1:02:03")]
+)
+def test_a_duration_is_read_at_a_glance(seconds: float, shown: str):
+    assert duration(seconds) == shown
+
+
+def record(epoch: int) -> EpochRecord:
+    return EpochRecord(
+        epoch=epoch,
+        step=epoch,
+        lr=0.1,
+        train_loss=1.0,
+        val_loss=1.0,
+        val_accuracy=0.5,
+        grad_norm=1.0,
+        seconds=0.01,
+        images_per_s=1000,
+    )
+
+
+def test_a_log_file_gets_lines_at_a_human_rate_and_always_the_last_epoch():
+    out = io.StringIO()
+    display = Display(Console(file=out, width=120))
+    with display.stage("train"):
+        for epoch in range(1000):
+            display.epoch(record(epoch), 1000, best=False)
+            display.moved("x", epoch, 1000)
+        display.say("done")
+    lines = out.getvalue().splitlines()
+    assert len(lines) < 10
+    assert "epoch 1000/1000" in lines[-2]
+    assert lines[-1].startswith("✓ train")
+    assert lines[-1].endswith("done")
+
+
+def test_a_stage_that_fails_is_marked_and_timed():
+    out = io.StringIO()
+    display = Display(Console(file=out, width=120))
+    with pytest.raises(ValueError, match="no"), display.stage("export"):
+        raise ValueError("no")
+    assert out.getvalue().startswith("✗ export")
+    assert display.seconds["export"] >= 0
+
+
+def report(*labels: str) -> ValidationReport:
+    return ValidationReport(
+        name="lamps",
+        fingerprint="0" * 64,
+        num_examples=10,
+        num_unreadable=1,
+        height=8,
+        width=8,
+        channels=3,
+        classes=tuple(ClassCount(label=label, train=3, val=1, test=1) for label in labels),
+        findings=(Finding(rule="r", level="warn", message="one class is rare; add pictures"),),
+    )
+
+
+def test_the_data_page_shows_counts_findings_and_pictures():
+    page = pages.data_page(report("dark", "a|b"), {"dark": b"jpeg"})
+    assert "one class is rare" in page
+    assert "| dark | 3 | 1 | 1 | ![dark](data:image/jpeg;base64," in page
+    assert "| a\\|b |" in page  # a label cannot break the table
+
+
+def test_a_thousand_classes_do_not_make_a_thousand_rows():
+    page = pages.data_page(report(*(f"class {k}" for k in range(1000))), {})
+    assert page.count("\n") < 40
+    assert "and 980 more" in page
+
+
+def test_the_verdict_page_has_the_figures_of_both():
+    verdict = Verdict(
+        promoted=True,
+        relation="better",
+        reason="Better.",
+        n=100,
+        challenger_accuracy=0.9,
+        champion_accuracy=0.8,
+        difference=0.1,
+        difference_low=0.05,
+        champion="lamps@1",
+    )
+    page = pages.verdict_page(verdict, "lamps@2")
+    assert "lamps@2 is now in service" in page
+    assert "lamps@1: 80.0 %" in page
+    assert "+10.0 points, at least +5.0" in page
+
+
+def test_a_server_chosen_by_variable_or_profile_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    assert server.configured() is None
+    monkeypatch.setenv("PREFECT_API_URL", "http://there/api")
+    assert server.configured() == "http://there/api"
