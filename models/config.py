@@ -90,7 +90,7 @@ class TrainConfig(Frozen):
         "val_accuracy", title="Monitor", description="what early stopping watches; its best weights are kept"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", title="Precision", description="auto: bfloat16 on a GPU that has it, float32 otherwise"
+        "auto", title="Precision", description="auto: bfloat16 where the processor multiplies in it"
     )
     devices: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", title="Device", description="auto: a GPU if there is one"

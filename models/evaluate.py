@@ -15,7 +15,7 @@ from data.prepare import Dataset
 from models.device import choose_device
 from models.inference import logits_of
 from models.learn import EVAL_BATCH
-from models.metrics import score
+from models.metrics import Metrics, score
 from models.records import Calibration, CVResult, Lineage, RunResult
 from models.run import RunFolder
 from models.zoo.build import build
@@ -38,31 +38,52 @@ def evaluate(folder: RunFolder, dataset: Dataset, *, crossval: CVResult | None, 
     val_logits, test_logits = logits(split.val), logits(split.test)
     val_labels, test_labels = images.labels[split.val], images.labels[split.test]
     temperature = fit_temperature(val_logits, val_labels)
-    test_probabilities = probabilities(test_logits, temperature=temperature)
+    val = probabilities(val_logits, temperature=temperature)
+    test = probabilities(test_logits, temperature=temperature)
     folder.write_predictions(
         {
             "val_logits": val_logits,
             "val_rows": split.val,
             "val_labels": val_labels,
             "test_logits": test_logits,
-            "test_probabilities": test_probabilities,
+            "test_probabilities": test,
             "test_rows": split.test,
             "test_labels": test_labels,
         }
     )
+    before = score(probabilities(test_logits, temperature=1.0), test_labels, images.classes)
+    after = score(test, test_labels, images.classes)
+    return finish(
+        folder,
+        validation=score(val, val_labels, images.classes),
+        test=after,
+        calibration=Calibration(temperature=temperature, ece_before=before.ece, ece_after=after.ece),
+        crossval=crossval,
+        lineage=lineage,
+    )
+
+
+def finish(
+    folder: RunFolder,
+    *,
+    validation: Metrics,
+    test: Metrics,
+    calibration: Calibration,
+    crossval: CVResult | None,
+    lineage: Lineage,
+) -> RunResult:
+    """run.json: what the folder says of itself, and the figures."""
     network = folder.network()
-    test = score(test_probabilities, test_labels, network.classes)
-    uncalibrated = score(probabilities(test_logits, temperature=1.0), test_labels, network.classes)
     result = RunResult(
         run_id=folder.run_id,
-        experiment=experiment,
+        experiment=folder.experiment(),
         image=network.image,
         statistics=network.statistics,
         classes=network.classes,
         fit=folder.fit(),
-        validation=score(probabilities(val_logits, temperature=temperature), val_labels, network.classes),
+        validation=validation,
         test=test,
-        calibration=Calibration(temperature=temperature, ece_before=uncalibrated.ece, ece_after=test.ece),
+        calibration=calibration,
         crossval=crossval,
         lineage=lineage,
         versions=versions(),

@@ -12,6 +12,7 @@ from data.errors import InputError
 
 RETRIED = (429, 503)
 LONGEST_PAUSE_S = 10.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class ServiceError(InputError):
@@ -54,7 +55,8 @@ class Client:
     def __init__(self, url: str = "http://127.0.0.1:3000", *, timeout_s: float = 30.0, retries: int = 3) -> None:
         self._url = url
         self._retries = retries
-        self._http = httpx.Client(base_url=url, timeout=timeout_s)
+        here = httpx.URL(url).host in LOOPBACK  # a proxy cannot reach this machine's own addresses
+        self._http = httpx.Client(base_url=url, timeout=timeout_s, trust_env=not here)
 
     def predict(self, file: bytes | Path, *, request_id: str | None = None) -> Prediction:
         """A picture's bytes or file -> the service's answer. Raises `ServiceError`, `UnreachableError`."""
