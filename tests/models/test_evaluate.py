@@ -44,7 +44,7 @@ def test_evaluation_finishes_the_run(evaluated, toy: Dataset):
     # The weights that are loaded are the best ones: they give the figures of the best epoch again.
     images, best = toy.images, folder.history()[result.fit.best_epoch]
     seen = eval_batches_of(toy)
-    again = validate(load_network(folder), seen, precision="float32")
+    again = validate(load_network(folder), seen, precision="auto")  # as training validated
     assert again.loss == pytest.approx(best.val_loss, abs=1e-6)
     assert again.accuracy == pytest.approx(best.val_accuracy)
     assert not load_network(folder).training
