@@ -63,7 +63,17 @@ class SGDConfig(Frozen):
     nesterov: bool = Field(True, title="Nesterov", description="look-ahead momentum")
 
 
-OptimizerConfig = Annotated[AdamWConfig | SGDConfig, Field(discriminator="kind", title="Optimizer")]
+class MuonConfig(Frozen):
+    """Muon for the weights inside the network, AdamW for the rest, https://arxiv.org/abs/2502.16982."""
+
+    kind: Literal["muon"] = "muon"
+    lr: float = Field(2e-3, gt=0, title="Learning rate", description="peak, reached after the warm-up")
+    weight_decay: float = Field(0.05, ge=0, title="Weight decay", description="not applied to biases and norms")
+    momentum: float = Field(0.9, ge=0, lt=1, title="Momentum", description="of the orthogonal updates")
+    betas: tuple[float, float] = Field((0.9, 0.999), title="Betas", description="of AdamW's part")
+
+
+OptimizerConfig = Annotated[AdamWConfig | SGDConfig | MuonConfig, Field(discriminator="kind", title="Optimizer")]
 
 
 class ScheduleConfig(Frozen):

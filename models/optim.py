@@ -1,12 +1,13 @@
 """Optimisers and the course of the learning rate, from their configurations."""
 
 import math
-from typing import assert_never
+from typing import Any, assert_never
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from models.config import AdamWConfig, OptimizerConfig, ScheduleConfig, SGDConfig
+from models.config import AdamWConfig, MuonConfig, OptimizerConfig, ScheduleConfig, SGDConfig
+from models.muon import Muon, inner_weights
 
 
 def build_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -18,11 +19,19 @@ def build_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Opti
         case SGDConfig():
             nesterov = config.nesterov and config.momentum > 0
             return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=True)
+        case MuonConfig():
+            return Muon(
+                split_groups(groups, inner_weights(net)),
+                lr=config.lr,
+                weight_decay=config.weight_decay,
+                momentum=config.momentum,
+                betas=config.betas,
+            )
         case _:
             assert_never(config)
 
 
-def parameter_groups(net: nn.Module, *, weight_decay: float) -> list[dict[str, object]]:
+def parameter_groups(net: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices and kernels decay; biases and norms (fewer than two axes) do not, since pulling them to zero
     changes the function without making it simpler."""
     parameters = [p for p in net.parameters() if p.requires_grad]
@@ -30,6 +39,13 @@ def parameter_groups(net: nn.Module, *, weight_decay: float) -> list[dict[str, o
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
+
+
+def split_groups(groups: list[dict[str, Any]], inner: list[Tensor]) -> list[dict[str, Any]]:
+    """The same groups, with the inner weights in a group of their own for Muon."""
+    chosen = {id(weight) for weight in inner}
+    rest = [{**group, "params": [p for p in group["params"] if id(p) not in chosen]} for group in groups]
+    return [group for group in [{"params": inner, "orthogonal": True}, *rest] if group["params"]]
 
 
 def factor(step: int, *, total_steps: int, config: ScheduleConfig) -> float:

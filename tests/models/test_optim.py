@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from models.config import AdamWConfig, ScheduleConfig, SGDConfig
+from models.config import AdamWConfig, MuonConfig, OptimizerConfig, ScheduleConfig, SGDConfig
 from models.optim import build_optimizer, factor, parameter_groups
 
 
@@ -40,8 +40,10 @@ def test_every_step_learns_and_none_above_the_peak(total: int, warmup: float, fi
     assert rates[0] > 0
 
 
-@pytest.mark.parametrize("config", [AdamWConfig(weight_decay=0.3), SGDConfig(weight_decay=0.3)])
-def test_biases_and_norms_do_not_decay(config: AdamWConfig | SGDConfig):
+@pytest.mark.parametrize(
+    "config", [AdamWConfig(weight_decay=0.3), SGDConfig(weight_decay=0.3), MuonConfig(weight_decay=0.3)]
+)
+def test_biases_and_norms_do_not_decay(config: OptimizerConfig):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
     decay = {p: group["weight_decay"] for group in build_optimizer(net, config).param_groups for p in group["params"]}
     assert len(decay) == len(list(net.parameters()))
@@ -54,8 +56,10 @@ def test_frozen_weights_are_left_out():
     assert sum(len(group["params"]) for group in parameter_groups(net, weight_decay=0.1)) == 1
 
 
-@pytest.mark.parametrize("config", [AdamWConfig(lr=0.05), SGDConfig(lr=0.05), SGDConfig(lr=0.05, momentum=0)])
-def test_each_optimiser_goes_downhill(config: AdamWConfig | SGDConfig):
+@pytest.mark.parametrize(
+    "config", [AdamWConfig(lr=0.05), SGDConfig(lr=0.05), SGDConfig(lr=0.05, momentum=0), MuonConfig(lr=0.05)]
+)
+def test_each_optimiser_goes_downhill(config: OptimizerConfig):
     net = nn.Linear(3, 1)
     optimizer = build_optimizer(net, config)
     losses = []

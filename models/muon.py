@@ -1,0 +1,86 @@
+"""Muon: momentum whose update is made orthogonal, for the weights inside a network; AdamW for all others.
+
+After https://kellerjordan.github.io/posts/muon/ (the iteration and its coefficients) and
+https://arxiv.org/abs/2502.16982 (decoupled weight decay, and updates scaled to the root mean square of AdamW's, so
+that both halves share one learning rate). A kernel (out, in, h, w) counts as the matrix (out, in * h * w).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, overload
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import ParamsT
+
+from models.device import multiplies_bfloat16
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a quintic that drives singular values into 0.7..1.2 in few steps
+ITERATIONS = 5
+RMS = 0.2  # of an update, as AdamW's usually is
+
+
+class Muon(torch.optim.Optimizer):
+    """Groups with `orthogonal=True` take Muon's step, the others AdamW's. State and groups are saved as usual."""
+
+    def __init__(
+        self, groups: ParamsT, *, lr: float, weight_decay: float, momentum: float, betas: tuple[float, float]
+    ) -> None:
+        defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "betas": betas, "orthogonal": False}
+        super().__init__(groups, defaults)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        if closure is not None:
+            raise TypeError("Muon takes no closure; compute the gradients before the step")
+        for group in self.param_groups:
+            update = self._muon if group["orthogonal"] else self._adamw
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    weight.mul_(1 - group["lr"] * group["weight_decay"])
+                    update(weight, weight.grad, group)
+        return None
+
+    def _muon(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[weight]
+        if not state:
+            state["momentum"] = torch.zeros_like(weight)
+        average = state["momentum"].lerp_(gradient, 1 - group["momentum"])
+        ahead = torch.lerp(gradient, average, group["momentum"])  # Nesterov
+        matrix = orthogonalize(ahead.flatten(1))
+        weight.add_(matrix.view_as(weight), alpha=-group["lr"] * RMS * math.sqrt(max(matrix.shape)))
+
+    def _adamw(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[weight]
+        if not state:
+            state["step"] = torch.tensor(0.0)
+            state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
+        state["step"] += 1
+        step, (first, second) = float(state["step"]), group["betas"]
+        state["mean"].lerp_(gradient, 1 - first)
+        state["square"].lerp_(gradient.square(), 1 - second)
+        scale = (state["square"] / (1 - second**step)).sqrt_().add_(1e-8)
+        weight.addcdiv_(state["mean"], scale, value=-group["lr"] / (1 - first**step))
+
+
+def orthogonalize(matrix: Tensor) -> Tensor:
+    """(m, n) -> the same shape and singular vectors, all singular values near 1 (Newton-Schulz)."""
+    a, b, c = COEFFICIENTS
+    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = wide.bfloat16() if multiplies_bfloat16(matrix.device) else wide.float()
+    x = x / (x.norm() + 1e-7)
+    for _ in range(ITERATIONS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    result: Tensor = (x.T if matrix.shape[0] > matrix.shape[1] else x).to(matrix.dtype)
+    return result
+
+
+def inner_weights(net: nn.Module) -> list[Tensor]:
+    """Kernels and matrices between the first and the last layer: Muon's part, by its authors' advice."""
+    layers = [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    return [layer.weight for layer in layers[1:-1] if layer.weight.requires_grad]

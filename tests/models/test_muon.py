@@ -1,0 +1,65 @@
+import pytest
+import torch
+from torch import nn
+
+from models.config import AdamWConfig, MuonConfig
+from models.muon import Muon, inner_weights, orthogonalize
+from models.optim import build_optimizer
+
+
+@pytest.mark.parametrize("shape", [(16, 64), (64, 16), (32, 32)])
+def test_singular_values_become_nearly_one(shape: tuple[int, int]):
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(shape, generator=torch.Generator().manual_seed(0))))
+    assert values.min() > 0.4
+    assert values.max() < 1.4
+
+
+def test_the_singular_vectors_stay():
+    matrix = torch.diag(torch.tensor([3.0, 1.0, 0.5]))
+    turned = orthogonalize(matrix)
+    assert torch.allclose(turned - torch.diag(turned.diagonal()), torch.zeros(3, 3), atol=0.02)
+    assert (turned.diagonal() > 0.5).all()
+
+
+def test_the_first_and_last_layers_biases_and_norms_are_left_to_adamw():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(4, 2))
+    assert [id(weight) for weight in inner_weights(net)] == [id(net[2].weight)]
+
+
+def test_without_inner_weights_it_is_adamw():
+    nets = [nn.Linear(3, 2), nn.Linear(3, 2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    for net, config in zip(nets, (MuonConfig(lr=0.01), AdamWConfig(lr=0.01)), strict=True):
+        optimizer = build_optimizer(net, config)
+        for _ in range(5):
+            optimizer.zero_grad()
+            net(x).square().sum().backward()
+            optimizer.step()
+    assert torch.allclose(nets[0].weight, nets[1].weight, atol=1e-6)
+    assert torch.allclose(nets[0].bias, nets[1].bias, atol=1e-6)
+
+
+def test_its_state_is_saved_and_restored():
+    def run(steps: int, optimizer: Muon, net: nn.Module) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            net(torch.ones(2, 3)).square().sum().backward()
+            optimizer.step()
+
+    def fresh() -> tuple[nn.Module, Muon]:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+        optimizer = build_optimizer(net, MuonConfig(lr=0.01))
+        assert isinstance(optimizer, Muon)
+        return net, optimizer
+
+    whole, optimizer = fresh()
+    run(4, optimizer, whole)
+    first, optimizer = fresh()
+    run(2, optimizer, first)
+    second, resumed = fresh()
+    second.load_state_dict(first.state_dict())
+    resumed.load_state_dict(optimizer.state_dict())
+    run(2, resumed, second)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
