@@ -17,6 +17,9 @@ from data.preprocess import centre
 from data.spec import AugmentConfig, ImageSpec
 
 CROP_SHARE = 8  # by default the random crop moves a picture by up to a side / CROP_SHARE
+PHOTOGRAPH_SIDE = 48  # pixels; below it a zoom leaves too little to see
+PHOTOGRAPH = {"zoom": 0.5, "color": 0.1, "mixup": 0.4, "cutmix": 1.0}
+SMALL = {"zoom": 0.0, "color": 0.0, "mixup": 0.0, "cutmix": 0.0}
 LOG_RATIO = math.log(4 / 3)  # aspect ratios of zoom
 ERASE_AREA = (0.02, 0.25)  # of the picture
 ERASE_LOG_RATIO = math.log(3)
@@ -25,10 +28,16 @@ QUANTILES = 4096  # of the Beta distribution
 
 
 def resolve(config: AugmentConfig, image: ImageSpec, *, mirror: bool) -> AugmentConfig:
-    """`config` with nothing left open; `mirror` says whether a mirrored picture keeps its class."""
-    crop = config.crop if config.crop is not None else min(image.height, image.width) // CROP_SHARE
-    chosen = {"crop": 0 if image.margin else crop, "flip": mirror if config.flip is None else config.flip}
-    return AugmentConfig.model_validate(config.model_dump() | chosen)
+    """`config` with nothing left open; `mirror` says whether a mirrored picture keeps its class.
+
+    Photographs, which have the pixels for it, are zoomed into, coloured and mixed; small pictures are only shifted.
+    """
+    side = min(image.height, image.width)
+    changes = PHOTOGRAPH if side >= PHOTOGRAPH_SIDE else SMALL
+    zoomed = changes["zoom"] if config.zoom is None else config.zoom
+    chosen = {**changes, "crop": 0 if image.margin or zoomed else side // CROP_SHARE, "flip": mirror}
+    asked = {name: value for name, value in config.model_dump().items() if value is not None}
+    return AugmentConfig.model_validate(chosen | asked)
 
 
 def augment(
@@ -53,7 +62,7 @@ def augment(
     if config.erase:
         pixels = erase(pixels, probability=config.erase, generator=generator)
     if config.mixup or config.cutmix:
-        weight = mix_weights(pixels, mixup=config.mixup, cutmix=config.cutmix, generator=generator)
+        weight = mix_weights(pixels, mixup=config.mixup or 0.0, cutmix=config.cutmix or 0.0, generator=generator)
         return mix(pixels, labels, weight, num_classes=num_classes, generator=generator)
     return pixels, labels
 

@@ -25,11 +25,10 @@ from data.snapshot import Snapshot
 from data.spec import DatasetSpec, ImageSpec
 
 SAMPLE = 500  # pictures whose headers decide the geometry
-LARGEST_SIZE = 64  # pixels, unless asked for; what 2 CPU cores can train on
+LARGEST_SIZE = 128  # pixels, unless asked for; what 2 CPU cores can train on
 SMALLEST_SIZE = 8
 GRANULE = 4  # sizes from GRANULE_FROM on are multiples of it, so that patches and strides divide them
 GRANULE_FROM = 16
-MARGIN_SHARE = 8  # the margin is at most a size / MARGIN_SHARE
 
 JOB_PICTURES = 64  # at most, in one job
 JOB_BYTES = 2_000_000  # of files, in one job; large photographs then still show progress
@@ -75,18 +74,17 @@ def choose_spec(snapshot: Snapshot, spec: DatasetSpec) -> ImageSpec:
     """The geometry: what `spec` says, and the rest from the headers of at most `SAMPLE` pictures.
 
     Size: the median shorter side, from `SMALLEST_SIZE` to `LARGEST_SIZE`. Channels: 1 if every picture is grey.
-    Margin: an eighth of the size, as far as the pictures have the pixels for it, so that nothing is stored enlarged.
+    Margin: none, so that the network is shown the whole picture.
     Raises `DataRefused` if no header can be read.
     """
-    if spec.size is not None and spec.channels is not None and spec.margin is not None:
-        size, channels, margin = spec.size, spec.channels, spec.margin
+    if spec.size is not None and spec.channels is not None:
+        size, channels = spec.size, spec.channels
     else:
         headers = _sample_headers(snapshot)
         side = int(statistics.median(min(header.width, header.height) for header in headers))
         size = spec.size or _choose_size(side)
         channels = spec.channels or _choose_channels(headers)
-        margin = min(size // MARGIN_SHARE, max(0, side - size) // 2) if spec.margin is None else spec.margin
-    return ImageSpec(height=size, width=size, channels=channels, margin=margin, fit=spec.fit)
+    return ImageSpec(height=size, width=size, channels=channels, margin=spec.margin, fit=spec.fit)
 
 
 def _sample_headers(snapshot: Snapshot) -> list[Header]:

@@ -76,7 +76,7 @@ class DatasetSpec(Frozen):
         None, ge=4, le=1024, title="Size", description="side of the square the network sees, in pixels"
     )
     channels: Literal[1, 3] | None = Field(None, title="Channels", description="1 for grey, 3 for colour")
-    margin: int | None = Field(None, ge=0, le=256, title="Margin", description="stored pixels beyond each side")
+    margin: int = Field(0, ge=0, le=256, title="Margin", description="stored pixels beyond each side, for random crops")
     fit: Literal["crop", "pad", "stretch"] = Field(
         "crop", title="Fit", description="how another aspect ratio is made to fit"
     )
@@ -103,11 +103,33 @@ class AugmentConfig(Frozen):
         description="pixels of padding for the random crop of a picture "
         "stored without a margin; by default an eighth of the side",
     )
-    zoom: float = Field(0.0, ge=0, lt=1, title="Zoom", description="random crops cover at least 1 - zoom of the area")
+    zoom: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        title="Zoom",
+        description="random crops cover at least 1 - zoom of the area; by default a half for photographs",
+    )
     flip: bool | None = Field(
         None, title="Mirror", description="mirror half of the pictures; off by default where it changes the class"
     )
     erase: float = Field(0.0, ge=0, le=1, title="Erase", description="probability of a random rectangle being blanked")
-    color: float = Field(0.0, ge=0, le=1, title="Colour", description="strength of brightness, contrast, saturation")
-    mixup: float = Field(0.0, ge=0, title="Mixup", description="alpha of the Beta distribution; 0 for none")
-    cutmix: float = Field(0.0, ge=0, title="CutMix", description="alpha of the Beta distribution; 0 for none")
+    color: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        title="Colour",
+        description="strength of brightness, contrast, saturation; by default 0.1 for photographs",
+    )
+    mixup: float | None = Field(
+        None,
+        ge=0,
+        title="Mixup",
+        description="alpha of the Beta distribution, 0 for none; by default 0.4 for photographs",
+    )
+    cutmix: float | None = Field(
+        None,
+        ge=0,
+        title="CutMix",
+        description="alpha of the Beta distribution, 0 for none; by default 1 for photographs",
+    )

@@ -4,14 +4,14 @@ What a preset leaves out is decided from the pictures: their size, their number,
 """
 
 from data.spec import DatasetSpec
-from models.config import CNNConfig, Experiment, TrainConfig, ViTConfig
+from models.config import CNNConfig, Experiment, ViTConfig
 
 DIGITS_SET = DatasetSpec(source="digits")
 FLOWERS_SET = DatasetSpec(source="flowers.tar.gz")
 CIFAR10_SET = DatasetSpec(source="cifar10")
 
-DIGITS = Experiment(name="digits", dataset=DIGITS_SET, model=CNNConfig(), train=TrainConfig(epochs=20))
-DIGITS_VIT = Experiment(name="digits-vit", dataset=DIGITS_SET, model=ViTConfig(), train=TrainConfig(epochs=40))
+DIGITS = Experiment(name="digits", dataset=DIGITS_SET, model=CNNConfig())
+DIGITS_VIT = Experiment(name="digits-vit", dataset=DIGITS_SET, model=ViTConfig())
 FLOWERS = Experiment(name="flowers", dataset=FLOWERS_SET, model=CNNConfig())
 FLOWERS_VIT = Experiment(name="flowers-vit", dataset=FLOWERS_SET, model=ViTConfig())
 CIFAR10 = Experiment(name="cifar10", dataset=CIFAR10_SET, model=CNNConfig())

@@ -26,7 +26,7 @@ class Watch:
     """Passes on what `fit` tells, each listener at its own pace."""
 
     bar: artifacts.Progress
-    epochs: int
+    epochs: int = 0
     best: float = float("-inf")
     log_due: artifacts.Pace = field(default_factory=lambda: artifacts.Pace(LOG_EVERY_S))
 
@@ -54,7 +54,7 @@ def train(experiment: Experiment, prepared: Prepared, folder: Path) -> FitSummar
 
     run = RunFolder(folder)
     with display().stage("train"), artifacts.progress("training-progress") as bar:
-        watch = Watch(bar, experiment.train.epochs)
+        watch = Watch(bar)
         fit = learn.learn(experiment, opened(prepared), run, on_epoch=watch.epoch, on_progress=watch.progress)
         early = ", stopped early" if fit.stopped_early else ""
         said = (

@@ -88,8 +88,20 @@ class TrainConfig(Frozen):
     """The training loop."""
 
     seed: int = Field(0, ge=0, lt=2**31, title="Seed", description="same seed, same weights (on a CPU)")
-    epochs: int = Field(30, gt=0, le=10_000, title="Epochs", description="upper bound; early stopping may end sooner")
-    batch_size: int = Field(128, gt=0, le=65_536, title="Batch size", description="pictures in a step")
+    epochs: int | None = Field(
+        None,
+        gt=0,
+        le=10_000,
+        title="Epochs",
+        description="upper bound, early stopping may end sooner; by default what 5,000 steps take, from 20 to 100",
+    )
+    batch_size: int | None = Field(
+        None,
+        gt=0,
+        le=65_536,
+        title="Batch size",
+        description="pictures in a step; by default 64, or all of a small set",
+    )
     patience: int | None = Field(
         None,
         gt=0,
@@ -116,7 +128,7 @@ class TrainConfig(Frozen):
 
     @model_validator(mode="after")
     def _patience_can_fire(self) -> Self:
-        if self.patience is not None and self.patience >= self.epochs:
+        if self.patience is not None and self.epochs is not None and self.patience >= self.epochs:
             raise ValueError(
                 f"patience {self.patience} can never end a run of {self.epochs} epochs; "
                 f"use less than {self.epochs}, or leave it out"
@@ -159,7 +171,7 @@ class Experiment(Frozen):
     )
     dataset: DatasetSpec = Field(default_factory=DatasetSpec, title="Data")
     model: ModelConfig = Field(default_factory=CNNConfig)
-    optimizer: OptimizerConfig = Field(default_factory=AdamWConfig)
+    optimizer: OptimizerConfig = Field(default_factory=MuonConfig)
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, title="Schedule")
     augment: AugmentConfig = Field(default_factory=AugmentConfig, title="Augmentation")
     train: TrainConfig = Field(default_factory=TrainConfig, title="Training")

@@ -25,6 +25,7 @@ from models.run import NetworkSpec, RunFolder
 from models.train import FitResult, Validation, fit, ignore
 from models.zoo.build import build
 
+BATCH_SIZE = 64  # pictures in a step, where no other is asked for
 EVAL_BATCH = 256  # pictures; no gradients are kept, so more than in training fit
 
 
@@ -85,7 +86,7 @@ def learner_for(
         pictures,
         images.labels,
         train,
-        batch_size=experiment.train.batch_size,
+        batch_size=experiment.train.batch_size or min(BATCH_SIZE, len(train)),
         seed=seed,
         image=images.spec,
         config=resolve(experiment.augment, images.spec, mirror=images.snapshot.mirror),

@@ -6,6 +6,8 @@ from models.config import TrainConfig
 
 RESERVE = 0.05  # share of the minutes kept for start, checkpoints, and a machine that slows down
 LEAST_PATIENCE = 3  # epochs
+STEPS = 5_000  # about, where no number of epochs is asked for
+LEAST_EPOCHS, MOST_EPOCHS = 20, 100
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Plan:
 
 def make_plan(config: TrainConfig, *, steps_per_epoch: int, speed: Speed | None = None) -> Plan:
     """`speed` is needed where the run is to fit into `max_minutes`; epochs stay the upper bound."""
-    total_steps = config.epochs * steps_per_epoch
+    total_steps = (config.epochs or default_epochs(steps_per_epoch)) * steps_per_epoch
     if config.max_minutes is not None:
         if speed is None:
             raise ValueError("max_minutes needs a measured speed")
@@ -43,6 +45,11 @@ def make_plan(config: TrainConfig, *, steps_per_epoch: int, speed: Speed | None 
     epochs = -(-total_steps // steps_per_epoch)
     patience = max(LEAST_PATIENCE, epochs // 3) if config.patience is None else config.patience
     return Plan(steps_per_epoch=steps_per_epoch, total_steps=total_steps, patience=patience)
+
+
+def default_epochs(steps_per_epoch: int) -> int:
+    """Small sets are seen more often, within bounds."""
+    return min(max(STEPS // steps_per_epoch, LEAST_EPOCHS), MOST_EPOCHS)
 
 
 def affordable(seconds: float, *, steps_per_epoch: int, speed: Speed) -> int:

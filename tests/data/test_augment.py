@@ -97,7 +97,17 @@ def test_open_choices_are_made_from_the_data():
     assert augment.resolve(AugmentConfig(), margin, mirror=True).crop == 0
     assert augment.resolve(AugmentConfig(), plain, mirror=True).flip is True
     assert augment.resolve(AugmentConfig(), plain, mirror=False).flip is False
-    assert augment.resolve(AugmentConfig(flip=True, crop=2), plain, mirror=False) == AugmentConfig(flip=True, crop=2)
+    kept = augment.resolve(AugmentConfig(flip=True, crop=2, mixup=0.3), plain, mirror=False)
+    assert (kept.flip, kept.crop, kept.mixup) == (True, 2, 0.3)
+
+
+def test_photographs_are_zoomed_into_and_mixed_and_small_pictures_are_not():
+    small = augment.resolve(AugmentConfig(), ImageSpec(height=32, width=32), mirror=True)
+    assert (small.zoom, small.color, small.mixup, small.cutmix) == (0, 0, 0, 0)
+    photograph = augment.resolve(AugmentConfig(), ImageSpec(height=128, width=128), mirror=True)
+    assert min(photograph.zoom, photograph.color, photograph.mixup, photograph.cutmix) > 0
+    assert photograph.crop == 0
+    assert augment.resolve(AugmentConfig(zoom=0.0), ImageSpec(height=128, width=128), mirror=True).crop == 16
 
 
 def test_a_crop_without_room_is_the_picture():

@@ -252,6 +252,13 @@ def test_a_validation_that_is_no_number_ends_training():
         scripted(Script(1.0, math.nan, 0.5))
 
 
+def test_small_sets_are_seen_more_often():
+    def epochs(steps_per_epoch: int) -> int:
+        return make_plan(TrainConfig(), steps_per_epoch=steps_per_epoch).epochs
+
+    assert [epochs(steps) for steps in (10, 50, 100, 703)] == [100, 100, 50, 20]
+
+
 def test_patience_is_a_third_of_the_epochs_but_at_least_three():
     assert make_plan(TrainConfig(epochs=30), steps_per_epoch=5).patience == 10
     assert make_plan(TrainConfig(epochs=4), steps_per_epoch=5).patience == 3
