@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from pydantic import JsonValue
 
 from data.prepare import Dataset
+from data.spec import DatasetSpec
 from models.bundle import Bundle, BundleError, predict_files
 from models.compare import align, compare
 from models.config import ReleaseConfig
@@ -67,7 +69,8 @@ def judge(run: RunFolder, dataset: Dataset, ref: ModelRef, config: ReleaseConfig
         config=config,
         champion_name=str(baseline),
     )
-    return with_remark(verdict, class_changes(champion.card.classes, classes, int(known.sum())))
+    verdict = with_remark(verdict, class_changes(champion.card.classes, classes, int(known.sum())))
+    return with_remark(verdict, other_split(champion.card.experiment, run.experiment().dataset))
 
 
 def class_changes(old: tuple[str, ...], new: tuple[str, ...], shared: int) -> str:
@@ -77,6 +80,17 @@ def class_changes(old: tuple[str, ...], new: tuple[str, ...], shared: int) -> st
         return ""
     changes = [f"{word} {', '.join(labels[:5])}" for word, labels in (("new:", added), ("gone:", gone)) if labels]
     return f"compared on the {shared:,} test pictures of the classes both know ({'; '.join(changes)})"
+
+
+def other_split(old: dict[str, JsonValue], new: DatasetSpec) -> str:
+    """ "" where both were split alike, so that neither was trained on the other's test pictures."""
+    before = old.get("dataset")
+    before = before if isinstance(before, dict) else {}
+    now = new.model_dump(include={"val_fraction", "test_fraction", "split_seed"})
+    changed = [f"{name} {before[name]}, now {value}" for name, value in now.items() if before.get(name, value) != value]
+    if not changed:
+        return ""
+    return f"mind that the champion was split otherwise ({'; '.join(changed)}) and may have learned from these pictures"
 
 
 def strangers(baseline: ModelRef, classes: tuple[str, ...], ours: np.ndarray, labels: np.ndarray) -> Verdict:

@@ -125,7 +125,7 @@ def _card(result: RunResult, name: str, parity: Parity) -> ModelCard:
         calibration=result.calibration,
         parity=parity,
         lineage=result.lineage,
-        experiment=result.experiment,
+        experiment=result.experiment.model_dump(mode="json"),
         versions={**result.versions, **here},  # what made the golden pixels counts
     )
 

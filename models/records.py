@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import JsonValue
+
 from data.spec import Frozen, ImageSpec
 from models.config import Experiment
 from models.metrics import Metrics
@@ -115,7 +117,7 @@ class ModelCard(Frozen):
     calibration: Calibration
     parity: Parity
     lineage: Lineage
-    experiment: Experiment
+    experiment: dict[str, JsonValue]  # for the reader; not `Experiment`, so that old cards outlive its changes
     versions: dict[str, str]
 
 

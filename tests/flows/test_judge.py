@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from data.spec import DatasetSpec
 from flows.judge import judge, try_as_service
 from models.bundle import Bundle, BundleError
-from models.config import ReleaseConfig
+from models.config import Experiment, ReleaseConfig
 from models.records import Verdict
 from models.run import RunFolder
 from serving import store
@@ -28,8 +29,9 @@ class Case:
     classes: tuple[str, ...]
     files: list[Path]
 
-    def judged(self, probabilities: np.ndarray, labels: np.ndarray) -> Verdict:
+    def judged(self, probabilities: np.ndarray, labels: np.ndarray, *, split_seed: int = 0) -> Verdict:
         run = RunFolder(self.folder)
+        run.write_experiment(Experiment(dataset=DatasetSpec(split_seed=split_seed)))
         run.write_predictions(
             {"test_probabilities": probabilities, "test_labels": labels, "test_rows": np.arange(len(labels))}
         )
@@ -91,6 +93,15 @@ def test_a_class_that_the_champion_never_saw_is_left_out_of_the_comparison(champ
     assert verdict.n == len(labels) - 30
     assert "of the classes both know (new: ten)" in verdict.reason
     assert verdict.champion == str(ref)
+
+
+def test_another_split_is_mentioned_since_the_champion_may_have_learned_from_these_pictures(
+    champion: Bundle, case: Case, ref: ModelRef
+):
+    theirs = answers_of(champion, case)
+    assert "split otherwise" not in case.judged(theirs, theirs.argmax(axis=1)).reason
+    verdict = case.judged(theirs, theirs.argmax(axis=1), split_seed=3)
+    assert "the champion was split otherwise (split_seed 0, now 3)" in verdict.reason
 
 
 def test_models_of_other_things_are_never_replaced_by_themselves(champion: Bundle, case: Case, ref: ModelRef):

@@ -104,6 +104,6 @@ def _card(name: str, version: str, image: ImageSpec) -> ModelCard:
         calibration=Calibration(temperature=1.0, ece_before=0.1, ece_after=0.1),
         parity=Parity(n=2, largest_difference=0.0, changed_answers=0),
         lineage=Lineage(run_id=version, fingerprint="0" * 64, commit=None),
-        experiment=Experiment(),
+        experiment=Experiment().model_dump(mode="json"),
         versions={"pillow": PIL.__version__},
     )
