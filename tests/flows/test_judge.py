@@ -101,6 +101,7 @@ def test_another_split_is_mentioned_since_the_champion_may_have_learned_from_the
     theirs = answers_of(champion, case)
     assert "split otherwise" not in case.judged(theirs, theirs.argmax(axis=1)).reason
     verdict = case.judged(theirs, theirs.argmax(axis=1), split_seed=3)
+    assert verdict.champion == str(ref)
     assert "the champion was split otherwise (split_seed 0, now 3)" in verdict.reason
 
 
