@@ -18,7 +18,7 @@ from data.spec import AugmentConfig, ImageSpec
 
 CROP_SHARE = 8  # by default the random crop moves a picture by up to a side / CROP_SHARE
 PHOTOGRAPH_SIDE = 48  # pixels; below it a zoom leaves too little to see
-PHOTOGRAPH = {"zoom": 0.5, "color": 0.1, "mixup": 0.4, "cutmix": 1.0}
+PHOTOGRAPH = {"zoom": 0.75, "color": 0.3, "mixup": 0.4, "cutmix": 1.0}
 SMALL = {"zoom": 0.0, "color": 0.0, "mixup": 0.0, "cutmix": 0.0}
 LOG_RATIO = math.log(4 / 3)  # aspect ratios of zoom
 ERASE_AREA = (0.02, 0.25)  # of the picture

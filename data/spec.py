@@ -108,7 +108,7 @@ class AugmentConfig(Frozen):
         ge=0,
         lt=1,
         title="Zoom",
-        description="random crops cover at least 1 - zoom of the area; by default a half for photographs",
+        description="random crops cover at least 1 - zoom of the area; by default 0.75 for photographs",
     )
     flip: bool | None = Field(
         None, title="Mirror", description="mirror half of the pictures; off by default where it changes the class"
@@ -119,7 +119,7 @@ class AugmentConfig(Frozen):
         ge=0,
         le=1,
         title="Colour",
-        description="strength of brightness, contrast, saturation; by default 0.1 for photographs",
+        description="strength of brightness, contrast, saturation; by default 0.3 for photographs",
     )
     mixup: float | None = Field(
         None,

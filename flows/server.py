@@ -111,8 +111,10 @@ def _mentions_prefect(file: Path) -> bool:
 
 
 def quiet_environment() -> None:
-    """What a run sets before Prefect is imported, unless the user has: no telemetry, patience with slow disks."""
+    """What a run sets before Prefect and torch are imported, unless the user has: no telemetry, patience with slow
+    disks, and OpenMP threads that sleep soon, since spinning ones make each other wait on a busy machine."""
     for name, value in {
+        "GOMP_SPINCOUNT": "2000",
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(round(START_UP_S)),

@@ -68,7 +68,7 @@ class MuonConfig(Frozen):
 
     kind: Literal["muon"] = "muon"
     lr: float = Field(2e-3, gt=0, title="Learning rate", description="peak, reached after the warm-up")
-    weight_decay: float = Field(0.05, ge=0, title="Weight decay", description="not applied to biases and norms")
+    weight_decay: float = Field(0.2, ge=0, title="Weight decay", description="not applied to biases and norms")
     momentum: float = Field(0.9, ge=0, lt=1, title="Momentum", description="of the orthogonal updates")
     betas: tuple[float, float] = Field((0.9, 0.999), title="Betas", description="of AdamW's part")
 
@@ -93,7 +93,7 @@ class TrainConfig(Frozen):
         gt=0,
         le=10_000,
         title="Epochs",
-        description="upper bound, early stopping may end sooner; by default what 5,000 steps take, from 20 to 100",
+        description="upper bound, early stopping may end sooner; by default what 6,000 steps take, from 20 to 120",
     )
     batch_size: int | None = Field(
         None,
@@ -123,7 +123,11 @@ class TrainConfig(Frozen):
     label_smoothing: float = Field(0.1, ge=0, lt=1, title="Label smoothing")
     clip_norm: float | None = Field(1.0, gt=0, title="Gradient clipping", description="largest norm of the gradient")
     ema: float | None = Field(
-        None, gt=0, lt=1, title="EMA", description="decay of an exponential average of the weights, which is then used"
+        0.997,
+        gt=0,
+        lt=1,
+        title="EMA",
+        description="decay of an exponential average of the weights, which is then used; none for no average",
     )
 
     @model_validator(mode="after")

@@ -203,6 +203,10 @@ def main(tokens: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in TRAINING:
+            raise
+        _leave(2, f"{error.name} is not installed and training needs it; pip install 'trainserve[train]'")
     except Exception as error:  # noqa: BLE001 - whatever it is, the user gets a sentence and the log a trace
         from flows.cli import running
 
