@@ -15,6 +15,9 @@ Reason = Annotated[str, Parameter(name="--reason", help="Why, for whoever reads 
 Settings = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 Config = Annotated[Path | None, Parameter(name=["--config", "-c"], help="YAML file of settings.")]
 
+TRAINING = ("torch", "torchvision", "prefect", "onnx", "onnxscript", "sklearn", "scipy", "matplotlib", "jinja2")
+"""Packages of the extra `train`; the service does without."""
+
 app = App(
     name="trainserve",
     help="Keep an image classifier in service.",
@@ -203,11 +206,9 @@ def main(tokens: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
         sys.exit(1)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in TRAINING:
-            raise
-        _leave(2, f"{error.name} is not installed and training needs it; pip install 'trainserve[train]'")
     except Exception as error:  # noqa: BLE001 - whatever it is, the user gets a sentence and the log a trace
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in TRAINING:
+            _leave(2, f"{error.name} is not installed and training needs it; pip install 'trainserve[train]'")
         from flows.cli import running
 
         _leave(1, running.unexpected(error))
