@@ -165,7 +165,7 @@ def test_settings_name_every_value_and_mark_what_was_changed():
     assert lines["Optimizer", "Learning rate"].value == "0.002"
     assert not lines["Optimizer", "Learning rate"].changed
     assert lines["Training", "Seed"].value == "0"
-    assert lines["Training", "EMA"].value == "–"
+    assert lines["Training", "Minutes"].value == "–"
 
 
 def test_a_run_without_mistakes_or_history_still_has_a_page():
