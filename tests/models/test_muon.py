@@ -30,7 +30,8 @@ def test_without_inner_weights_it_is_adamw():
     nets = [nn.Linear(3, 2), nn.Linear(3, 2)]
     nets[1].load_state_dict(nets[0].state_dict())
     x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
-    for net, config in zip(nets, (MuonConfig(lr=0.01, weight_decay=0.1), AdamWConfig(lr=0.01, weight_decay=0.1)), strict=True):
+    configs = MuonConfig(lr=0.01, weight_decay=0.1), AdamWConfig(lr=0.01, weight_decay=0.1)
+    for net, config in zip(nets, configs, strict=True):
         optimizer = build_optimizer(net, config)
         for _ in range(5):
             optimizer.zero_grad()
