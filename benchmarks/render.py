@@ -54,6 +54,9 @@ def accuracy() -> str:
 
 
 def serving() -> str:
+    """ "" where it was not measured."""
+    if not read("serving-*.json"):
+        return ""
     parts = ["## The service beside a plain loop"]
     for f in read("serving-*.json"):
         plain = f["plain"]
@@ -72,7 +75,7 @@ def serving() -> str:
 
 def main() -> None:
     text = "# Results\n\nMade by the scripts in this folder; `python benchmarks/render.py` writes this page.\n\n"
-    (HERE / "results.md").write_text(text + accuracy() + "\n\n" + serving() + "\n")
+    (HERE / "results.md").write_text("\n\n".join(filter(None, [text + accuracy(), serving()])) + "\n")
 
 
 if __name__ == "__main__":
