@@ -1,6 +1,6 @@
 """Accuracy and time of the whole chain, through the command line, as a user would run it.
 
-    python benchmarks/accuracy.py --data ../shared/data [--only flowers-cnn] [--minutes 15]
+    python -m benchmarks.accuracy --data ../shared/data [--only flowers-cnn] [--minutes 15]
 
 Each case is one `trainserve run --json` in an empty home folder; its figures go to
 benchmarks/results/accuracy-<case>.json, from which `benchmarks/render.py` makes results.md.
@@ -15,9 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import machine
+from benchmarks import machine
 
 RESULTS = Path(__file__).parent / "results"
+TRAINSERVE = str(Path(sys.executable).with_name("trainserve"))  # of this environment
 
 
 def cases(data: Path, minutes: float) -> dict[str, list[str]]:
@@ -42,7 +43,7 @@ def measure(name: str, arguments: list[str], home: Path) -> dict[str, object]:
     }
     started = time.perf_counter()
     done = subprocess.run(
-        ["trainserve", "run", *arguments, "--json"], env=environment, stdout=subprocess.PIPE, text=True, check=True
+        [TRAINSERVE, "run", *arguments, "--json"], env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
     seconds = time.perf_counter() - started
     answer = json.loads(done.stdout)

@@ -1,6 +1,6 @@
 """benchmarks/results/*.json -> benchmarks/results.md
 
-python benchmarks/render.py
+python -m benchmarks.render
 """
 
 import json
@@ -43,7 +43,7 @@ def accuracy() -> str:
     return "\n\n".join(
         [
             "## Accuracy and time of the chain",
-            "One run each, seed 0, from an empty home folder (`python benchmarks/accuracy.py --data ../shared/data`).",
+            "One run each, seed 0, from an empty home folder (`python -m benchmarks.accuracy --data ../shared/data`).",
             table(head, rows),
             "### Seconds in each stage",
             table(["case", "seconds"], stages),
@@ -74,7 +74,7 @@ def serving() -> str:
 
 
 def main() -> None:
-    text = "# Results\n\nMade by the scripts in this folder; `python benchmarks/render.py` writes this page.\n\n"
+    text = "# Results\n\nMade by the scripts in this folder; `python -m benchmarks.render` writes this page.\n\n"
     (HERE / "results.md").write_text("\n\n".join(filter(None, [text + accuracy(), serving()])) + "\n")
 
 

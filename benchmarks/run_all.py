@@ -2,15 +2,12 @@
 
 import subprocess
 import sys
-from pathlib import Path
-
-HERE = Path(__file__).parent
 
 
 def main() -> None:
     data = sys.argv[1] if len(sys.argv) > 1 else "../shared/data"
-    for command in (["accuracy.py", "--data", data], ["serving.py", "--data", data], ["render.py"]):
-        subprocess.run([sys.executable, str(HERE / command[0]), *command[1:]], check=True)
+    for name, *options in (("accuracy", "--data", data), ("serving", "--data", data), ("render",)):
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], check=True)
 
 
 if __name__ == "__main__":

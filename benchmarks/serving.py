@@ -1,6 +1,6 @@
 """Requests per second and latency of the running service, beside the same bundle called in a plain loop.
 
-    python benchmarks/serving.py --data ../shared/data [--seconds 10]
+    python -m benchmarks.serving --data ../shared/data [--seconds 10]
 
 Trains the default CNN on CIFAR-10 for a minute (its accuracy does not matter here), starts `trainserve serve`, and
 asks it about one 32 x 32 JPEG.
@@ -27,12 +27,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
-import machine
+
+from benchmarks import machine
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
 
 RESULTS = Path(__file__).parent / "results"
+TRAINSERVE = str(Path(sys.executable).with_name("trainserve"))  # of this environment
 CLIENTS = (1, 8, 64)
 SCRIPT = """
 local file = io.open("{image}", "rb")
@@ -88,9 +90,9 @@ def serving(data: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = ["trainserve", "run", "--dataset.source", str(data / "cifar10.tar.gz"), "--train.max_minutes", "1"]
+    command = [TRAINSERVE, "run", "--dataset.source", str(data / "cifar10.tar.gz"), "--train.max_minutes", "1"]
     subprocess.run(command, check=True, stdout=sys.stderr)
-    service = subprocess.Popen(["trainserve", "serve", "--port", str(port)], start_new_session=True)
+    service = subprocess.Popen([TRAINSERVE, "serve", "--port", str(port)], start_new_session=True)
     try:
         url = f"http://127.0.0.1:{port}"
         for _ in range(300):
@@ -124,7 +126,7 @@ def main() -> None:
             bundle = Bundle.open(store.path(store.ModelRef(name=name, version=version)))
             image = next((home / "datasets").glob("*/test/*/*.jpg"))
             figures = {
-                "command": f"python benchmarks/serving.py --data ../shared/data --seconds {options.seconds}",
+                "command": f"python -m benchmarks.serving --data ../shared/data --seconds {options.seconds}",
                 "model": f"{name}, {bundle.card.kind}, {bundle.card.parameters:,} parameters, "
                 f"{bundle.card.image.height} x {bundle.card.image.width}",
                 "picture_bytes": image.stat().st_size,
