@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import toy
+from playwright import sync_api
 
 pytestmark = pytest.mark.browser
-sync_api = pytest.importorskip("playwright.sync_api")
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
