@@ -19,6 +19,7 @@ from data.progress import Progress
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")  # beside everything whose name begins with a dot
 CHUNK = 1 << 20  # bytes
+ZIP_END = 22  # bytes of the end record of a zip, without its comment
 DAMAGED = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -132,6 +133,7 @@ def _members(archive: Path) -> Iterator[Member]:
 
 def _zip_members(archive: Path) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as file:
+        _check_zip_count(archive, file)
         for info in file.infolist():
             if info.flag_bits & 1:
                 raise SourceError(f"{archive} is encrypted ({info.filename!r}); pack it again without a password")
@@ -139,6 +141,16 @@ def _zip_members(archive: Path) -> Iterator[Member]:
             plain = stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR)
             kind: Literal["file", "folder", "other"] = "folder" if info.is_dir() else "file"
             yield Member(_zip_name(info), kind if plain else "other", info.file_size, partial(file.open, info))
+
+
+def _check_zip_count(archive: Path, file: zipfile.ZipFile) -> None:
+    """zipfile never compares what it found with the number that the archive's end record states."""
+    with archive.open("rb") as raw:
+        raw.seek(-ZIP_END - len(file.comment), 2)
+        end = raw.read(ZIP_END)
+    stated = int.from_bytes(end[10:12], "little")  # modulo 65,536, or 65,535 for "see the 64-bit record"
+    if stated not in (len(file.infolist()) % 65_536, 65_535):
+        raise zipfile.BadZipFile(f"{stated} entries stated, {len(file.infolist())} found")
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:

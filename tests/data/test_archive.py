@@ -138,6 +138,15 @@ def test_damage_between_two_files_of_a_tar_is_no_end(tmp_path):
     refused(archive, tmp_path / "out", "truncated or damaged")
 
 
+def test_damage_that_hides_a_file_from_the_listing_of_a_zip_is_seen(tmp_path):
+    archive = zipped(tmp_path / "a.zip", FILES)
+    damaged = bytearray(archive.read_bytes())
+    entry = damaged.index(b"PK\x01\x02")
+    damaged[entry + 33] ^= 1  # its comment now seems to be 256 bytes longer and swallows the next entry
+    archive.write_bytes(damaged)
+    refused(archive, tmp_path / "out", "truncated or damaged")
+
+
 @settings(max_examples=60, deadline=None)
 @given(kind=st.sampled_from(["tar.gz", "tar", "zip"]), share=st.floats(0.0, 0.97))
 def test_an_archive_truncated_anywhere_is_refused(tmp_path_factory, kind, share):
