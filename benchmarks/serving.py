@@ -31,7 +31,7 @@ import httpx
 from benchmarks import machine
 
 if TYPE_CHECKING:
-    from models.bundle import Bundle
+    from models.bundle.bundle import Bundle
 
 RESULTS = Path(__file__).parent / "results"
 TRAINSERVE = str(Path(sys.executable).with_name("trainserve"))  # of this environment
@@ -118,7 +118,7 @@ def main() -> None:
             "BENTOML_HOME": f"{folder}/bentoml",
             "PREFECT_HOME": f"{folder}/prefect",
         }
-        from models.bundle import Bundle  # after the home folders are set
+        from models.bundle.bundle import Bundle  # after the home folders are set
         from serving import store
 
         with serving(options.data.resolve()) as url:

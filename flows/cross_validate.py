@@ -15,7 +15,7 @@ from models.records import CVResult, FoldResult
 @task(name="cross-validate", task_run_name="cross-validate", cache_policy=NO_CACHE, persist_result=False)
 def cross_validate(experiment: Experiment, prepared: Prepared) -> CVResult:
     """One training per fold; the test pictures are not looked at."""
-    from models import cross_validate as folds  # torch: seconds
+    from models.training import cross_validate as folds  # torch: seconds
 
     total = experiment.crossval.folds
     with display().stage("cross-validate"), artifacts.progress("cross-validation-progress") as bar:

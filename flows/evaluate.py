@@ -17,8 +17,8 @@ from models.run import RunFolder
 @task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE, persist_result=False)
 def evaluate(prepared: Prepared, folder: Path, crossval: CVResult | None, lineage: Lineage) -> RunResult:
     """Metrics with intervals, calibration, predictions, report. A run that has them keeps them."""
-    from models import evaluate as judge  # torch: seconds
-    from models import plots, report
+    from models.evaluation import evaluate as judge  # torch: seconds
+    from models.evaluation import plots, report
 
     run, dataset = RunFolder(folder), opened(prepared)
     with display().stage("evaluate"):

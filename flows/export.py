@@ -13,7 +13,7 @@ from models.run import RunFolder
 @task(name="export", task_run_name="export", cache_policy=NO_CACHE, persist_result=False)
 def export(prepared: Prepared, folder: Path) -> Path:
     """The bundle's folder."""
-    from models import export as bundles  # torch: seconds
+    from models.bundle import export as bundles  # torch: seconds
 
     with display().stage("export"):
         bundle = bundles.export(RunFolder(folder), opened(prepared))

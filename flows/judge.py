@@ -9,9 +9,9 @@ from pydantic import JsonValue
 
 from data.prepare import Dataset
 from data.spec import DatasetSpec
-from models.bundle import Bundle, BundleError, predict_files
-from models.compare import align, compare
+from models.bundle.bundle import Bundle, BundleError, predict_files
 from models.config import ReleaseConfig
+from models.evaluation.compare import align, compare
 from models.records import Verdict
 from models.run import RunFolder
 from serving import store
@@ -21,7 +21,7 @@ from serving.refs import ModelRef
 OPEN = """
 import sys
 from pathlib import Path
-from models.bundle import Bundle, BundleError
+from models.bundle.bundle import Bundle, BundleError
 try:
     Bundle.open(Path(sys.argv[1]))
 except BundleError as error:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from data.spec import Frozen
-from models.metrics import Metrics
+from models.evaluation.metrics import Metrics
 from models.records import CVResult, RunResult, Verdict
 from models.run import RunFolder
 

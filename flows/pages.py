@@ -9,7 +9,7 @@ from PIL import Image
 
 from data.prepare import Dataset
 from data.validate import ValidationReport
-from models.metrics import Metrics
+from models.evaluation.metrics import Metrics
 from models.records import CVResult, RunResult, Verdict
 
 Row = dict[str, str | int | float]

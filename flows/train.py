@@ -16,7 +16,7 @@ from models.records import EpochRecord, FitSummary
 from models.run import RunFolder
 
 if TYPE_CHECKING:
-    from models.pulse import ProgressUpdate
+    from models.training.pulse import ProgressUpdate
 
 LOG_EVERY_S = 5.0
 
@@ -50,7 +50,7 @@ class Watch:
 @task(name="train", task_run_name="train", cache_policy=NO_CACHE, persist_result=False)
 def train(experiment: Experiment, prepared: Prepared, folder: Path) -> FitSummary:
     """Train to the best weights, going on from the checkpoint of a run that was killed."""
-    from models import learn  # torch: seconds
+    from models.training import learn  # torch: seconds
 
     run = RunFolder(folder)
     with display().stage("train"), artifacts.progress("training-progress") as bar:

@@ -6,7 +6,7 @@ from pydantic import JsonValue
 
 from data.spec import Frozen, ImageSpec
 from models.config import Experiment
-from models.metrics import Metrics
+from models.evaluation.metrics import Metrics
 
 
 class PixelStatistics(Frozen):

@@ -12,7 +12,7 @@ import numpy as np
 
 from data.errors import InputError
 from data.spec import Frozen, ImageSpec
-from models.bundle import Bundle
+from models.bundle.bundle import Bundle
 from serving import metrics, store
 from serving.refs import ModelRef
 from serving.settings import Settings

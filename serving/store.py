@@ -187,7 +187,7 @@ def _manifest(bundle: Path) -> bytes:
 
 
 def _opened(bundle: Path) -> "ModelCard":
-    from models.bundle import Bundle  # onnxruntime: only where a bundle is really opened
+    from models.bundle.bundle import Bundle  # onnxruntime: only where a bundle is really opened
 
     return Bundle.open(bundle).card
 

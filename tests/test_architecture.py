@@ -29,7 +29,13 @@ MAY_IMPORT = {
 NEVER_NAMED = {"data": ENGINES, "models": ENGINES, "serving": ("prefect", *LEARNING), "flows": ()}
 TORCH_IN_DATA = {"data/augment.py", "data/loader.py"}
 # What the service uses of models/, and what a bundle or a run's records need: none of it trains.
-WITHOUT_TORCH = {"models.bundle", "models.compare", "models.config", "models.metrics", "models.records"}
+WITHOUT_TORCH = {
+    "models.bundle.bundle",
+    "models.evaluation.compare",
+    "models.config",
+    "models.evaluation.metrics",
+    "models.records",
+}
 LONGEST_FILE, LONGEST_FUNCTION = 250, 40
 
 

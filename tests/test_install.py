@@ -74,7 +74,7 @@ def test_what_only_training_needs_is_not_installed(python, name):
     assert f"No module named '{name}'" in python(f"import {name}").stderr
 
 
-@pytest.mark.parametrize("name", ["serving.service", "serving.client", "models.bundle"])
+@pytest.mark.parametrize("name", ["serving.service", "serving.client", "models.bundle.bundle"])
 def test_what_serving_needs_imports(python, name):
     done = python(f"import {name}")
     assert done.returncode == 0, done.stderr
@@ -96,7 +96,9 @@ def test_training_names_the_extra_that_it_needs(bin_folder, environment, tmp_pat
 
 
 def test_a_bundle_replays_its_golden_samples(python):
-    done = python(f"from pathlib import Path; from models.bundle import Bundle; Bundle.open(Path({str(GOLDEN)!r}))")
+    done = python(
+        f"from pathlib import Path; from models.bundle.bundle import Bundle; Bundle.open(Path({str(GOLDEN)!r}))"
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -47,8 +47,8 @@ def test_cifar10_keeps_the_test_pictures_that_it_came_with(home: Path):
 
 def test_the_default_network_learns_flowers_in_six_epochs(flowers: Dataset, home: Path):
     from models.config import Experiment, TrainConfig
-    from models.learn import learn
     from models.run import open_run
+    from models.training.learn import learn
 
     experiment = Experiment(dataset=flowers_spec(), train=TrainConfig(epochs=6, devices="cpu"))
     folder = open_run(home, experiment, "flowers")

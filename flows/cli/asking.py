@@ -42,7 +42,7 @@ def show(answers: Sequence[Answer], console: Console) -> None:
 
 
 def _in_process(text: str) -> Callable[[Path], Answer]:
-    from models.bundle import Bundle
+    from models.bundle.bundle import Bundle
     from serving import store
 
     folder = Path(text)

@@ -19,7 +19,7 @@ from data.errors import InputError
 from data.spec import Frozen
 from flows import server
 from flows.home import home, writable_home
-from models.manifest import BundleError
+from models.bundle.manifest import BundleError
 from serving import store
 
 ENOUGH_DISK_GB = 5.0

@@ -21,7 +21,7 @@ from flows.home import home, writable_home
 from flows.outcome import Outcome
 from flows.pages import percent
 from models.config import Experiment
-from models.metrics import Metrics
+from models.evaluation.metrics import Metrics
 
 
 def run(experiment: Experiment, *, as_json: bool) -> None:
@@ -53,7 +53,7 @@ def prefect_at_hand(view: Display, *, meanwhile: Callable[[], None]) -> None:
     view.moved("importing Prefect", 0, 0)
 
     view.moved("importing torch", 0, 0)
-    import models.learn  # noqa: F401
+    import models.training.learn  # noqa: F401
 
     if own is not None:
         view.moved("waiting for Prefect's server", 0, 0)

@@ -10,7 +10,7 @@ import pytest
 
 from data.spec import DatasetSpec
 from flows.judge import judge, try_as_service
-from models.bundle import Bundle, BundleError
+from models.bundle.bundle import Bundle, BundleError
 from models.config import Experiment, ReleaseConfig
 from models.records import Verdict
 from models.run import RunFolder

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from data.prepare import prepare
 from data.spec import DatasetSpec
+from models.bundle.export import export
 from models.config import CNNConfig, Experiment, TrainConfig
-from models.evaluate import evaluate
-from models.export import export
-from models.learn import learn
+from models.evaluation.evaluate import evaluate
 from models.records import Lineage
 from models.run import open_run
+from models.training.learn import learn
 
 TARGET = Path(__file__).with_name("bundle-v1")
 

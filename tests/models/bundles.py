@@ -11,9 +11,9 @@ from data.images import Images
 from data.preprocess import stored_pixels
 from data.snapshot import Snapshot
 from data.spec import ImageSpec
+from models.bundle.export import write_bundle
 from models.config import Experiment, ReleaseConfig
-from models.export import write_bundle
-from models.metrics import score
+from models.evaluation.metrics import score
 from models.records import Calibration, FitSummary, Lineage, PixelStatistics, RunResult
 
 IMAGE = ImageSpec(height=12, width=16, channels=3, margin=2)

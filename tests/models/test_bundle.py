@@ -20,9 +20,9 @@ from data.errors import UnreadableImage
 from data.images import Images
 from data.preprocess import to_pixels
 from data.spec import ImageSpec
-from models import manifest
-from models.bundle import Bundle, BundleError, PixelError, predict_files
-from models.graph import calibrated, to_onnx
+from models.bundle import manifest
+from models.bundle.bundle import Bundle, BundleError, PixelError, predict_files
+from models.bundle.graph import calibrated, to_onnx
 from tests.models.bundles import CLASSES, IMAGE, IMAGENET, TEMPERATURE, Tiny, toy_bundle, toy_images
 
 FILES = ["model.onnx", "card.json", "golden/golden.json", "golden/pixels.u8", "golden/0-plain.png"]
@@ -407,6 +407,6 @@ def test_a_bundle_of_the_first_format_still_opens() -> None:
 
 def test_a_bundle_is_opened_without_torch_or_the_training_libraries() -> None:
     banned = "{'torch', 'torchvision', 'sklearn', 'prefect', 'bentoml', 'onnx', 'scipy.stats'}"
-    code = f"import sys, models.bundle; print(*sorted({banned} & set(sys.modules)))"
+    code = f"import sys, models.bundle.bundle; print(*sorted({banned} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

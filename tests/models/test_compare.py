@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from models.compare import align, compare, lowest_difference, paired
 from models.config import ReleaseConfig
+from models.evaluation.compare import align, compare, lowest_difference, paired
 from models.records import Verdict
 
 CLASSES = tuple("abcde")

@@ -6,7 +6,7 @@ import pytest
 from data.prepare import Dataset
 from data.split import folds
 from models.config import CrossvalConfig, Experiment
-from models.cross_validate import cross_validate, fold_seed, one_fold
+from models.training.cross_validate import cross_validate, fold_seed, one_fold
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from models.diagnose import diagnose
-from models.metrics import Metrics, score
+from models.evaluation.diagnose import diagnose
+from models.evaluation.metrics import Metrics, score
 from models.records import Calibration, EpochRecord, FitSummary
 
 CLASSES = ("daisy", "rose", "tulip")

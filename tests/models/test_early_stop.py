@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.early_stop import EarlyStop
+from models.training.early_stop import EarlyStop
 
 
 def after(*values: float, patience: int = 2) -> EarlyStop:

@@ -8,11 +8,11 @@ from scipy.special import softmax
 from data.loader import eval_batches
 from data.prepare import Dataset
 from models.config import Experiment
-from models.evaluate import evaluate, fit_temperature, load_network, probabilities
-from models.inference import validate
-from models.learn import learn
+from models.evaluation.evaluate import evaluate, fit_temperature, load_network, probabilities
+from models.evaluation.inference import validate
 from models.records import CVResult, FoldResult, Lineage
 from models.run import open_run
+from models.training.learn import learn
 
 
 @pytest.fixture

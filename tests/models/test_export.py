@@ -18,10 +18,10 @@ from data.prepare import Dataset
 from data.spec import ImageSpec
 from data.split import Split
 from data.validate import ValidationReport
-from models import samples
-from models.bundle import Bundle
-from models.export import export, write_bundle
-from models.graph import OPSET, ExportError, calibrated, compare, to_onnx
+from models.bundle import samples
+from models.bundle.bundle import Bundle
+from models.bundle.export import export, write_bundle
+from models.bundle.graph import OPSET, ExportError, calibrated, compare, to_onnx
 from models.run import NetworkSpec, RunFolder
 from models.zoo.build import build
 from tests.models.bundles import CLASSES, IMAGE, STATISTICS, TEMPERATURE, Tiny, toy_bundle, toy_images, toy_result

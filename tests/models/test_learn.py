@@ -9,9 +9,9 @@ from data.errors import InputError
 from data.loader import Pictures
 from data.prepare import Dataset
 from models.config import Experiment
-from models.learn import learn, learner_for
 from models.pixels import measure
 from models.run import RunFolder, open_run
+from models.training.learn import learn, learner_for
 
 
 @pytest.fixture

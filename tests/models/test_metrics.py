@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from models.metrics import Metrics, reliability, score, wilson
+from models.evaluation.metrics import Metrics, reliability, score, wilson
 
 CLASSES = ("cat", "dog")
 
@@ -110,5 +110,8 @@ def test_what_cannot_be_scored_is_refused_in_a_sentence(probabilities, labels, s
 
 
 def test_reading_metrics_needs_neither_scikit_learn_nor_scipy():
-    code = "import sys, models.metrics, models.records; sys.exit('sklearn' in sys.modules or 'scipy' in sys.modules)"
+    code = (
+        "import sys, models.evaluation.metrics, models.records; "
+        "sys.exit('sklearn' in sys.modules or 'scipy' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

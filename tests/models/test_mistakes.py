@@ -9,7 +9,7 @@ from PIL import Image
 
 from data.errors import UnreadableImage
 from data.spec import ImageSpec
-from models.mistakes import most_confident, thumbnail
+from models.evaluation.mistakes import most_confident, thumbnail
 
 SPEC = ImageSpec(height=32, width=32, channels=3)
 

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from models.config import AdamWConfig, MuonConfig
-from models.muon import Muon, inner_weights, orthogonalize
-from models.optim import build_optimizer
+from models.training.muon import Muon, inner_weights, orthogonalize
+from models.training.optim import build_optimizer
 
 
 @pytest.mark.parametrize("shape", [(16, 64), (64, 16), (32, 32)])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from models.config import AdamWConfig, MuonConfig, OptimizerConfig, ScheduleConfig, SGDConfig
-from models.optim import build_optimizer, factor, parameter_groups
+from models.training.optim import build_optimizer, factor, parameter_groups
 
 
 def course(total_steps: int, **settings: object) -> list[float]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models import plots
-from models.metrics import Metrics, reliability, score
+from models.evaluation import plots
+from models.evaluation.metrics import Metrics, reliability, score
 from models.records import EpochRecord
 
 HOSTILE = ("$x^2$", "a$b\\frac{", '<script>alert("1")</script>&\x00\n日本🌷', "x" * 300)

@@ -14,9 +14,9 @@ from data.snapshot import Snapshot
 from data.spec import DatasetSpec, ImageSpec
 from data.split import Split
 from data.validate import ClassCount, Finding, ValidationReport
-from models import report
 from models.config import Experiment, TrainConfig
-from models.metrics import reliability, score
+from models.evaluation import report
+from models.evaluation.metrics import reliability, score
 from models.records import (
     Calibration,
     CVResult,

@@ -17,11 +17,11 @@ from torch import Tensor
 from data.loader import Pictures
 from data.prepare import Dataset
 from data.spec import AugmentConfig
-from models.checkpoint import Checkpoints
 from models.config import AdamWConfig, CNNConfig, Experiment, OptimizerConfig, SGDConfig, TrainConfig
-from models.learn import Learner, learner_for, run_fit
 from models.run import RunFolder
-from models.train import Batches, FitResult
+from models.training.checkpoint import Checkpoints
+from models.training.fit import Batches, FitResult
+from models.training.learn import Learner, learner_for, run_fit
 
 CHANGED = AugmentConfig(crop=2, flip=True, erase=0.5, mixup=0.2)
 EVERY_STEP = 0.0  # seconds
@@ -149,8 +149,8 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from conftest import toy_dataset
 from test_resume import experiment
-from models import learn
-from models.checkpoint import Checkpoints
+from models.training import learn
+from models.training.checkpoint import Checkpoints
 from models.run import open_run
 
 learn.Checkpoints = lambda folder: Checkpoints(folder, every_s=0.02)

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from data.spec import ImageSpec
-from models.checkpoint import Checkpoints
 from models.config import AdamWConfig, CNNConfig, ModelConfig, ScheduleConfig, SGDConfig, TrainConfig, ViTConfig
-from models.inference import validate
-from models.optim import factor
-from models.plan import Speed, affordable, make_plan
-from models.pulse import Diverged, ProgressUpdate
+from models.evaluation.inference import validate
 from models.records import EpochRecord, PixelStatistics
-from models.train import FitResult, Validation, dropout_seed, fit, train_step
+from models.training.checkpoint import Checkpoints
+from models.training.fit import FitResult, Validation, dropout_seed, fit, train_step
+from models.training.optim import factor
+from models.training.plan import Speed, affordable, make_plan
+from models.training.pulse import Diverged, ProgressUpdate
 from models.zoo.build import build
 
 IMAGE = ImageSpec(height=16, width=16)

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import toy
 
-from models.bundle import Bundle
+from models.bundle.bundle import Bundle
 from serving.http import app
 from serving.inference import Inference
 from serving.live import Live, Served

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import toy
 
-from models.bundle import Bundle
+from models.bundle.bundle import Bundle
 
 BRIGHT = toy.picture(200)
 DARK = toy.picture(20)

@@ -11,7 +11,7 @@ import bentoml
 import pytest
 import toy
 
-from models.bundle import BundleError
+from models.bundle.bundle import BundleError
 from serving import store
 from serving.refs import ModelRef, StoreError
 

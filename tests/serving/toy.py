@@ -11,10 +11,10 @@ from PIL import Image
 
 from data.preprocess import to_pixels
 from data.spec import ImageSpec
-from models import golden, manifest
+from models.bundle import golden, manifest
+from models.bundle.golden import Golden, Sample
 from models.config import Experiment
-from models.golden import Golden, Sample
-from models.metrics import score
+from models.evaluation.metrics import score
 from models.records import Calibration, Lineage, ModelCard, Parity, PixelStatistics
 
 CLASSES = ("bright", "dark")

@@ -13,11 +13,11 @@ from torch import nn
 from data.loader import Pictures, eval_batches
 from data.prepare import Dataset
 from models.device import choose_device
-from models.inference import logits_of
-from models.learn import EVAL_BATCH
-from models.metrics import Metrics, score
+from models.evaluation.inference import logits_of
+from models.evaluation.metrics import Metrics, score
 from models.records import Calibration, CVResult, Lineage, RunResult
 from models.run import RunFolder
+from models.training.learn import EVAL_BATCH
 from models.zoo.build import build
 
 LOG_T_RANGE = (-3.0, 3.0)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from data.spec import ImageSpec
-from models import session
+from models.bundle import session
 from models.records import Parity
 
 OPSET = 18

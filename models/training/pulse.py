@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from data.errors import InputError
-from models.checkpoint import Checkpoints
-from models.training import Training
+from models.training.checkpoint import Checkpoints
+from models.training.state import Training
 
 PULSE_S = 0.25  # how often progress is told; looking at the loss makes a GPU wait
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import AdamWConfig, MuonConfig, OptimizerConfig, ScheduleConfig, SGDConfig
-from models.muon import Muon, inner_weights
+from models.training.muon import Muon, inner_weights
 
 
 def build_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:

@@ -13,16 +13,16 @@ from data.augment import resolve
 from data.images import Images
 from data.loader import Pictures, TrainBatches, eval_batches
 from data.prepare import Dataset
-from models.board import Board
-from models.checkpoint import Checkpoints
 from models.config import Experiment
 from models.device import choose_device
-from models.inference import validate
+from models.evaluation.inference import validate
 from models.pixels import measure
-from models.pulse import ProgressUpdate
 from models.records import EpochRecord, FitSummary, PixelStatistics
 from models.run import NetworkSpec, RunFolder
-from models.train import FitResult, Validation, fit, ignore
+from models.training.board import Board
+from models.training.checkpoint import Checkpoints
+from models.training.fit import FitResult, Validation, fit, ignore
+from models.training.pulse import ProgressUpdate
 from models.zoo.build import build
 
 BATCH_SIZE = 64  # pictures in a step, where no other is asked for

@@ -9,9 +9,9 @@ from data.prepare import Dataset
 from data.split import folds
 from models.config import Experiment
 from models.device import choose_device
-from models.learn import learner_for, run_fit
 from models.records import CVResult, FoldResult
-from models.train import ignore
+from models.training.fit import ignore
+from models.training.learn import learner_for, run_fit
 
 FOLD = 4  # which random numbers; order, changes and dropout are 1 to 3
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.device import Precision, autocast
-from models.train import Validation
+from models.training.fit import Validation
 
 
 @torch.inference_mode()

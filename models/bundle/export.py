@@ -16,12 +16,12 @@ from data import whole
 from data.images import Images
 from data.prepare import Dataset
 from data.preprocess import centre, to_pixels
-from models import golden, manifest, samples, session
-from models.bundle import CARD, MODEL, Bundle
-from models.evaluate import load_network
-from models.golden import Golden, Sample
-from models.graph import Answer, ExportError, calibrated, compare, to_onnx, trained_answer
-from models.manifest import BundleError
+from models.bundle import golden, manifest, samples, session
+from models.bundle.bundle import CARD, MODEL, Bundle
+from models.bundle.golden import Golden, Sample
+from models.bundle.graph import Answer, ExportError, calibrated, compare, to_onnx, trained_answer
+from models.bundle.manifest import BundleError
+from models.evaluation.evaluate import load_network
 from models.records import ModelCard, Parity, RunResult
 from models.run import RunFolder
 

@@ -17,11 +17,11 @@ from data.errors import UnreadableImage
 from data.prepare import Dataset
 from data.spec import Frozen
 from data.validate import ValidationReport
-from models import plots
 from models.config import Experiment
-from models.diagnose import diagnose
-from models.metrics import Metrics, Reliability, reliability
-from models.mistakes import most_confident, thumbnail
+from models.evaluation import plots
+from models.evaluation.diagnose import diagnose
+from models.evaluation.metrics import Metrics, Reliability, reliability
+from models.evaluation.mistakes import most_confident, thumbnail
 from models.records import EpochRecord, RunResult
 from models.run import RunFolder
 

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from models.config import ReleaseConfig
-from models.metrics import checked
+from models.evaluation.metrics import checked
 from models.records import Verdict
 
 Relation = Literal["better", "not worse", "same", "unproven", "worse"]

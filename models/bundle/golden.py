@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from data.spec import Frozen, ImageSpec
-from models.manifest import BundleError, parse
+from models.bundle.manifest import BundleError, parse
 
 RECORD = "golden/golden.json"
 PIXELS = "golden/pixels.u8"

@@ -7,7 +7,7 @@ import onnxruntime as ort
 
 from data.errors import InputError
 from data.spec import ImageSpec
-from models.manifest import BundleError
+from models.bundle.manifest import BundleError
 
 INPUT = "pixels"
 OUTPUT = "probabilities"

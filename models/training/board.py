@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.records import EpochRecord
-from models.train import Batches
+from models.training.fit import Batches
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

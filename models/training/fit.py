@@ -19,15 +19,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.checkpoint import Checkpoints
 from models.config import OptimizerConfig, ScheduleConfig, TrainConfig
 from models.device import autocast, describe, seed
-from models.early_stop import EarlyStop
-from models.optim import build_optimizer, factor
-from models.plan import Plan, Speed, make_plan
-from models.pulse import ProgressUpdate, Pulse, check_finite, diverged
 from models.records import EpochRecord, FitSummary
-from models.training import Training, copy_for_average, update_average
+from models.training.checkpoint import Checkpoints
+from models.training.early_stop import EarlyStop
+from models.training.optim import build_optimizer, factor
+from models.training.plan import Plan, Speed, make_plan
+from models.training.pulse import ProgressUpdate, Pulse, check_finite, diverged
+from models.training.state import Training, copy_for_average, update_average
 
 DROPOUT = 3  # which random numbers; the batches use 1 and 2
 WARM_UP_STEPS, TIMED_STEPS = 2, 10  # of the speed measurement

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from models.metrics import Metrics, Reliability
+from models.evaluation.metrics import Metrics, Reliability
 from models.records import EpochRecord
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from models.metrics import Metrics, wilson
+from models.evaluation.metrics import Metrics, wilson
 from models.records import Calibration, EpochRecord, FitSummary
 
 

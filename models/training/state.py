@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor, nn
 
-from models.checkpoint import Packed
-from models.early_stop import EarlyStop
-from models.plan import Plan
 from models.records import EpochRecord
+from models.training.checkpoint import Packed
+from models.training.early_stop import EarlyStop
+from models.training.plan import Plan
 
 COUNTERS = ("epoch", "step", "images", "epoch_s", "total_s")  # fields that are plain numbers
 

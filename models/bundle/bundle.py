@@ -20,12 +20,12 @@ import PIL
 
 from data.preprocess import to_pixels
 from data.spec import Frozen
-from models import golden as goldens
-from models import manifest, session
-from models.golden import Golden, Sample
-from models.manifest import BundleError
+from models.bundle import golden as goldens
+from models.bundle import manifest, session
+from models.bundle.golden import Golden, Sample
+from models.bundle.manifest import BundleError
+from models.bundle.session import PixelError
 from models.records import ModelCard
-from models.session import PixelError
 
 __all__ = ["Bundle", "BundleError", "Golden", "PixelError", "Prediction", "Sample", "Score", "predict_files"]
 

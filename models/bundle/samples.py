@@ -11,7 +11,7 @@ from PIL import Image
 
 from data.preprocess import ORIENTATION, read_header, to_pixels
 from data.spec import ImageSpec
-from models.golden import Kind
+from models.bundle.golden import Kind
 
 MAX_SIDE = 256  # a golden picture; the page shows it
 MIN_SIDE = 24  # smaller ones are enlarged, so that cropping and turning leave something to see
