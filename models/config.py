@@ -1,87 +1,12 @@
 """What a person may choose about training: frozen values that refuse what they do not know. No torch here."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from data.spec import AugmentConfig as AugmentConfig
-from data.spec import DatasetSpec, Frozen
-
-
-class CNNConfig(Frozen):
-    """A small residual network; the default."""
-
-    kind: Literal["cnn"] = "cnn"
-    width: int = Field(32, ge=8, le=512, title="Width", description="channels of the first stage; doubles each stage")
-    depth: int = Field(1, ge=1, le=8, title="Depth", description="residual blocks in each stage")
-    dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="before the classifier")
-
-
-class ViTConfig(Frozen):
-    """A plain Vision Transformer."""
-
-    kind: Literal["vit"] = "vit"
-    patch: int | None = Field(
-        None,
-        ge=1,
-        le=64,
-        title="Patch",
-        description="side of a patch in pixels; by default about an eighth of the image",
-    )
-    dim: int = Field(128, ge=8, le=2048, title="Width", description="width of a token")
-    depth: int = Field(6, ge=1, le=48, title="Depth", description="Transformer blocks")
-    heads: int = Field(4, ge=1, le=32, title="Heads", description="attention heads; must divide the width")
-    mlp_ratio: int = Field(2, ge=1, le=8, title="MLP ratio", description="hidden width over token width")
-    dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="in the blocks")
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.dim % self.heads:
-            raise ValueError(f"heads {self.heads} does not divide dim {self.dim}; use a divisor of {self.dim}")
-        return self
-
-
-ModelConfig = Annotated[CNNConfig | ViTConfig, Field(discriminator="kind", title="Model")]
-
-
-class AdamWConfig(Frozen):
-    """AdamW, https://arxiv.org/abs/1711.05101."""
-
-    kind: Literal["adamw"] = "adamw"
-    lr: float = Field(2e-3, gt=0, title="Learning rate", description="peak, reached after the warm-up")
-    weight_decay: float = Field(0.05, ge=0, title="Weight decay", description="not applied to biases and norms")
-    betas: tuple[float, float] = Field((0.9, 0.999), title="Betas", description="decay of the two moment averages")
-
-
-class SGDConfig(Frozen):
-    """SGD with momentum."""
-
-    kind: Literal["sgd"] = "sgd"
-    lr: float = Field(0.1, gt=0, title="Learning rate", description="peak, reached after the warm-up")
-    weight_decay: float = Field(5e-4, ge=0, title="Weight decay", description="not applied to biases and norms")
-    momentum: float = Field(0.9, ge=0, lt=1, title="Momentum", description="0 for none")
-    nesterov: bool = Field(True, title="Nesterov", description="look-ahead momentum")
-
-
-class MuonConfig(Frozen):
-    """Muon for the weights inside the network, AdamW for the rest, https://arxiv.org/abs/2502.16982."""
-
-    kind: Literal["muon"] = "muon"
-    lr: float = Field(2e-3, gt=0, title="Learning rate", description="peak, reached after the warm-up")
-    weight_decay: float = Field(0.2, ge=0, title="Weight decay", description="not applied to biases and norms")
-    momentum: float = Field(0.9, ge=0, lt=1, title="Momentum", description="of the orthogonal updates")
-    betas: tuple[float, float] = Field((0.9, 0.999), title="Betas", description="of AdamW's part")
-
-
-OptimizerConfig = Annotated[AdamWConfig | SGDConfig | MuonConfig, Field(discriminator="kind", title="Optimizer")]
-
-
-class ScheduleConfig(Frozen):
-    """How the learning rate moves: up linearly during the warm-up, then as `kind` says, once per step."""
-
-    kind: Literal["cosine", "constant"] = Field("cosine", title="Schedule")
-    warmup: float = Field(0.05, ge=0, lt=1, title="Warm-up", description="share of all steps")
-    final: float = Field(0.01, ge=0, le=1, title="Final rate", description="share of the peak rate at the last step")
+from data.spec import AugmentConfig, DatasetSpec, Frozen
+from models.training.config import MuonConfig, OptimizerConfig, ScheduleConfig
+from models.zoo.config import CNNConfig, ModelConfig
 
 
 class TrainConfig(Frozen):

@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.config import OptimizerConfig, ScheduleConfig, TrainConfig
+from models.config import TrainConfig
 from models.device import autocast, describe, seed
 from models.records import EpochRecord, FitSummary
 from models.training.checkpoint import Checkpoints
+from models.training.config import OptimizerConfig, ScheduleConfig
 from models.training.early_stop import EarlyStop
 from models.training.optim import build_optimizer, factor
 from models.training.plan import Plan, Speed, make_plan

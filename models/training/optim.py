@@ -6,7 +6,7 @@ from typing import Any, assert_never
 import torch
 from torch import Tensor, nn
 
-from models.config import AdamWConfig, MuonConfig, OptimizerConfig, ScheduleConfig, SGDConfig
+from models.training.config import AdamWConfig, MuonConfig, OptimizerConfig, ScheduleConfig, SGDConfig
 from models.training.muon import Muon, inner_weights
 
 

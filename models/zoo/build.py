@@ -5,10 +5,10 @@ from typing import assert_never
 from torch import nn
 
 from data.spec import ImageSpec
-from models.config import CNNConfig, ModelConfig, ViTConfig
 from models.pixels import Pixels
 from models.records import PixelStatistics
 from models.zoo.cnn import CNN
+from models.zoo.config import CNNConfig, ModelConfig, ViTConfig
 from models.zoo.vit import ViT
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from data.spec import ImageSpec
-from models.config import CNNConfig
+from models.zoo.config import CNNConfig
 
 # B batch, C channels, H height, W width, K classes
 

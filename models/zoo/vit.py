@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from data.errors import InputError
 from data.spec import ImageSpec
-from models.config import ViTConfig
+from models.zoo.config import ViTConfig
 
 # B batch, C channels, P side of a patch, N tokens, D width of a token, H heads, K classes
 

@@ -8,7 +8,9 @@ from data.errors import InputError
 from flows.cli.fields import settings
 from flows.cli.overrides import experiment
 from flows.presets import PRESETS
-from models.config import CNNConfig, Experiment, SGDConfig, ViTConfig
+from models.config import Experiment
+from models.training.config import SGDConfig
+from models.zoo.config import CNNConfig, ViTConfig
 
 
 def test_nothing_said_is_the_digits_preset():

@@ -14,11 +14,12 @@ from pathlib import Path
 from data.prepare import prepare
 from data.spec import DatasetSpec
 from models.bundle.export import export
-from models.config import CNNConfig, Experiment, TrainConfig
+from models.config import Experiment, TrainConfig
 from models.evaluation.evaluate import evaluate
 from models.records import Lineage
 from models.run import open_run
 from models.training.learn import learn
+from models.zoo.config import CNNConfig
 
 TARGET = Path(__file__).with_name("bundle-v1")
 

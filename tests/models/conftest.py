@@ -11,7 +11,9 @@ from data.snapshot import Snapshot
 from data.spec import ImageSpec
 from data.split import Split
 from data.validate import ValidationReport
-from models.config import AdamWConfig, CNNConfig, Experiment, TrainConfig
+from models.config import Experiment, TrainConfig
+from models.training.config import AdamWConfig
+from models.zoo.config import CNNConfig
 
 SIDE = 16
 TINY = CNNConfig(width=8)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.config import AdamWConfig, MuonConfig
+from models.training.config import AdamWConfig, MuonConfig
 from models.training.muon import Muon, inner_weights, orthogonalize
 from models.training.optim import build_optimizer
 

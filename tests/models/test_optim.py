@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from models.config import AdamWConfig, MuonConfig, OptimizerConfig, ScheduleConfig, SGDConfig
+from models.training.config import AdamWConfig, MuonConfig, OptimizerConfig, ScheduleConfig, SGDConfig
 from models.training.optim import build_optimizer, factor, parameter_groups
 
 

@@ -17,11 +17,13 @@ from torch import Tensor
 from data.loader import Pictures
 from data.prepare import Dataset
 from data.spec import AugmentConfig
-from models.config import AdamWConfig, CNNConfig, Experiment, OptimizerConfig, SGDConfig, TrainConfig
+from models.config import Experiment, TrainConfig
 from models.run import RunFolder
 from models.training.checkpoint import Checkpoints
+from models.training.config import AdamWConfig, OptimizerConfig, SGDConfig
 from models.training.fit import Batches, FitResult
 from models.training.learn import Learner, learner_for, run_fit
+from models.zoo.config import CNNConfig
 
 CHANGED = AugmentConfig(crop=2, flip=True, erase=0.5, mixup=0.2)
 EVERY_STEP = 0.0  # seconds

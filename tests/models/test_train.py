@@ -7,15 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from data.spec import ImageSpec
-from models.config import AdamWConfig, CNNConfig, ModelConfig, ScheduleConfig, SGDConfig, TrainConfig, ViTConfig
+from models.config import TrainConfig
 from models.evaluation.inference import validate
 from models.records import EpochRecord, PixelStatistics
 from models.training.checkpoint import Checkpoints
+from models.training.config import AdamWConfig, ScheduleConfig, SGDConfig
 from models.training.fit import FitResult, Validation, dropout_seed, fit, train_step
 from models.training.optim import factor
 from models.training.plan import Speed, affordable, make_plan
 from models.training.pulse import Diverged, ProgressUpdate
 from models.zoo.build import build
+from models.zoo.config import CNNConfig, ModelConfig, ViTConfig
 
 IMAGE = ImageSpec(height=16, width=16)
 STATISTICS = PixelStatistics(mean=(0.5,) * 3, std=(0.25,) * 3)

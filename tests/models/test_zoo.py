@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from data.errors import InputError
 from data.spec import ImageSpec
-from models.config import CNNConfig, ModelConfig, ViTConfig
 from models.records import PixelStatistics
 from models.zoo.build import build
 from models.zoo.cnn import Block, plan
+from models.zoo.config import CNNConfig, ModelConfig, ViTConfig
 from models.zoo.vit import Attention, choose_patch, waves
 
 KINDS = [CNNConfig(width=8), ViTConfig(dim=16, depth=2, heads=2)]
