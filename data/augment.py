@@ -13,13 +13,15 @@ from scipy.special import betaincinv
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from data.errors import InputError
 from data.preprocess import centre
 from data.spec import AugmentConfig, ImageSpec
 
 CROP_SHARE = 8  # by default the random crop moves a picture by up to a side / CROP_SHARE
 PHOTOGRAPH_SIDE = 48  # pixels; below it a zoom leaves too little to see
-PHOTOGRAPH = {"zoom": 0.75, "color": 0.3, "mixup": 0.4, "cutmix": 1.0}
-SMALL = {"zoom": 0.0, "color": 0.0, "mixup": 0.0, "cutmix": 0.0}
+PHOTOGRAPH = {"zoom": 0.75, "rotate": 20.0, "color": 0.3, "mixup": 0.4, "cutmix": 1.0}
+GROWING = 0.6  # share of the epochs
+SMALL = dict.fromkeys(PHOTOGRAPH, 0.0)
 LOG_RATIO = math.log(4 / 3)  # aspect ratios of zoom
 ERASE_AREA = (0.02, 0.25)  # of the picture
 ERASE_LOG_RATIO = math.log(3)
@@ -27,34 +29,52 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's grey
 QUANTILES = 4096  # of the Beta distribution
 
 
-def resolve(config: AugmentConfig, image: ImageSpec, *, mirror: bool) -> AugmentConfig:
-    """`config` with nothing left open; `mirror` says whether a mirrored picture keeps its class.
+def resolve(config: AugmentConfig, image: ImageSpec, *, mirror: bool, any_size: bool) -> AugmentConfig:
+    """`config` with nothing left open.
+
+    `mirror` says whether a mirrored picture keeps its class, `any_size` whether the network takes pictures of other
+    sizes too. Raises `InputError` for what this network cannot do.
 
     Photographs, which have the pixels for it, are zoomed into, coloured and mixed; small pictures are only shifted.
     """
+    if config.grow and not any_size:
+        raise InputError(
+            f"augment.grow {config.grow} needs a model that takes pictures of any size; use 0, or model.kind cnn"
+        )
     side = min(image.height, image.width)
-    changes = PHOTOGRAPH if side >= PHOTOGRAPH_SIDE else SMALL
-    zoomed = changes["zoom"] if config.zoom is None else config.zoom
-    chosen = {**changes, "crop": 0 if image.margin or zoomed else side // CROP_SHARE, "flip": mirror}
+    photograph = side >= PHOTOGRAPH_SIDE
+    changes = PHOTOGRAPH if photograph else SMALL
     asked = {name: value for name, value in config.model_dump().items() if value is not None}
-    return AugmentConfig.model_validate(chosen | asked)
+    chosen = {**changes, "flip": mirror, "grow": GROWING if photograph and any_size else 0.0, **asked}
+    crop = 0 if image.margin or chosen["zoom"] else side // CROP_SHARE
+    return AugmentConfig.model_validate({"crop": crop, **chosen})
 
 
 def augment(
-    pixels: Tensor, labels: Tensor, config: AugmentConfig, image: ImageSpec, *, num_classes: int, generator: Generator
+    pixels: Tensor,
+    labels: Tensor,
+    config: AugmentConfig,
+    image: ImageSpec,
+    *,
+    num_classes: int,
+    generator: Generator,
+    seen: tuple[int, int] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Stored pictures (B, stored_height, stored_width, C) -> what the network trains on, (B, height, width, C).
+
+    `seen` is another (height, width) that the same view is scaled to.
 
     The targets are the labels, int64 (B,), or with mixup or cutmix their mixture, float32 (B, num_classes): both are
     what `torch.nn.functional.cross_entropy` takes. `config` comes from `resolve`.
     """
-    if config.zoom:
-        pixels = zoom(pixels, image, share=config.zoom, generator=generator)
-    elif image.margin:
-        pixels = crop(pixels, height=image.height, width=image.width, generator=generator)
-    elif config.crop:
-        padded = reflect(pixels, config.crop)
+    size = seen or (image.height, image.width)
+    if not config.zoom and (image.margin or config.crop):
+        padded = pixels if image.margin else reflect(pixels, config.crop or 0)
         pixels = crop(padded, height=image.height, width=image.width, generator=generator)
+    if config.zoom or config.rotate:
+        pixels = zoom(pixels, size, share=config.zoom or 0.0, degrees=config.rotate or 0.0, generator=generator)
+    if pixels.shape[1:3] != size:
+        pixels = scale(pixels, size)
     if config.flip:
         pixels = flip(pixels, generator=generator)
     if config.color:
@@ -100,8 +120,16 @@ def crop(pixels: Tensor, *, height: int, width: int, generator: Generator) -> Te
     return picked.view(num, height, width, channels)
 
 
-def zoom(pixels: Tensor, image: ImageSpec, *, share: float, generator: Generator) -> Tensor:
-    """A random part of each stored picture, at least 1 - share of its area, scaled to the network's size; float32."""
+def scale(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """To (height, width), each new pixel the mean of those it covers; float32."""
+    planes = pixels.permute(0, 3, 1, 2).float()
+    return F.interpolate(planes, size, mode="bilinear", antialias=True).permute(0, 2, 3, 1).contiguous()
+
+
+def zoom(pixels: Tensor, size: tuple[int, int], *, share: float, degrees: float, generator: Generator) -> Tensor:
+    """A random part of each stored picture, at least 1 - share of its area, turned by up to `degrees` either way and
+    scaled to `size` (height, width) in the same sampling; float32. Beyond the border the picture is mirrored.
+    """
     num = len(pixels)
     area = uniform(num, 1 - share, 1, pixels, generator)
     ratio = torch.exp(uniform(num, -LOG_RATIO, LOG_RATIO, pixels, generator) / 2)  # squared: tall over wide
@@ -111,11 +139,18 @@ def zoom(pixels: Tensor, image: ImageSpec, *, share: float, generator: Generator
     tall = area / wide
     y = uniform(num, -1, 1, pixels, generator) * (1 - tall)
     x = uniform(num, -1, 1, pixels, generator) * (1 - wide)
-    theta = torch.zeros(num, 2, 3, device=pixels.device)
-    theta[:, 0, 0], theta[:, 0, 2], theta[:, 1, 1], theta[:, 1, 2] = wide, x, tall, y
-    grid = F.affine_grid(theta, [num, pixels.shape[3], image.height, image.width], align_corners=False)
+    angle = uniform(num, -1, 1, pixels, generator) * math.radians(degrees)
+    lengthen = pixels.shape[1] / pixels.shape[2]  # height over width: coordinates run from -1 to 1 on both axes
+    theta = torch.stack(
+        [
+            torch.stack([wide * angle.cos(), -tall * angle.sin() * lengthen, x], 1),
+            torch.stack([wide * angle.sin() / lengthen, tall * angle.cos(), y], 1),
+        ],
+        dim=1,
+    )
+    grid = F.affine_grid(theta, [num, pixels.shape[3], *size], align_corners=False)
     planes = pixels.permute(0, 3, 1, 2).float()
-    scaled = F.grid_sample(planes, grid, padding_mode="border", align_corners=False)
+    scaled = F.grid_sample(planes, grid, padding_mode="reflection", align_corners=False)
     return scaled.permute(0, 2, 3, 1).contiguous()
 
 

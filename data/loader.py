@@ -21,6 +21,7 @@ from data.spec import AugmentConfig, ImageSpec
 
 ROOM = 0.5  # share of the device's memory that pictures may take; the rest is for the network
 PREFETCH = 2  # batches gathered ahead while streaming
+SMALLER, SIDE_STEP = 2 / 3, 8  # of the side at the beginning of a run that grows; pixels
 ORDER, CHANGES = 1, 2  # which random numbers: the epoch's order, a step's augmentation
 
 
@@ -115,8 +116,14 @@ class TrainBatches:
         cuts = np.arange(1, self.steps_per_epoch) * self.batch_size
         return np.split(order, cuts)
 
-    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from `start_step` on."""
+    @property
+    def growing(self) -> float:
+        """The share of a run in which pictures are smaller, and steps cheaper."""
+        return self._config.grow or 0.0
+
+    def epoch(self, epoch: int, *, start_step: int = 0, done: float = 1.0) -> Iterator[Batch]:
+        """The batches of an epoch from `start_step` on; `done` is the share of the run that lies behind it."""
+        seen = smaller(self._image) if done < self.growing else None
         rows = self.rows(epoch)[start_step:]
         for step, pixels in enumerate(self._pictures.batches(rows, prefetch=self._prefetch), start_step):
             labels = torch.from_numpy(self._labels[rows[step - start_step]]).to(pixels.device, non_blocking=True)
@@ -129,8 +136,18 @@ class TrainBatches:
                     self._image,
                     num_classes=self._num_classes,
                     generator=self._generator.manual_seed(seed),
+                    seen=seen,
                 )
             )
+
+
+def smaller(image: ImageSpec) -> tuple[int, int]:
+    """(height, width): about two thirds, which halves the arithmetic, in steps that networks halve well."""
+
+    def shrink(side: int) -> int:
+        return min(side, max(SIDE_STEP, round(side * SMALLER / SIDE_STEP) * SIDE_STEP))
+
+    return shrink(image.height), shrink(image.width)
 
 
 def eval_batches(

@@ -110,6 +110,21 @@ class AugmentConfig(Frozen):
         title="Zoom",
         description="random crops cover at least 1 - zoom of the area; by default 0.75 for photographs",
     )
+    grow: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        title="Grow",
+        description="share of the epochs trained on pictures of two thirds of the side; by default 0.6 for photographs "
+        "where the model takes any size",
+    )
+    rotate: float | None = Field(
+        None,
+        ge=0,
+        le=180,
+        title="Rotation",
+        description="up to so many degrees either way; by default 20 for photographs",
+    )
     flip: bool | None = Field(
         None, title="Mirror", description="mirror half of the pictures; off by default where it changes the class"
     )

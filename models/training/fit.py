@@ -40,8 +40,13 @@ class Batches(Protocol):
     @property
     def steps_per_epoch(self) -> int: ...
 
-    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """pixels (B, H, W, C) of 0..255; targets int64 (B,) or float (B, K)."""
+    @property
+    def growing(self) -> float:
+        """The share of a run in which pictures are smaller, and steps cheaper; 0 if they never are."""
+        ...
+
+    def epoch(self, epoch: int, *, start_step: int = 0, done: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
+        """pixels (B, H, W, C) of 0..255; targets int64 (B,) or float (B, K). `done` is the share of the run behind."""
         ...
 
 
@@ -143,7 +148,8 @@ def train_epoch(
     training.net.train()
     began = time.monotonic() - training.epoch_s
     left = training.plan.steps_in(training.epoch) - training.step
-    for pixels, targets in islice(batches.epoch(training.epoch, start_step=training.step), left):
+    done = training.epoch / training.plan.epochs
+    for pixels, targets in islice(batches.epoch(training.epoch, start_step=training.step, done=done), left):
         share = factor(training.steps_done, total_steps=training.plan.total_steps, config=schedule)
         for group in training.optimizer.param_groups:
             group["lr"] = peak_lr * share
@@ -210,13 +216,20 @@ def measure_speed(
     """A few steps and a validation of a copy; `net` is left as it was."""
     twin = deepcopy(net).train()
     steps = build_optimizer(twin, optimizer)
-    times = [time.monotonic()]
-    for pixels, targets in islice(batches.epoch(0), WARM_UP_STEPS + TIMED_STEPS):
-        train_step(twin, steps, pixels, targets, config=config).tolist()  # waits for a GPU
-        times.append(time.monotonic())
-    took = np.diff(times).tolist()
+
+    def step_s(done: float) -> float:
+        times = [time.monotonic()]
+        for pixels, targets in islice(batches.epoch(0, done=done), WARM_UP_STEPS + TIMED_STEPS):
+            train_step(twin, steps, pixels, targets, config=config).tolist()  # waits for a GPU
+            times.append(time.monotonic())
+        took = np.diff(times).tolist()
+        return median(took[WARM_UP_STEPS:] or took)
+
+    share = batches.growing
+    mean_step_s = (share * step_s(0.0) if share else 0.0) + (1 - share) * step_s(1.0)
+    began = time.monotonic()
     validate(twin)
-    return Speed(step_s=median(took[WARM_UP_STEPS:] or took), validation_s=time.monotonic() - times[-1])
+    return Speed(step_s=mean_step_s, validation_s=time.monotonic() - began)
 
 
 def result_of(training: Training) -> FitResult:

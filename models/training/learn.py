@@ -23,7 +23,7 @@ from models.training.board import Board
 from models.training.checkpoint import Checkpoints
 from models.training.fit import FitResult, Validation, fit, ignore
 from models.training.pulse import ProgressUpdate
-from models.zoo.build import build
+from models.zoo.build import any_size, build
 
 BATCH_SIZE = 64  # pictures in a step, where no other is asked for
 EVAL_BATCH = 256  # pictures; no gradients are kept, so more than in training fit
@@ -89,7 +89,9 @@ def learner_for(
         batch_size=experiment.train.batch_size or min(BATCH_SIZE, len(train)),
         seed=seed,
         image=images.spec,
-        config=resolve(experiment.augment, images.spec, mirror=images.snapshot.mirror),
+        config=resolve(
+            experiment.augment, images.spec, mirror=images.snapshot.mirror, any_size=any_size(experiment.model)
+        ),
         num_classes=len(images.classes),
     )
     labels = images.labels

@@ -25,3 +25,8 @@ def build(config: ModelConfig, image: ImageSpec, statistics: PixelStatistics, nu
         case _:
             assert_never(config)
     return nn.Sequential(Pixels(image, statistics), net)
+
+
+def any_size(config: ModelConfig) -> bool:
+    """Whether the network built for pictures of one size also takes those of another."""
+    return isinstance(config, CNNConfig)

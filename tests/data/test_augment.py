@@ -1,5 +1,7 @@
 """Augmentation: what may change does, what may not does not, and the generator decides it all."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,11 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from data import augment
+from data.errors import InputError
 from data.spec import AugmentConfig, ImageSpec
 
 PLAIN = AugmentConfig(crop=0, flip=False)
-EVERYTHING = AugmentConfig(crop=2, zoom=0.3, flip=True, erase=0.5, color=0.4, mixup=0.2, cutmix=1.0)
+EVERYTHING = AugmentConfig(crop=2, zoom=0.3, rotate=30, flip=True, erase=0.5, color=0.4, mixup=0.2, cutmix=1.0)
 
 
 def seeded(seed: int = 0) -> Generator:
@@ -39,6 +42,7 @@ def places(num: int, height: int, width: int) -> Tensor:
         {
             "crop": st.sampled_from([None, 0, 3]),
             "zoom": st.sampled_from([0.0, 0.4]),
+            "rotate": st.sampled_from([0.0, 180.0]),
             "flip": st.booleans(),
             "erase": st.sampled_from([0.0, 1.0]),
             "color": st.sampled_from([0.0, 1.0]),
@@ -49,7 +53,7 @@ def places(num: int, height: int, width: int) -> Tensor:
 )
 def test_shape_range_and_targets_hold_for_any_choice(num, size, channels, margin, chosen):
     image = ImageSpec(height=size[0], width=size[1], channels=channels, margin=margin)
-    config = augment.resolve(AugmentConfig(**chosen), image, mirror=True)
+    config = augment.resolve(AugmentConfig(**chosen), image, mirror=True, any_size=True)
     stored = noise(num, image.stored_height, image.stored_width, channels)
     labels = torch.arange(num) % 4
     pixels, targets = augment.augment(stored, labels, config, image, num_classes=4, generator=seeded())
@@ -93,21 +97,24 @@ def test_nothing_asked_for_changes_nothing():
 
 def test_open_choices_are_made_from_the_data():
     plain, margin = ImageSpec(height=32, width=32), ImageSpec(height=32, width=32, margin=4)
-    assert augment.resolve(AugmentConfig(), plain, mirror=True).crop == 4
-    assert augment.resolve(AugmentConfig(), margin, mirror=True).crop == 0
-    assert augment.resolve(AugmentConfig(), plain, mirror=True).flip is True
-    assert augment.resolve(AugmentConfig(), plain, mirror=False).flip is False
-    kept = augment.resolve(AugmentConfig(flip=True, crop=2, mixup=0.3), plain, mirror=False)
+    assert augment.resolve(AugmentConfig(), plain, mirror=True, any_size=True).crop == 4
+    assert augment.resolve(AugmentConfig(), margin, mirror=True, any_size=True).crop == 0
+    assert augment.resolve(AugmentConfig(), plain, mirror=True, any_size=True).flip is True
+    assert augment.resolve(AugmentConfig(), plain, mirror=False, any_size=True).flip is False
+    kept = augment.resolve(AugmentConfig(flip=True, crop=2, mixup=0.3), plain, mirror=False, any_size=True)
     assert (kept.flip, kept.crop, kept.mixup) == (True, 2, 0.3)
 
 
 def test_photographs_are_zoomed_into_and_mixed_and_small_pictures_are_not():
-    small = augment.resolve(AugmentConfig(), ImageSpec(height=32, width=32), mirror=True)
+    small = augment.resolve(AugmentConfig(), ImageSpec(height=32, width=32), mirror=True, any_size=True)
     assert (small.zoom, small.color, small.mixup, small.cutmix) == (0, 0, 0, 0)
-    photograph = augment.resolve(AugmentConfig(), ImageSpec(height=128, width=128), mirror=True)
+    photograph = augment.resolve(AugmentConfig(), ImageSpec(height=128, width=128), mirror=True, any_size=True)
     assert min(photograph.zoom, photograph.color, photograph.mixup, photograph.cutmix) > 0
     assert photograph.crop == 0
-    assert augment.resolve(AugmentConfig(zoom=0.0), ImageSpec(height=128, width=128), mirror=True).crop == 16
+    assert (
+        augment.resolve(AugmentConfig(zoom=0.0), ImageSpec(height=128, width=128), mirror=True, any_size=True).crop
+        == 16
+    )
 
 
 def test_a_crop_without_room_is_the_picture():
@@ -152,20 +159,62 @@ def test_a_flip_undoes_itself_and_takes_half():
 
 
 def test_a_zoom_of_nearly_nothing_is_the_picture():
-    image = ImageSpec(height=12, width=12)
     smooth = places(3, 12, 12) * 20
-    seen = augment.zoom(smooth, image, share=1e-6, generator=seeded())
+    seen = augment.zoom(smooth, (12, 12), share=1e-6, degrees=0, generator=seeded())
     assert (seen - smooth).abs().max() < 0.1
 
 
 @given(share=st.floats(0.01, 0.9), seed=st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
 def test_a_zoom_shows_at_least_the_promised_share(share, seed):
-    image = ImageSpec(height=64, width=64)
-    seen = augment.zoom(places(32, 64, 64), image, share=share, generator=seeded(seed))
+    seen = augment.zoom(places(32, 64, 64), (64, 64), share=share, degrees=0, generator=seeded(seed))
     tall = (seen[:, -1, 0, 0] - seen[:, 0, 0, 0] + 2) / 64  # half a pixel is cut from each side
     wide = (seen[:, 0, -1, 1] - seen[:, 0, 0, 1] + 2) / 64
     assert (tall * wide >= (1 - share) * 0.98).all()
+
+
+@given(height=st.integers(16, 48), width=st.integers(16, 48), seed=st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_a_rotation_turns_about_the_middle_and_keeps_lengths(height, width, seed):
+    seen = augment.zoom(places(4, height, width), (height, width), share=0, degrees=30, generator=seeded(seed))
+    y, x = height // 2, width // 2
+    middle = (seen[:, y - 1 : y + 1, x - 1 : x + 1, :2]).mean((1, 2))
+    expected = places(1, height, width)[0, y - 1 : y + 1, x - 1 : x + 1, :2].float().mean((0, 1))
+    if height % 2 == 0 and width % 2 == 0:
+        assert torch.allclose(middle, expected.expand_as(middle), atol=1e-3)
+    down = seen[:, y + 1, x, :2] - seen[:, y, x, :2]  # one pixel down is one pixel long, wherever it points
+    right = seen[:, y, x + 1, :2] - seen[:, y, x, :2]
+    assert torch.allclose(down.norm(dim=1), torch.ones(4), atol=1e-3)
+    assert torch.allclose((down * right).sum(1), torch.zeros(4), atol=1e-3)
+    assert (torch.atan2(right[:, 0], right[:, 1]).abs() <= math.radians(30) + 1e-3).all()
+
+
+def test_rotated_pictures_with_a_margin_keep_their_scale():
+    image = ImageSpec(height=24, width=24, margin=4)
+    config = AugmentConfig(crop=0, zoom=0.0, rotate=0.001, flip=False, color=0.0, mixup=0.0, cutmix=0.0)
+    seen, _ = augment.augment(
+        places(4, 32, 32), torch.zeros(4).long(), config, image, num_classes=2, generator=seeded()
+    )
+    assert torch.allclose(seen[:, 13, 12, 0] - seen[:, 12, 12, 0], torch.ones(4), atol=1e-2)
+
+
+def test_a_smaller_view_shows_the_same_part():
+    image = ImageSpec(height=24, width=24)
+    config = AugmentConfig(crop=0, zoom=0.0, rotate=0.0, flip=False, color=0.0, mixup=0.0, cutmix=0.0)
+    stored = places(4, 24, 24)
+    seen, _ = augment.augment(
+        stored, torch.zeros(4).long(), config, image, num_classes=2, generator=seeded(), seen=(12, 12)
+    )
+    assert seen.shape == (4, 12, 12, 3)
+    assert torch.allclose(seen.mean((1, 2)), stored.float().mean((1, 2)), atol=0.1)
+
+
+def test_a_model_of_one_size_is_not_made_to_grow():
+    photograph = ImageSpec(height=128, width=128)
+    assert augment.resolve(AugmentConfig(), photograph, mirror=True, any_size=True).grow
+    assert augment.resolve(AugmentConfig(), photograph, mirror=True, any_size=False).grow == 0
+    with pytest.raises(InputError, match=r"augment.grow 0.5 needs a model that takes pictures of any size"):
+        augment.resolve(AugmentConfig(grow=0.5), photograph, mirror=True, any_size=False)
 
 
 def test_erasing_blanks_one_rectangle_with_the_mean():

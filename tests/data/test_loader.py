@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from data.augment import resolve
 from data.errors import InputError
-from data.loader import Pictures, TrainBatches, eval_batches
+from data.loader import Pictures, TrainBatches, eval_batches, smaller
 from data.preprocess import centre
 from data.spec import AugmentConfig, ImageSpec
 
 IMAGE = ImageSpec(height=4, width=4, channels=1, margin=1)
 PLAIN = AugmentConfig(crop=0, flip=False)
-MIXED = resolve(AugmentConfig(mixup=0.2, erase=0.5), IMAGE, mirror=True)
+MIXED = resolve(AugmentConfig(mixup=0.2, erase=0.5), IMAGE, mirror=True, any_size=True)
 
 
 def stored(num: int) -> np.ndarray:
@@ -43,6 +43,17 @@ def batches(
 
 def seen(train: TrainBatches, epoch: int) -> list[list[int]]:
     return [batch.pixels[:, 0, 0, 0].tolist() for batch in train.epoch(epoch)]
+
+
+def test_a_run_that_grows_begins_with_two_thirds_of_the_side():
+    pixels = np.zeros((8, 24, 48, 1), np.uint8)
+    train = TrainBatches(
+        Pictures(pixels), np.zeros(8), np.arange(8), batch_size=4, seed=0,
+        image=ImageSpec(height=24, width=48, channels=1), config=AugmentConfig(grow=0.5), num_classes=2,
+    )  # fmt: skip
+    sizes = [tuple(next(train.epoch(0, done=done)).pixels.shape[1:3]) for done in (0.0, 0.49, 0.5, 1.0)]
+    assert sizes == [(16, 32), (16, 32), (24, 48), (24, 48)]
+    assert smaller(IMAGE) == (4, 4)
 
 
 @settings(max_examples=50, deadline=None)

@@ -52,8 +52,12 @@ class KilledAt:
     def steps_per_epoch(self) -> int:
         return self.batches.steps_per_epoch
 
-    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        for step, batch in enumerate(self.batches.epoch(epoch, start_step=start_step), start_step):
+    @property
+    def growing(self) -> float:
+        return self.batches.growing
+
+    def epoch(self, epoch: int, *, start_step: int = 0, done: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
+        for step, batch in enumerate(self.batches.epoch(epoch, start_step=start_step, done=done), start_step):
             if (epoch, step) == self.when:
                 raise Killed
             yield batch

@@ -34,6 +34,8 @@ def pictures(num: int, num_classes: int = 2) -> tuple[Tensor, Tensor]:
 class Shuffled:
     """The least that `fit` asks of batches, and a memory of what was handed out."""
 
+    growing = 0.0
+
     def __init__(self, pixels: Tensor, targets: Tensor, *, size: int = 16, seed: int = 0) -> None:
         self.pixels, self.targets, self.size, self.seed = pixels, targets, size, seed
         self.handed_out: list[tuple[int, int]] = []
@@ -42,7 +44,7 @@ class Shuffled:
     def steps_per_epoch(self) -> int:
         return -(-len(self.targets) // self.size)
 
-    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, *, start_step: int = 0, done: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: ARG002
         order = torch.from_numpy(np.random.default_rng([self.seed, epoch, 1]).permutation(len(self.targets)))
         for step, rows in list(enumerate(order.to(self.pixels.device).split(self.size)))[start_step:]:
             self.handed_out.append((epoch, step))
