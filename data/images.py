@@ -25,7 +25,7 @@ from data.snapshot import Snapshot
 from data.spec import DatasetSpec, ImageSpec
 
 SAMPLE = 500  # pictures whose headers decide the geometry
-LARGEST_SIZE = 64  # pixels, unless asked for; what 2 CPU cores can train on
+LARGEST_SIZE = 96  # pixels, unless asked for; what 2 CPU cores can train on
 SMALLEST_SIZE = 8
 GRANULE = 4  # sizes from GRANULE_FROM on are multiples of it, so that patches and strides divide them
 GRANULE_FROM = 16

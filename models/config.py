@@ -18,7 +18,7 @@ class TrainConfig(Frozen):
         gt=0,
         le=10_000,
         title="Epochs",
-        description="upper bound, early stopping may end sooner; by default what 6,000 steps take, from 20 to 120",
+        description="upper bound, early stopping may end sooner; by default what 3,000 steps take, from 20 to 120",
     )
     batch_size: int | None = Field(
         None,

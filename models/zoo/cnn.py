@@ -1,9 +1,9 @@
 """A small residual network, the default: as much accuracy as a CPU second buys on pictures of 8 to 224 pixels.
 
 After ResNet, https://arxiv.org/abs/1512.03385, with the last norm of each block starting at zero, so that the network
-starts shallow (https://arxiv.org/abs/1706.02677). Departures: the shape changes only between stages, in one strided
-convolution, so every shortcut is the identity and no projection is needed; the number of stages follows from the
-size of the picture.
+starts shallow (https://arxiv.org/abs/1706.02677). Departures: the shape changes only between stages, in a convolution
+that is max-pooled (a strided one costs a fifth less and several points on photographs), so every shortcut is the
+identity and no projection is needed; the number of stages follows from the size of the picture.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from models.zoo.config import CNNConfig
 
 # B batch, C channels, H height, W width, K classes
 
-STEM_SIDE = 40  # the stem halves larger pictures, at most twice, before the first stage
+STEM_SIDE = 48  # the stem halves larger pictures, at most twice, before the first stage
 LAST_SIDE = 4  # stages are added until the picture is about this small
 MOST_STAGES = 4
 
@@ -60,7 +60,7 @@ class CNN(nn.Module):
             layers += [Convolution(channels, width, stride=stride), nn.ReLU()]
         for stage in range(stages):
             if stage:
-                layers += [Convolution(width, 2 * width, stride=2), nn.ReLU()]
+                layers += [Convolution(width, 2 * width), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU()]
                 width *= 2
             layers += [Block(width) for _ in range(config.depth)]
         self.features = nn.Sequential(*layers)

@@ -284,7 +284,7 @@ def test_a_set_larger_than_the_disk_is_refused_before_anything_is_written(tmp_pa
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [((8, 8), 8), ((5, 5), 8), ((28, 28), 28), ((32, 32), 32), ((61, 80), 60), ((64, 200), 64), ((500, 375), 64)],
+    [((8, 8), 8), ((5, 5), 8), ((28, 28), 28), ((32, 32), 32), ((61, 80), 60), ((64, 200), 64), ((500, 375), 96)],
 )
 def test_the_size_follows_the_pictures(tmp_path, size, expected):
     chosen = images.choose_spec(toy(tmp_path / "toy", 3, size=size), NOTHING_SAID)
