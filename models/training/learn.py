@@ -85,7 +85,7 @@ def learn(
 
 def keep_rates(folder: RunFolder, on_choice: Callable[[str], None], test: RateTest) -> None:
     folder.write_rate_test(test)
-    on_choice(f"learning rate {test.chosen:.2g}, where the loss fell fastest in a test of {len(test.rates)} steps")
+    on_choice(f"learning rate {test.chosen:.2g}, by a range test of {len(test.rates)} steps")
 
 
 def learner_in(

@@ -1,9 +1,11 @@
-"""The learning-rate range test of https://arxiv.org/abs/1506.01186: let the rate grow, and see where the loss falls.
+"""The learning-rate range test of https://arxiv.org/abs/1506.01186: let the rate grow, and see what the loss does.
 
-The rate is chosen where the loss falls most steeply over the logarithm of the rate (the suggestion fastai calls
-`steep`), before its lowest point, after which it only recovers from having been thrown about. The loss of single
-batches is too rough for a slope; it is smoothed by a Gaussian that looks both ways, since one that looks back alone
-would shift the slope towards higher rates. No torch here.
+The rate chosen is a tenth of the one at which the loss is lowest (fastai's suggestion `minimum`): the loss still falls
+there, with room above. Tried on the digits (`cnn` of width 8, batches of 32, one seed), where the defaults found by
+whole trainings are SGD 0.1, RMSprop 0.001, Adadelta 1, AdamW and Muon 0.002: this rule says 0.09, 0.0013, 1, 0.015 and
+0.024; the steepest fall says 0.45, 0.006, 10, 0.06 and 0.08. The middle of the longest fall (`valley`) says 0.011,
+0.0004, 0.06, 0.0025 and 0.005, but moves with the rate the test begins at, once the loss is free of noise. The loss of
+single batches is smoothed by a Gaussian that looks both ways; one that looks back alone moves the minimum. No torch.
 """
 
 import math
@@ -19,7 +21,8 @@ LOWEST, HIGHEST = 1e-6, 10.0
 STEPS = 100  # 14 for each tenfold
 SMOOTHING = 4.0  # standard deviation, in steps
 BLOWN_UP = 4.0  # times the first loss: nothing is to be seen beyond
-LEAST_STEPS = 12  # fewer show no slope
+LEAST_STEPS = 12  # fewer show nothing
+BELOW = 10.0  # how far below the lowest loss's rate
 
 
 def range_test(step: Callable[[float], float]) -> RateTest:
@@ -32,16 +35,11 @@ def range_test(step: Callable[[float], float]) -> RateTest:
             break
         rates.append(rate)
         losses.append(loss)
-    if len(rates) < LEAST_STEPS:
+    smooth = gaussian_filter1d(losses, SMOOTHING, mode="nearest") if losses else np.zeros(1)
+    lowest = int(smooth.argmin())
+    if lowest < LEAST_STEPS:
         raise InputError(
-            f"optimizer.lr auto found no rate: the loss blew up after {len(rates)} steps, before {LOWEST:.0e} had "
-            "grown tenfold; give optimizer.lr a number, and check that pictures and labels are sound"
+            f"optimizer.lr auto found no rate from {LOWEST:g} to {HIGHEST:g} at which the loss falls, and ended after "
+            f"{len(rates)} steps; give optimizer.lr a number, and check that pictures and labels belong together"
         )
-    smooth = gaussian_filter1d(losses, SMOOTHING, mode="nearest")
-    return RateTest(chosen=rates[steepest(smooth)], rates=tuple(rates), losses=tuple(losses), smooth=tuple(smooth))
-
-
-def steepest(losses: np.ndarray) -> int:
-    """Where the loss falls most in one step, at or before its lowest point."""
-    slope = np.gradient(losses)[: int(losses.argmin()) + 1]
-    return int(slope.argmin())
+    return RateTest(chosen=rates[lowest] / BELOW, rates=tuple(rates), losses=tuple(losses), smooth=tuple(smooth))

@@ -24,11 +24,11 @@ def train_step(
 ) -> Tensor:
     """One step down the gradient. Returns (2,): loss, and norm of the gradient before clipping; not waited for.
 
-    The batch goes through the network in `config.accumulate` parts, whose gradients add up to that of the whole;
-    only batch norm, which sees one part at a time, can tell.
+    The batch goes through the network in `config.accumulate` parts, whose gradients add up to that of the whole; only
+    batch norm, which sees one part at a time, can tell. No part is a single picture, from which it cannot learn.
     """
     optimizer.zero_grad()
-    parts = min(config.accumulate, len(pixels))
+    parts = max(1, min(config.accumulate, len(pixels) // 2))
     total = torch.zeros((), device=pixels.device)
     for some, wanted in zip(pixels.tensor_split(parts), targets.tensor_split(parts), strict=True):
         share = len(some) / len(pixels)

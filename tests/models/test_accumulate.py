@@ -58,7 +58,8 @@ def test_the_network_sees_no_more_than_a_part():
 
     net = Watched()
     train_step(net, build_optimizer(net, SGDConfig()), *batch(10), config=TrainConfig(accumulate=4))
-    assert net.sizes == [3, 3, 2, 2]
+    train_step(net, build_optimizer(net, SGDConfig()), *batch(5), config=TrainConfig(accumulate=4))
+    assert net.sizes == [3, 3, 2, 2, 3, 2], "and never a single picture"
 
 
 def test_the_largest_batch_is_found_by_doubling():

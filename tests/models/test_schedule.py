@@ -1,4 +1,6 @@
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from models.config import Experiment
 from models.training.config import (
     ConstantConfig,
     CosineConfig,
+    CrossEntropyConfig,
     LinearConfig,
     OneCycleConfig,
     PlateauConfig,
@@ -121,6 +124,9 @@ def test_files_of_the_first_release_are_read():
     read = TypeAdapter(ScheduleConfig).validate_python
     assert read({"kind": "cosine", "warmup": 0.1, "final": 0.2}) == CosineConfig(warmup=0.1, final=0.2)
     assert read({"kind": "constant", "warmup": 0.1, "final": 0.01}) == ConstantConfig(warmup=0.1)
+    card = json.loads((Path(__file__).parents[1] / "golden/bundle-v1/card.json").read_bytes())
+    experiment = Experiment.model_validate(card["experiment"])
+    assert (experiment.schedule, experiment.train.loss) == (CosineConfig(), CrossEntropyConfig())
 
 
 def test_a_plateau_that_early_stopping_would_never_let_happen_is_refused():
