@@ -93,7 +93,7 @@ def test_what_was_chosen_by_trying_is_told_and_kept(tiny: Experiment, toy: Datas
 
 
 def test_class_weights_come_from_the_training_rows_alone(tiny: Experiment, toy: Dataset):
-    toy.images.labels[toy.split.train] = np.arange(48) % 4 == 0
+    toy.images.snapshot.labels[toy.split.train] = np.arange(48) % 4 == 0
     chosen = changed(tiny, loss={"kind": "focal", "class_weights": "balanced"})
     pictures = Pictures(toy.images.pixels)
     learner = learner_for(chosen, toy.images, pictures, train=toy.split.train, val=toy.split.val, seed=0)
