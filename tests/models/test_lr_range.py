@@ -88,7 +88,7 @@ def digits_net() -> torch.nn.Module:
 
 
 def test_trying_finds_a_rate_for_the_digits_leaves_no_trace_and_is_decided_by_the_seed():
-    """Near the default, which was chosen by whole trainings."""
+    """Near the default."""
     net, batches = digits_net(), Digits()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     found = []
