@@ -39,6 +39,10 @@ class Watch:
         display().moved(words, update.step, update.total_steps)
         self.bar.moved(update.step / max(update.total_steps, 1), words)
 
+    def choice(self, said: str) -> None:
+        display().note(said)
+        get_run_logger().info("%s", said)
+
     def epoch(self, record: EpochRecord) -> None:
         best = record.val_accuracy > self.best
         self.best = max(self.best, record.val_accuracy)
@@ -55,7 +59,14 @@ def train(experiment: Experiment, prepared: Prepared, folder: Path) -> FitSummar
     run = RunFolder(folder)
     with display().stage("train"), artifacts.progress("training-progress") as bar:
         watch = Watch(bar)
-        fit = learn.learn(experiment, opened(prepared), run, on_epoch=watch.epoch, on_progress=watch.progress)
+        fit = learn.learn(
+            experiment,
+            opened(prepared),
+            run,
+            on_epoch=watch.epoch,
+            on_progress=watch.progress,
+            on_choice=watch.choice,
+        )
         early = ", stopped early" if fit.stopped_early else ""
         said = (
             f"{fit.epochs_run} epochs{early}, best {fit.best_epoch + 1}; {fit.parameters:,} parameters on {fit.device}"

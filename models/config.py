@@ -1,11 +1,20 @@
 """What a person may choose about training: frozen values that refuse what they do not know. No torch here."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
+from annotated_types import Gt, Le
 from pydantic import Field, model_validator
 
 from data.spec import AugmentConfig, DatasetSpec, Frozen
-from models.training.config import MuonConfig, OptimizerConfig, ScheduleConfig
+from models.training.config import (
+    CosineConfig,
+    CrossEntropyConfig,
+    LossConfig,
+    MuonConfig,
+    OptimizerConfig,
+    PlateauConfig,
+    ScheduleConfig,
+)
 from models.zoo.config import CNNConfig, ModelConfig
 
 
@@ -20,12 +29,17 @@ class TrainConfig(Frozen):
         title="Epochs",
         description="upper bound, early stopping may end sooner; by default what 3,000 steps take, from 20 to 120",
     )
-    batch_size: int | None = Field(
+    batch_size: Annotated[int, Gt(0), Le(65_536)] | Literal["auto"] | None = Field(
         None,
-        gt=0,
-        le=65_536,
         title="Batch size",
-        description="pictures in a step; by default 64, or all of a small set",
+        description="pictures in a step; by default 64, or all of a small set; auto: as many as the GPU has room for",
+    )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        title="Accumulate",
+        description="parts that a batch goes through the network in, to save memory",
     )
     patience: int | None = Field(
         None,
@@ -45,7 +59,10 @@ class TrainConfig(Frozen):
     max_minutes: float | None = Field(
         None, gt=0, title="Minutes", description="epochs and schedule are fitted into this time from the measured speed"
     )
-    label_smoothing: float = Field(0.1, ge=0, lt=1, title="Label smoothing")
+    loss: LossConfig = Field(default_factory=CrossEntropyConfig)
+    label_smoothing: float = Field(
+        0.1, ge=0, lt=1, title="Label smoothing", description="share of a target that is spread over all classes"
+    )
     clip_norm: float | None = Field(1.0, gt=0, title="Gradient clipping", description="largest norm of the gradient")
     ema: float | None = Field(
         0.997,
@@ -101,8 +118,18 @@ class Experiment(Frozen):
     dataset: DatasetSpec = Field(default_factory=DatasetSpec, title="Data")
     model: ModelConfig = Field(default_factory=CNNConfig)
     optimizer: OptimizerConfig = Field(default_factory=MuonConfig)
-    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, title="Schedule")
+    schedule: ScheduleConfig = Field(default_factory=CosineConfig)
     augment: AugmentConfig = Field(default_factory=AugmentConfig, title="Augmentation")
     train: TrainConfig = Field(default_factory=TrainConfig, title="Training")
     crossval: CrossvalConfig = Field(default_factory=CrossvalConfig, title="Cross-validation")
     release: ReleaseConfig = Field(default_factory=ReleaseConfig, title="Release")
+
+    @model_validator(mode="after")
+    def _plateau_can_be_seen(self) -> Self:
+        stop = self.train.patience
+        if isinstance(self.schedule, PlateauConfig) and stop is not None and self.schedule.patience >= stop:
+            raise ValueError(
+                f"schedule.patience {self.schedule.patience} can never lower the rate before train.patience {stop} "
+                "ends the run; make it the smaller of the two"
+            )
+        return self

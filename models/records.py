@@ -30,6 +30,15 @@ class EpochRecord(Frozen):
     images_per_s: float  # training only
 
 
+class RateTest(Frozen):
+    """lr_range.json: what a learning-rate range test saw, and what it chose."""
+
+    chosen: float
+    rates: tuple[float, ...]  # rising
+    losses: tuple[float, ...]  # of the step taken at each rate
+    smooth: tuple[float, ...]  # the losses, as the choice saw them
+
+
 class FitSummary(Frozen):
     """What `fit` did."""
 

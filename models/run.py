@@ -17,7 +17,7 @@ import numpy as np
 from data import whole
 from data.spec import Frozen, ImageSpec
 from models.config import Experiment
-from models.records import EpochRecord, FitSummary, PixelStatistics, RunResult
+from models.records import EpochRecord, FitSummary, PixelStatistics, RateTest, RunResult
 
 
 class NetworkSpec(Frozen):
@@ -98,6 +98,22 @@ class RunFolder:
 
     def write_fit(self, summary: FitSummary) -> None:
         self._write_json("fit.json", summary)
+
+    def rate_test(self) -> RateTest | None:
+        """None where the rate was given."""
+        file = self.path / "lr_range.json"
+        return RateTest.model_validate_json(file.read_bytes()) if file.exists() else None
+
+    def batch_size(self) -> int | None:
+        """As found by trying; None where it was not."""
+        file = self.path / "batch_size.json"
+        return int(json.loads(file.read_bytes())) if file.exists() else None
+
+    def write_rate_test(self, test: RateTest) -> None:
+        self._write_json("lr_range.json", test)
+
+    def write_batch_size(self, batch_size: int) -> None:
+        whole.write(self.path / "batch_size.json", f"{batch_size}\n".encode())
 
     def write_result(self, result: RunResult) -> None:
         self._write_json("run.json", result)

@@ -1,9 +1,9 @@
 """The settings of an experiment as a flat list: what the command line accepts, and what its help says of each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 from pydantic import BaseModel
@@ -80,14 +80,14 @@ def _leaf(path: str, info: FieldInfo, kind: str | None) -> Setting:
     annotation = info.annotation
     members = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     nullable = NoneType in members
-    types = tuple(m for m in members if m is not NoneType)
+    types = tuple(_bare(m) for m in members if m is not NoneType)
     default = info.get_default(call_default_factory=True)
     return Setting(
         path=path,
         kind=kind,
         type=" | ".join(_type_name(t) for t in types),
         default=_shown(default),
-        limits=_limits(info),
+        limits=_limits([*info.metadata, *(rule for m in members for rule in getattr(m, "__metadata__", ()))]),
         description=_described(info),
         nullable=nullable,
         boolean=types == (bool,),
@@ -96,7 +96,13 @@ def _leaf(path: str, info: FieldInfo, kind: str | None) -> Setting:
     )
 
 
+def _bare(annotation: Any) -> Any:
+    """Without the limits: Annotated[float, Gt(0)] -> float."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
 def _type_name(annotation: Any) -> str:
+    annotation = _bare(annotation)
     if get_origin(annotation) is Literal:
         return " | ".join(str(choice) for choice in get_args(annotation))
     if get_origin(annotation) in (tuple, list):
@@ -122,9 +128,9 @@ def _described(info: FieldInfo) -> str:
     return f"{title}: {description}" if title and description else title or description
 
 
-def _limits(info: FieldInfo) -> str:
+def _limits(rules: Iterable[Any]) -> str:
     low = high = ""
-    for rule in info.metadata:
+    for rule in rules:
         match rule:
             case annotated_types.Ge(ge=bound):
                 low = f"at least {_number(bound)}"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from data.errors import InputError
 from flows.cli.fields import Setting, kind_of, settings, variants
@@ -61,11 +61,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
         below = result.get(key)
         if not isinstance(below, Mapping) or not isinstance(value, Mapping):
             result[key] = value
-        elif (
-            "kind" in value
-            and len(variants(Experiment.model_fields[key].annotation)) > 1
-            and value["kind"] != below["kind"]
-        ):
+        elif "kind" in value and value["kind"] != below.get("kind"):
             result[key] = dict(value)
         else:
             result[key] = merged(below, value)
@@ -173,11 +169,12 @@ def _next_value(setting: Setting, token: str, rest: list[str]) -> str:
 
 
 def _value(setting: Setting, text: str) -> Any:
+    for choice in setting.choices:
+        if str(choice) == text:
+            return choice
     if setting.nullable and text.lower() in {"none", "null", "auto"}:
         return None
-    if setting.sequence:
-        return text.split(",")
-    return next((choice for choice in setting.choices if str(choice) == text), text)
+    return text.split(",") if setting.sequence else text
 
 
 def _put(tree: Tree, keys: list[str], value: Any, token: str) -> None:
@@ -189,13 +186,18 @@ def _put(tree: Tree, keys: list[str], value: Any, token: str) -> None:
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
-    """Pydantic's location without the name of the variant: ('model', 'vit', 'heads') -> model.heads."""
-    parts = [str(part) for part in loc]
-    if len(parts) > 1 and parts[0] in Experiment.model_fields:
-        choices = variants(Experiment.model_fields[parts[0]].annotation)
-        if len(choices) > 1 and parts[1] in {kind_of(choice) for choice in choices}:
-            del parts[1]
-    return ".".join(parts)
+    """Pydantic's location without the names of variants and of types: ('model', 'vit', 'heads') -> model.heads,
+    ('optimizer', 'sgd', 'lr', 'float') -> optimizer.lr."""
+    kept: list[str] = []
+    models: tuple[type[BaseModel], ...] = (Experiment,)
+    for part in loc:
+        if len(models) > 1 and part in {kind_of(model) for model in models}:
+            models = tuple(model for model in models if kind_of(model) == part)
+        elif models or isinstance(part, int):
+            kept.append(str(part))
+            infos = [model.model_fields.get(str(part)) for model in models]
+            models = tuple(variant for info in infos if info is not None for variant in variants(info.annotation))
+    return ".".join(kept)
 
 
 def _inside(path: str) -> str:

@@ -16,21 +16,22 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.config import TrainConfig
-from models.device import autocast, describe, seed
-from models.records import EpochRecord, FitSummary
+from models.device import describe, seed
+from models.records import EpochRecord, FitSummary, RateTest
 from models.training.checkpoint import Checkpoints
 from models.training.config import OptimizerConfig, ScheduleConfig
 from models.training.early_stop import EarlyStop
-from models.training.optim import build_optimizer, factor
+from models.training.optim import build_optimizer, peak_of, set_peak, set_rate
 from models.training.plan import Plan, Speed, make_plan
 from models.training.pulse import ProgressUpdate, Pulse, check_finite, diverged
+from models.training.schedule import factor
 from models.training.state import Training, copy_for_average, update_average
+from models.training.step import dropout_seed, train_step
+from models.training.trial import try_rates
 
-DROPOUT = 3  # which random numbers; the batches use 1 and 2
 WARM_UP_STEPS, TIMED_STEPS = 2, 10  # of the speed measurement
 
 
@@ -77,19 +78,26 @@ def fit(
     optimizer: OptimizerConfig,
     schedule: ScheduleConfig,
     config: TrainConfig,
+    class_weights: Tensor | None = None,
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[EpochRecord], None] = ignore,
     on_progress: Callable[[ProgressUpdate], None] = ignore,
+    on_rates: Callable[[RateTest], None] = ignore,
 ) -> FitResult:
     """Train `net`, in place, on the device it is on. With `checkpoints` it goes on where they end.
 
-    `on_epoch` hears of every epoch at least once: again of one that had ended just before a kill. Raises `Diverged`.
+    `on_epoch` hears of every epoch at least once: again of one that had ended just before a kill. `on_rates` hears of
+    the range test that chooses the rate where it is "auto". Raises `Diverged`.
     """
     net.to(memory_format=torch.channels_last)
     training = begin(net, batches, validate, optimizer=optimizer, config=config, checkpoints=checkpoints)
+    if math.isnan(peak_of(training.optimizer)):
+        test = try_rates(net, batches, optimizer=optimizer, config=config, class_weights=class_weights)
+        set_peak(training.optimizer, test.chosen)
+        on_rates(test)
     pulse = Pulse(training, checkpoints, on_progress)
     while not training.finished:
-        train_epoch(training, batches, peak_lr=optimizer.lr, schedule=schedule, config=config, pulse=pulse)
+        train_epoch(training, batches, schedule=schedule, config=config, class_weights=class_weights, pulse=pulse)
         record = judge_epoch(training, validate)
         training.history.append(record)
         training.stop = training.stop.seen(*monitored(record, config))
@@ -139,22 +147,25 @@ def train_epoch(
     training: Training,
     batches: Batches,
     *,
-    peak_lr: float,
     schedule: ScheduleConfig,
     config: TrainConfig,
+    class_weights: Tensor | None,
     pulse: Callable[[], None],
 ) -> None:
     """The rest of the epoch."""
     training.net.train()
     began = time.monotonic() - training.epoch_s
     left = training.plan.steps_in(training.epoch) - training.step
+    figures = [monitored(record, config) for record in training.history]
     done = training.epoch / training.plan.epochs
     for pixels, targets in islice(batches.epoch(training.epoch, start_step=training.step, done=done), left):
-        share = factor(training.steps_done, total_steps=training.plan.total_steps, config=schedule)
-        for group in training.optimizer.param_groups:
-            group["lr"] = peak_lr * share
+        total_steps = training.plan.total_steps
+        share = factor(training.steps_done, total_steps=total_steps, config=schedule, figures=figures)
+        set_rate(training.optimizer, share)
         seed(pixels.device, dropout_seed(config.seed, training.epoch, training.step))
-        training.sums += train_step(training.net, training.optimizer, pixels, targets, config=config)
+        training.sums += train_step(
+            training.net, training.optimizer, pixels, targets, config=config, class_weights=class_weights
+        )
         if training.average is not None and config.ema is not None:
             update_average(training.average, training.net, decay=config.ema, step=training.steps_done)
         training.step += 1
@@ -163,20 +174,6 @@ def train_epoch(
         pulse()
     check_finite(training)  # waits for a GPU to finish the epoch
     training.epoch_s = time.monotonic() - began
-
-
-def train_step(
-    net: nn.Module, optimizer: torch.optim.Optimizer, pixels: Tensor, targets: Tensor, *, config: TrainConfig
-) -> Tensor:
-    """One step down the gradient. Returns (2,): loss, and norm of the gradient before clipping; not waited for."""
-    with autocast(pixels.device, config.precision):
-        loss = F.cross_entropy(net(pixels), targets, label_smoothing=config.label_smoothing)
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    norm = nn.utils.clip_grad_norm_(weights, math.inf if config.clip_norm is None else config.clip_norm)
-    optimizer.step()
-    return torch.stack([loss.detach(), norm])
 
 
 def judge_epoch(training: Training, validate: Validate) -> EpochRecord:
@@ -204,10 +201,6 @@ def monitored(record: EpochRecord, config: TrainConfig) -> tuple[float, ...]:
     if config.monitor == "val_loss":
         return (record.val_loss,)
     return (1 - record.val_accuracy, record.val_loss)
-
-
-def dropout_seed(run_seed: int, epoch: int, step: int) -> int:
-    return int(np.random.SeedSequence([run_seed, epoch, step, DROPOUT]).generate_state(1, np.uint64)[0])
 
 
 def measure_speed(

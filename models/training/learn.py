@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from data import whole
 from data.augment import resolve
@@ -17,15 +18,16 @@ from models.config import Experiment
 from models.device import choose_device
 from models.evaluation.inference import validate
 from models.pixels import measure
-from models.records import EpochRecord, FitSummary, PixelStatistics
+from models.records import EpochRecord, FitSummary, PixelStatistics, RateTest
 from models.run import NetworkSpec, RunFolder
 from models.training.board import Board
 from models.training.checkpoint import Checkpoints
 from models.training.fit import FitResult, Validation, fit, ignore
+from models.training.losses import class_weights_for
 from models.training.pulse import ProgressUpdate
+from models.training.trial import choose_batch_size, fits_memory
 from models.zoo.build import any_size, build
 
-BATCH_SIZE = 64  # pictures in a step, where no other is asked for
 EVAL_BATCH = 256  # pictures; no gradients are kept, so more than in training fit
 
 
@@ -37,6 +39,7 @@ class Learner:
     batches: TrainBatches
     statistics: PixelStatistics
     validate: Callable[[nn.Module], Validation]
+    class_weights: Tensor | None = None
 
 
 def learn(
@@ -46,20 +49,18 @@ def learn(
     *,
     on_epoch: Callable[[EpochRecord], None] = ignore,
     on_progress: Callable[[ProgressUpdate], None] = ignore,
+    on_choice: Callable[[str], None] = ignore,
 ) -> FitSummary:
     """Train on the training rows, choose by the validation rows, and leave the best weights in the folder.
 
+    `on_choice` hears in a sentence what was chosen by trying, where something was left to that.
     Goes on where an earlier process was killed, and returns at once where it had ended. Raises `InputError`.
     """
     checkpoints = Checkpoints(folder.checkpoint)
     if folder.learned:
         checkpoints.clear()  # a kill may have come between the last file and this
         return folder.fit()
-    images, split = dataset.images, dataset.split
-    pictures = Pictures(images.pixels, choose_device(experiment.train.devices))
-    learner = learner_for(experiment, images, pictures, train=split.train, val=split.val, seed=experiment.train.seed)
-    folder.write_experiment(experiment)
-    folder.write_network(NetworkSpec(image=images.spec, statistics=learner.statistics, classes=images.classes))
+    learner = learner_in(folder, experiment, dataset, on_choice=on_choice)
     board = Board(folder.tensorboard, learner.batches)
 
     def write_down(record: EpochRecord) -> None:
@@ -67,7 +68,14 @@ def learn(
         board.epoch(record)
         on_epoch(record)
 
-    result = run_fit(experiment, learner, checkpoints=checkpoints, on_epoch=write_down, on_progress=on_progress)
+    result = run_fit(
+        experiment,
+        learner,
+        checkpoints=checkpoints,
+        on_epoch=write_down,
+        on_progress=on_progress,
+        on_rates=partial(keep_rates, folder, on_choice),
+    )
     board.close()
     whole.write(folder.weights_file, save(result.weights))
     folder.write_fit(result.summary)
@@ -75,18 +83,74 @@ def learn(
     return result.summary
 
 
-def learner_for(
-    experiment: Experiment, images: Images, pictures: Pictures, *, train: np.ndarray, val: np.ndarray, seed: int
+def keep_rates(folder: RunFolder, on_choice: Callable[[str], None], test: RateTest) -> None:
+    folder.write_rate_test(test)
+    on_choice(f"learning rate {test.chosen:.2g}, by a range test of {len(test.rates)} steps")
+
+
+def learner_in(
+    folder: RunFolder, experiment: Experiment, dataset: Dataset, *, on_choice: Callable[[str], None]
 ) -> Learner:
-    """Network and batches; pixel statistics from the training rows alone. Raises `InputError`."""
+    """What a run needs; the folder says what it is, and keeps a batch size that was found by trying."""
+    images, split, config = dataset.images, dataset.split, experiment.train
+    pictures = Pictures(images.pixels, choose_device(config.devices))
+    known = folder.batch_size()
+    learner = learner_for(
+        experiment, images, pictures, train=split.train, val=split.val, seed=config.seed, batch_size=known
+    )
+    folder.write_experiment(experiment)
+    folder.write_network(NetworkSpec(image=images.spec, statistics=learner.statistics, classes=images.classes))
+    if config.batch_size == "auto":
+        size = learner.batches.batch_size
+        folder.write_batch_size(size)
+        on_choice(f"batch size {size}, chosen for {pictures.device.type}")
+    return learner
+
+
+def learner_for(
+    experiment: Experiment,
+    images: Images,
+    pictures: Pictures,
+    *,
+    train: np.ndarray,
+    val: np.ndarray,
+    seed: int,
+    batch_size: int | None = None,
+) -> Learner:
+    """Network and batches; pixel statistics and class weights from the training rows alone. Raises `InputError`.
+
+    `batch_size` is one that was found before, by trying.
+    """
     statistics = measure(images.pixels, train)
     torch.manual_seed(seed)
-    net = build(experiment.model, images.spec, statistics, len(images.classes))
-    batches = TrainBatches(
+    net = build(experiment.model, images.spec, statistics, len(images.classes)).to(pictures.device)
+    labels, num_classes, config = images.labels, len(images.classes), experiment.train
+    weights = class_weights_for(config.loss, labels[train], num_classes=num_classes)
+    weights = None if weights is None else weights.to(pictures.device)
+
+    def batches_of(size: int) -> TrainBatches:
+        return train_batches(experiment, images, pictures, train, batch_size=size, seed=seed)
+
+    def fits(size: int) -> bool:
+        return fits_memory(net, batches_of(size), optimizer=experiment.optimizer, config=config, class_weights=weights)
+
+    size = batch_size or choose_batch_size(config, num_pictures=len(train), device=pictures.device, fits=fits)
+
+    def judge(net: nn.Module) -> Validation:
+        seen = eval_batches(pictures, labels, val, batch_size=EVAL_BATCH, image=images.spec)
+        return validate(net, seen, precision=config.precision)
+
+    return Learner(net, batches_of(size), statistics, judge, class_weights=weights)
+
+
+def train_batches(
+    experiment: Experiment, images: Images, pictures: Pictures, rows: np.ndarray, *, batch_size: int, seed: int
+) -> TrainBatches:
+    return TrainBatches(
         pictures,
         images.labels,
-        train,
-        batch_size=experiment.train.batch_size or min(BATCH_SIZE, len(train)),
+        rows,
+        batch_size=batch_size,
         seed=seed,
         image=images.spec,
         config=resolve(
@@ -94,13 +158,6 @@ def learner_for(
         ),
         num_classes=len(images.classes),
     )
-    labels = images.labels
-
-    def judge(net: nn.Module) -> Validation:
-        seen = eval_batches(pictures, labels, val, batch_size=EVAL_BATCH, image=images.spec)
-        return validate(net, seen, precision=experiment.train.precision)
-
-    return Learner(net=net.to(pictures.device), batches=batches, statistics=statistics, validate=judge)
 
 
 def run_fit(
@@ -110,6 +167,7 @@ def run_fit(
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[EpochRecord], None] = ignore,
     on_progress: Callable[[ProgressUpdate], None] = ignore,
+    on_rates: Callable[[RateTest], None] = ignore,
 ) -> FitResult:
     return fit(
         learner.net,
@@ -118,7 +176,9 @@ def run_fit(
         optimizer=experiment.optimizer,
         schedule=experiment.schedule,
         config=experiment.train,
+        class_weights=learner.class_weights,
         checkpoints=checkpoints,
         on_epoch=on_epoch,
         on_progress=on_progress,
+        on_rates=on_rates,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from data.errors import InputError
 from models.training.checkpoint import Checkpoints
+from models.training.optim import peak_of
 from models.training.state import Training
 
 PULSE_S = 0.25  # how often progress is told; looking at the loss makes a GPU wait
@@ -63,7 +64,7 @@ def check_finite(training: Training) -> None:
 
 
 def diverged(training: Training) -> Diverged:
-    peak: float = training.optimizer.defaults["lr"]
+    peak = peak_of(training.optimizer)
     return Diverged(
         f"the loss was no longer finite in epoch {training.epoch + 1}, by step {training.steps_done}, with "
         f"optimizer.lr {peak:.3g}; use a lower one, such as {peak / 10:.1g}, or a longer schedule.warmup"

@@ -1,5 +1,6 @@
 """Preset, file and flags -> one experiment, or one sentence."""
 
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from flows.cli.fields import settings
 from flows.cli.overrides import experiment
 from flows.presets import PRESETS
 from models.config import Experiment
-from models.training.config import SGDConfig
+from models.training.config import CosineConfig, FocalConfig, LinearConfig, SGDConfig, StepConfig
 from models.zoo.config import CNNConfig, ViTConfig
 
 
@@ -60,6 +61,36 @@ def test_a_change_of_kind_drops_the_fields_of_the_other_kind():
     assert chosen.optimizer == SGDConfig()
 
 
+def test_a_kind_inside_a_section_is_chosen_as_the_outer_ones_are():
+    assert experiment(["--train.loss.kind", "focal", "--train.loss.gamma", "3"]).train.loss == FocalConfig(gamma=3)
+    assert experiment(["--train.label_smoothing", "0.2"]).train.loss == Experiment().train.loss
+
+
+def test_a_schedule_is_chosen_by_its_kind():
+    assert experiment(["--schedule.kind", "cosine", "--schedule.warmup", "0.1"]).schedule == CosineConfig(warmup=0.1)
+    assert experiment(["--schedule.warmup", "0.1"]).schedule == CosineConfig(warmup=0.1)
+    assert experiment(["--schedule.kind", "linear"]).schedule == LinearConfig()
+    steps = ["--schedule.kind", "step", "--schedule.milestones", "0.3,0.6,0.9"]
+    assert experiment(steps).schedule == StepConfig(milestones=(0.3, 0.6, 0.9))
+
+
+def test_auto_is_a_word_of_its_own_where_numbers_stand_beside_it():
+    chosen = experiment(["--optimizer.lr", "auto", "--train.batch_size", "auto"])
+    assert (chosen.optimizer.lr, chosen.train.batch_size) == ("auto", "auto")
+    assert experiment(["--train.batch_size", "none"]).train.batch_size is None
+    assert experiment(["--optimizer.lr", "0.25"]).optimizer.lr == 0.25
+    assert experiment(["--train.epochs", "auto"]).train.epochs is None
+
+
+def test_what_stands_beside_auto_is_told_with_its_limits():
+    told = {setting.path: setting for setting in settings()}
+    assert (told["optimizer.lr"].type, told["optimizer.lr"].limits) == ("number | auto", "more than 0")
+    assert (told["train.batch_size"].type, told["train.batch_size"].limits) == (
+        "integer | auto",
+        "more than 0, at most 65 536",
+    )
+
+
 def test_the_same_kind_keeps_what_the_preset_says():
     assert experiment(["digits", "--model.kind", "cnn", "--model.width", "16"]).model == CNNConfig(width=16)
 
@@ -78,7 +109,7 @@ def test_every_value_of_every_preset_can_be_typed():
         tokens = []
         for setting in settings():
             section, _, field = setting.path.rpartition(".")
-            owner = getattr(preset, section) if section else preset
+            owner = attrgetter(section)(preset) if section else preset
             if setting.kind is not None and owner.kind != setting.kind:
                 continue
             value = getattr(owner, field)
@@ -105,6 +136,15 @@ def test_every_value_of_every_preset_can_be_typed():
         (["--model.kind", "vit", "--model.heads", "3"], ["model: heads 3 does not divide dim"]),
         (["--crossval.folds", "1"], ["folds 1 leaves nothing"]),
         (["--optimizer.betas", "0.9"], ["optimizer.betas"]),
+        (["--optimizer.lr", "-1"], ["optimizer.lr is -1; it should be greater than 0"]),
+        (["--optimizer.lr", "fast"], ["optimizer.lr is 'fast'; it should be a valid number"]),
+        (["--train.batch_size", "0"], ["train.batch_size is 0; it should be greater than 0"]),
+        (["--train.loss.gamma", "3"], ["train.loss.gamma belongs to train.loss.kind focal"]),
+        (["--train.loss.kind", "hinge"], ["train.loss.kind is 'hinge'", "focal"]),
+        (["--schedule.kind", "cosin"], ["schedule.kind is 'cosin'", "cosine"]),
+        (["--schedule.kind", "linear", "--schedule.gamma", "0.1"], ["schedule.gamma belongs to schedule.kind step"]),
+        (["--schedule.kind", "step", "--schedule.milestones", "0.5,0.2"], ["(0.5, 0.2) do not rise"]),
+        (["--schedule.kind", "plateau", "--train.patience", "3"], ["schedule.patience 3", "train.patience 3"]),
         (["--name", "My Run"], ["name is 'My Run'", "lower-case"]),
         (["digit"], ["no preset 'digit'", "did you mean digits"]),
         (["digits", "flowers"], ["'digits' and 'flowers'"]),

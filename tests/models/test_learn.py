@@ -74,3 +74,28 @@ def test_a_batch_larger_than_the_data_is_refused(tiny: Experiment, toy: Dataset,
 def test_a_device_that_is_not_there_is_refused(tiny: Experiment, toy: Dataset, folder: RunFolder):
     with pytest.raises(InputError, match=r"train.devices cuda is not to be had here; use one of auto, .*cpu"):
         learn(changed(tiny, devices="cuda"), toy, folder)
+
+
+def test_what_was_chosen_by_trying_is_told_and_kept(tiny: Experiment, toy: Dataset, folder: RunFolder):
+    settings = changed(tiny, batch_size="auto", epochs=1).model_dump()
+    settings["optimizer"]["lr"] = "auto"
+    told = []
+    learn(Experiment.model_validate(settings), toy, folder, on_choice=told.append)
+    test = folder.rate_test()
+    assert test is not None
+    assert told == [
+        "batch size 48, chosen for cpu",
+        f"learning rate {test.chosen:.2g}, by a range test of {len(test.rates)} steps",
+    ]
+    assert folder.batch_size() == 48
+    assert folder.experiment().optimizer.lr == "auto"
+    assert folder.history()[0].lr <= test.chosen
+
+
+def test_class_weights_come_from_the_training_rows_alone(tiny: Experiment, toy: Dataset):
+    toy.images.snapshot.labels[toy.split.train] = np.arange(48) % 4 == 0
+    chosen = changed(tiny, loss={"kind": "focal", "class_weights": "balanced"})
+    pictures = Pictures(toy.images.pixels)
+    learner = learner_for(chosen, toy.images, pictures, train=toy.split.train, val=toy.split.val, seed=0)
+    assert learner.class_weights is not None
+    assert learner.class_weights.tolist() == pytest.approx([2 / 3, 2.0])

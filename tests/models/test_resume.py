@@ -1,5 +1,6 @@
 """A run that is killed goes on and ends with the bits of one that is not: in the process, and by SIGKILL."""
 
+import dataclasses
 import hashlib
 import os
 import random
@@ -18,9 +19,23 @@ from data.loader import Pictures
 from data.prepare import Dataset
 from data.spec import AugmentConfig
 from models.config import Experiment, TrainConfig
+from models.records import EpochRecord
 from models.run import RunFolder
 from models.training.checkpoint import Checkpoints
-from models.training.config import AdamWConfig, OptimizerConfig, SGDConfig
+from models.training.config import (
+    AdadeltaConfig,
+    AdagradConfig,
+    AdamConfig,
+    AdamWConfig,
+    CosineConfig,
+    FocalConfig,
+    MuonConfig,
+    OptimizerConfig,
+    PlateauConfig,
+    RMSpropConfig,
+    ScheduleConfig,
+    SGDConfig,
+)
 from models.training.fit import Batches, FitResult
 from models.training.learn import Learner, learner_for, run_fit
 from models.zoo.config import CNNConfig
@@ -29,10 +44,15 @@ CHANGED = AugmentConfig(crop=2, flip=True, erase=0.5, mixup=0.2)
 EVERY_STEP = 0.0  # seconds
 
 
-def experiment(optimizer: OptimizerConfig = AdamWConfig(), **settings: object) -> Experiment:  # noqa: B008
+def experiment(
+    optimizer: OptimizerConfig = AdamWConfig(),  # noqa: B008
+    schedule: ScheduleConfig = CosineConfig(),  # noqa: B008
+    **settings: object,
+) -> Experiment:
     return Experiment(
         model=CNNConfig(width=8, dropout=0.2),
         optimizer=optimizer,
+        schedule=schedule,
         augment=CHANGED,
         train=TrainConfig(**{"epochs": 3, "batch_size": 16, "devices": "cpu"} | settings),
     )
@@ -74,7 +94,7 @@ def trained(
 ):
     learner = learner_of(chosen, toy)
     if killed_at is not None:
-        learner = Learner(learner.net, KilledAt(learner.batches, *killed_at), learner.statistics, learner.validate)
+        learner = dataclasses.replace(learner, batches=KilledAt(learner.batches, *killed_at))
     return run_fit(chosen, learner, checkpoints=checkpoints)
 
 
@@ -96,14 +116,63 @@ def test_a_run_killed_anywhere_ends_with_the_same_bits(toy: Dataset, tmp_path: P
 
 @pytest.mark.parametrize(
     "chosen",
-    [experiment(SGDConfig()), experiment(ema=0.9), experiment(max_minutes=60.0)],
-    ids=["sgd", "moving average", "minutes"],
+    [
+        experiment(SGDConfig()),
+        experiment(ema=0.9),
+        experiment(max_minutes=60.0),
+        experiment(accumulate=3, loss=FocalConfig(class_weights="balanced")),
+    ],
+    ids=["sgd", "moving average", "minutes", "accumulation and weighted loss"],
 )
 def test_momentum_average_and_plan_survive_a_kill(toy: Dataset, tmp_path: Path, chosen: Experiment):
     for when in ((0, 2), (1, 1), (2, 2)):
         with pytest.raises(Killed):
             trained(chosen, toy, Checkpoints(tmp_path, every_s=EVERY_STEP), killed_at=when)
     assert_same(trained(chosen, toy, Checkpoints(tmp_path)), trained(chosen, toy, None))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "optimizer",
+    [MuonConfig(), AdamConfig(), RMSpropConfig(momentum=0.5), AdagradConfig(), AdadeltaConfig()],
+    ids=lambda config: config.kind,
+)
+def test_every_optimiser_survives_a_kill(toy: Dataset, tmp_path: Path, optimizer: OptimizerConfig):
+    chosen = experiment(optimizer)
+    with pytest.raises(Killed):
+        trained(chosen, toy, Checkpoints(tmp_path, every_s=EVERY_STEP), killed_at=(1, 1))
+    assert_same(trained(chosen, toy, Checkpoints(tmp_path)), trained(chosen, toy, None))
+
+
+def test_a_plateau_is_remembered(toy: Dataset, tmp_path: Path):
+    """With a rate at which nothing moves, every epoch after the first is as bad as it: the rate falls twice."""
+    schedule = PlateauConfig(patience=1, gamma=0.5, warmup=0)
+    chosen = experiment(AdamWConfig(lr=1e-12, weight_decay=0), schedule, epochs=4, patience=3, ema=None)
+    whole = trained(chosen, toy, None)
+    assert len({record.lr for record in whole.history}) > 1
+    for when in ((1, 1), (3, 1)):
+        with pytest.raises(Killed):
+            trained(chosen, toy, Checkpoints(tmp_path, every_s=EVERY_STEP), killed_at=when)
+    assert_same(trained(chosen, toy, Checkpoints(tmp_path)), whole)
+
+
+def test_a_rate_that_was_found_by_trying_is_kept_and_not_looked_for_again(toy: Dataset, tmp_path: Path):
+    chosen, told = experiment(AdamWConfig(lr="auto")), []
+
+    def end_of_the_second_epoch(record: EpochRecord) -> None:
+        if record.epoch == 1:
+            raise Killed
+
+    def run(checkpoints: Checkpoints | None, **listeners: object) -> FitResult:
+        return run_fit(chosen, learner_of(chosen, toy), checkpoints=checkpoints, on_rates=told.append, **listeners)
+
+    with pytest.raises(Killed):
+        run(Checkpoints(tmp_path), on_epoch=end_of_the_second_epoch)
+    resumed = run(Checkpoints(tmp_path))
+    assert len(told) == 1
+    assert max(record.lr for record in resumed.history) <= told[0].chosen
+    assert_same(resumed, run(None))
+    assert told[0] == told[1]
 
 
 def test_only_what_was_not_done_is_done_again(toy: Dataset, tmp_path: Path):

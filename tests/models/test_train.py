@@ -11,11 +11,12 @@ from models.config import TrainConfig
 from models.evaluation.inference import validate
 from models.records import EpochRecord, PixelStatistics
 from models.training.checkpoint import Checkpoints
-from models.training.config import AdamWConfig, ScheduleConfig, SGDConfig
-from models.training.fit import FitResult, Validation, dropout_seed, fit, train_step
-from models.training.optim import factor
+from models.training.config import AdamWConfig, CosineConfig, SGDConfig
+from models.training.fit import FitResult, Validation, fit
 from models.training.plan import Speed, affordable, make_plan
 from models.training.pulse import Diverged, ProgressUpdate
+from models.training.schedule import factor
+from models.training.step import dropout_seed, train_step
 from models.zoo.build import build
 from models.zoo.config import CNNConfig, ModelConfig, ViTConfig
 
@@ -70,7 +71,7 @@ def run(
         batches or Shuffled(pixels, labels, seed=seed),
         on(pixels, labels),
         optimizer=RATE,
-        schedule=ScheduleConfig(),
+        schedule=CosineConfig(),
         config=config,
     )
 
@@ -93,7 +94,7 @@ class Script:
 def scripted(script: Script, **settings: object) -> FitResult:
     pixels, labels = pictures(20)
     config = TrainConfig(**{"epochs": len(script.losses), "monitor": "val_loss"} | settings)
-    return fit(network(), Shuffled(pixels, labels), script, optimizer=RATE, schedule=ScheduleConfig(), config=config)
+    return fit(network(), Shuffled(pixels, labels), script, optimizer=RATE, schedule=CosineConfig(), config=config)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_each_architecture_learns_32_pictures_by_heart(config: ModelConfig):
         Shuffled(pixels, labels, size=32),
         on(pixels, labels),
         optimizer=AdamWConfig(lr=5e-3, weight_decay=0),
-        schedule=ScheduleConfig(),
+        schedule=CosineConfig(),
         config=TrainConfig(epochs=40, label_smoothing=0, batch_size=32),
     )
     assert result.history[0].train_loss == pytest.approx(math.log(4), rel=0.1)
@@ -163,14 +164,14 @@ def test_every_epoch_is_recorded_and_told():
         Shuffled(pixels, labels),
         on(pixels, labels),
         optimizer=RATE,
-        schedule=ScheduleConfig(),
+        schedule=CosineConfig(),
         config=TrainConfig(epochs=3),
         on_epoch=told.append,
         on_progress=updates.append,
     )
     assert result.history == tuple(told)
     assert [(record.epoch, record.step) for record in told] == [(0, 3), (1, 6), (2, 9)]
-    assert told[-1].lr == pytest.approx(RATE.lr * ScheduleConfig().final)
+    assert told[-1].lr == pytest.approx(RATE.lr * CosineConfig().final)
     assert all(record.grad_norm > 0 and record.images_per_s > 0 for record in told)
     assert updates[0].total_steps == 9
     assert updates[0].seconds_left > 0
@@ -208,7 +209,7 @@ def test_a_moving_average_is_what_is_validated_and_kept():
         Shuffled(pixels, labels),
         script,
         optimizer=RATE,
-        schedule=ScheduleConfig(),
+        schedule=CosineConfig(),
         config=TrainConfig(epochs=2, ema=0.9, monitor="val_loss"),
     )
     assert same(result.weights, script.seen[1])
@@ -228,7 +229,7 @@ def test_a_loss_that_is_no_number_ends_training_with_a_remedy(optimizer: SGDConf
             Shuffled(pixels, labels),
             on(pixels, labels),
             optimizer=optimizer,
-            schedule=ScheduleConfig(warmup=0),
+            schedule=CosineConfig(warmup=0),
             config=TrainConfig(epochs=4, clip_norm=None),
         )
 
@@ -242,7 +243,7 @@ def test_a_diverged_run_is_not_saved(tmp_path):
             Shuffled(pixels.float() * math.nan, labels),
             on(pixels, labels),
             optimizer=RATE,
-            schedule=ScheduleConfig(),
+            schedule=CosineConfig(),
             config=TrainConfig(epochs=2),
             checkpoints=checkpoints,
         )
@@ -292,7 +293,7 @@ def test_the_schedule_ends_with_the_minutes():
     result = run(max_minutes=2e-3, epochs=1000, patience=999)
     total = result.history[-1].step
     assert total < 1000
-    assert result.history[-1].lr == RATE.lr * factor(total - 1, total_steps=total, config=ScheduleConfig())
+    assert result.history[-1].lr == RATE.lr * factor(total - 1, total_steps=total, config=CosineConfig())
 
 
 def test_measuring_the_speed_leaves_no_trace_in_the_weights():
@@ -308,7 +309,7 @@ def test_a_gpu_learns_in_bfloat16_and_keeps_float32_weights(tmp_path):
         Shuffled(pixels, labels),
         lambda net: validate(net, [(pixels, labels)], precision="auto"),
         optimizer=RATE,
-        schedule=ScheduleConfig(),
+        schedule=CosineConfig(),
         config=TrainConfig(epochs=20, batch_size=16),
         checkpoints=Checkpoints(tmp_path, every_s=0),
     )

@@ -1,0 +1,48 @@
+"""One step of training, and its random numbers."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.config import TrainConfig
+from models.device import autocast
+from models.training.losses import loss_of
+
+DROPOUT = 3  # which random numbers; the batches use 1 and 2
+
+
+def train_step(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    pixels: Tensor,
+    targets: Tensor,
+    *,
+    config: TrainConfig,
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """One step down the gradient. Returns (2,): loss, and norm of the gradient before clipping; not waited for.
+
+    The batch goes through the network in `config.accumulate` parts, whose gradients add up to that of the whole; only
+    batch norm, which sees one part at a time, can tell. No part is a single picture, from which it cannot learn.
+    """
+    optimizer.zero_grad()
+    parts = max(1, min(config.accumulate, len(pixels) // 2))
+    total = torch.zeros((), device=pixels.device)
+    for some, wanted in zip(pixels.tensor_split(parts), targets.tensor_split(parts), strict=True):
+        share = len(some) / len(pixels)
+        with autocast(pixels.device, config.precision):
+            loss = loss_of(
+                net(some), wanted, config=config.loss, smoothing=config.label_smoothing, class_weights=class_weights
+            )
+        loss.backward(torch.full_like(loss, share))  # type: ignore[no-untyped-call]
+        total.add_(loss.detach(), alpha=share)
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    norm = nn.utils.clip_grad_norm_(weights, math.inf if config.clip_norm is None else config.clip_norm)
+    optimizer.step()
+    return torch.stack([total, norm])
+
+
+def dropout_seed(run_seed: int, epoch: int, step: int) -> int:
+    return int(np.random.SeedSequence([run_seed, epoch, step, DROPOUT]).generate_state(1, np.uint64)[0])

@@ -1,0 +1,113 @@
+"""What is found out by trying on a copy of the network before training: the learning rate, the size of a batch."""
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from itertools import count, islice
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from models.config import TrainConfig
+from models.device import seed
+from models.records import RateTest
+from models.training.config import OptimizerConfig
+from models.training.lr_range import range_test
+from models.training.optim import build_optimizer, set_peak, set_rate
+from models.training.step import dropout_seed, train_step
+
+if TYPE_CHECKING:
+    from models.training.fit import Batches
+
+BATCH_SIZE = 64  # pictures in a step, where no other is asked for
+LEAST_STEPS = 20  # in an epoch, with a batch size found by trying: larger batches would make too few steps
+TRIED_STEPS = 2  # the second has the optimiser's memory too
+HEADROOM = 0.05  # share of the GPU's memory that stays free, for what a trial does not do
+
+
+def try_rates(
+    net: nn.Module,
+    batches: "Batches",
+    *,
+    optimizer: OptimizerConfig,
+    config: TrainConfig,
+    class_weights: Tensor | None = None,
+) -> RateTest:
+    """The range test on a copy: `net` is left as it was, and the same seed finds the same rate. Raises `InputError`."""
+    twin = deepcopy(net).train()
+    descent = build_optimizer(twin, optimizer)
+    stream = endless(batches)
+
+    def step(rate: float) -> float:
+        epoch, index, pixels, targets = next(stream)
+        set_peak(descent, rate)
+        set_rate(descent, 1.0)
+        seed(pixels.device, dropout_seed(config.seed, epoch, index))
+        return float(train_step(twin, descent, pixels, targets, config=config, class_weights=class_weights)[0])
+
+    return range_test(step)
+
+
+def endless(batches: "Batches") -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    """(epoch, step, pixels, targets), one epoch after the other."""
+    for epoch in count():
+        for step, (pixels, targets) in enumerate(batches.epoch(epoch)):
+            yield epoch, step, pixels, targets
+
+
+def choose_batch_size(
+    config: TrainConfig, *, num_pictures: int, device: torch.device, fits: Callable[[int], bool]
+) -> int:
+    """What is asked for; by default 64; with "auto" on a GPU, the largest doubling of it for which `fits` says yes."""
+    default = min(BATCH_SIZE, num_pictures)
+    if config.batch_size == "auto":
+        return default if device.type != "cuda" else largest(default, num_pictures // LEAST_STEPS, fits)
+    return config.batch_size or default
+
+
+def largest(size: int, limit: int, fits: Callable[[int], bool]) -> int:
+    """`size`, doubled while it stays within `limit` and fits."""
+    while 2 * size <= limit and fits(2 * size):
+        size *= 2
+    return size
+
+
+def fits_memory(
+    net: nn.Module,
+    batches: "Batches",
+    *,
+    optimizer: OptimizerConfig,
+    config: TrainConfig,
+    class_weights: Tensor | None = None,
+) -> bool:
+    """Whether real steps of a copy leave some memory free. Whatever they took is given back."""
+    device = next(net.parameters()).device
+    try:
+        take_steps(net, batches, optimizer=optimizer, config=config, class_weights=class_weights)
+        enough = device.type != "cuda" or free_share(device) >= HEADROOM
+    except torch.OutOfMemoryError:
+        enough = False
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # after the except clause, whose traceback holds on to the tensors
+    return enough
+
+
+def take_steps(
+    net: nn.Module,
+    batches: "Batches",
+    *,
+    optimizer: OptimizerConfig,
+    config: TrainConfig,
+    class_weights: Tensor | None,
+) -> None:
+    """Beside the copy that trains stands another, as the moving average or the best weights do in training."""
+    twin, _beside = deepcopy(net).train(), deepcopy(net)
+    descent = build_optimizer(twin, optimizer)
+    for pixels, targets in islice(batches.epoch(0), TRIED_STEPS):
+        train_step(twin, descent, pixels, targets, config=config, class_weights=class_weights).tolist()
+
+
+def free_share(device: torch.device) -> float:
+    """Of a GPU's memory; what torch keeps for later counts as taken."""
+    free, total = torch.cuda.mem_get_info(device)
+    return free / total
