@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from data.spec import AugmentConfig, DatasetSpec, Frozen
 from models.training.config import MuonConfig, OptimizerConfig, ScheduleConfig
 from models.zoo.config import CNNConfig, ModelConfig
+from models.zoo.config_pretrained import MAX_SIZE, PretrainedConfig
 
 
 class TrainConfig(Frozen):
@@ -106,3 +107,10 @@ class Experiment(Frozen):
     train: TrainConfig = Field(default_factory=TrainConfig, title="Training")
     crossval: CrossvalConfig = Field(default_factory=CrossvalConfig, title="Cross-validation")
     release: ReleaseConfig = Field(default_factory=ReleaseConfig, title="Release")
+
+    @property
+    def pictures(self) -> DatasetSpec:
+        """`dataset`, with what it leaves open and the model knows: a published backbone wants larger pictures."""
+        if self.dataset.max_size is None and isinstance(self.model, PretrainedConfig):
+            return self.dataset.model_copy(update={"max_size": MAX_SIZE})
+        return self.dataset

@@ -146,7 +146,7 @@ def train_epoch(
     for pixels, targets in islice(batches.epoch(training.epoch, start_step=training.step), left):
         share = factor(training.steps_done, total_steps=training.plan.total_steps, config=schedule)
         for group in training.optimizer.param_groups:
-            group["lr"] = peak_lr * share
+            group["lr"] = peak_lr * share * group.get("rate", 1.0)
         seed(pixels.device, dropout_seed(config.seed, training.epoch, training.step))
         training.sums += train_step(training.net, training.optimizer, pixels, targets, config=config)
         if training.average is not None and config.ema is not None:

@@ -23,7 +23,7 @@ from models.training.board import Board
 from models.training.checkpoint import Checkpoints
 from models.training.fit import FitResult, Validation, fit, ignore
 from models.training.pulse import ProgressUpdate
-from models.zoo.build import build
+from models.zoo.build import build, load_published, published_statistics
 
 BATCH_SIZE = 64  # pictures in a step, where no other is asked for
 EVAL_BATCH = 256  # pictures; no gradients are kept, so more than in training fit
@@ -78,10 +78,11 @@ def learn(
 def learner_for(
     experiment: Experiment, images: Images, pictures: Pictures, *, train: np.ndarray, val: np.ndarray, seed: int
 ) -> Learner:
-    """Network and batches; pixel statistics from the training rows alone. Raises `InputError`."""
-    statistics = measure(images.pixels, train)
+    """Network and batches; pixel statistics from the training rows alone, or as published. Raises `InputError`."""
+    statistics = published_statistics(experiment.model) or measure(images.pixels, train)
     torch.manual_seed(seed)
     net = build(experiment.model, images.spec, statistics, len(images.classes))
+    load_published(net)
     batches = TrainBatches(
         pictures,
         images.labels,

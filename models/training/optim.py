@@ -1,13 +1,21 @@
 """Optimisers and the course of the learning rate, from their configurations."""
 
 import math
-from typing import Any, assert_never
+from collections.abc import Iterator
+from typing import Any, Protocol, assert_never, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from models.training.config import AdamWConfig, MuonConfig, OptimizerConfig, ScheduleConfig, SGDConfig
 from models.training.muon import Muon, inner_weights
+
+
+@runtime_checkable
+class LearnsAtShares(Protocol):
+    """A module that was trained before: some of its weights learn at a share of the rate."""
+
+    def rate_shares(self) -> Iterator[tuple[nn.Parameter, float]]: ...
 
 
 def build_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -21,7 +29,7 @@ def build_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Opti
             return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=True)
         case MuonConfig():
             return Muon(
-                split_groups(groups, inner_weights(net)),
+                split_groups(groups, new_weights(net)),
                 lr=config.lr,
                 weight_decay=config.weight_decay,
                 momentum=config.momentum,
@@ -33,12 +41,30 @@ def build_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Opti
 
 def parameter_groups(net: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices and kernels decay; biases and norms (fewer than two axes) do not, since pulling them to zero
-    changes the function without making it simpler."""
-    parameters = [p for p in net.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    changes the function without making it simpler. `rate` is a group's share of the learning rate, full ones first."""
+    shares = rate_shares(net)
+    groups: list[dict[str, Any]] = []
+    for rate in sorted({1.0, *shares.values()}, reverse=True):
+        some = [p for p in net.parameters() if p.requires_grad and shares.get(id(p), 1.0) == rate]
+        groups += [
+            {"params": [p for p in some if p.ndim >= 2], "weight_decay": weight_decay, "rate": rate},
+            {"params": [p for p in some if p.ndim < 2], "weight_decay": 0.0, "rate": rate},
+        ]
+    return [group for group in groups if group["params"]]
+
+
+def rate_shares(net: nn.Module) -> dict[int, float]:
+    """id of a weight -> its share of the learning rate, for those that were trained before."""
+    trained_before = [module for module in net.modules() if isinstance(module, LearnsAtShares)]
+    return {id(weight): share for module in trained_before for weight, share in module.rate_shares()}
+
+
+def new_weights(net: nn.Module) -> list[Tensor]:
+    """Muon's part, less what was trained before: there another optimiser's weights gain nothing from Muon's even steps
+    (https://arxiv.org/abs/2502.16982 on fine-tuning), and take AdamW's. A weight with an adapter is computed, no leaf.
+    """
+    shares = rate_shares(net)
+    return [weight for weight in inner_weights(net) if weight.is_leaf and id(weight) not in shares]
 
 
 def split_groups(groups: list[dict[str, Any]], inner: list[Tensor]) -> list[dict[str, Any]]:
