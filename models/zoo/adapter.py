@@ -61,9 +61,10 @@ def merge(net: nn.Module) -> nn.Module:
     Not torch's `remove_parametrizations`: it deletes the weight from a class that copies of the network share.
     """
     for module in list(net.modules()):
-        if not parametrize.is_parametrized(module):
+        adapted = getattr(module, "parametrizations", None)
+        if not isinstance(adapted, nn.ModuleDict):
             continue
-        merged = {name: getattr(module, name).detach().clone() for name in module.parametrizations}  # type: ignore[union-attr]
+        merged = {name: getattr(module, name).detach().clone() for name in adapted}
         module.__class__ = parametrize.type_before_parametrizations(module)
         del module.parametrizations
         for name, weight in merged.items():

@@ -55,13 +55,13 @@ def is_file(config: PretrainedConfig) -> bool:
 def bare_network(config: PretrainedConfig, image: ImageSpec, num_classes: int) -> nn.Module:
     """The library's network, its weights drawn at random: (B, 3, H, W) -> logits (B, K). Raises `InputError`."""
     name = known_name(config.backbone)
-    make: Callable[..., nn.Module]
     if timm_backbones.is_theirs(config.backbone):
-        make, options = timm_backbones.create, {"side": image.height}
+        make: Callable[..., nn.Module] = timm_backbones.create
+        options: dict[str, Any] = {"side": image.height}
     else:
-        from torchvision.models import get_model as make
+        from torchvision.models import get_model
 
-        options = {"weights": None, **_torchvision_options(name, image.height)}
+        make, options = get_model, {"weights": None, **_torchvision_options(name, image.height)}
     try:
         return make(name, num_classes=num_classes, **options)
     except (AssertionError, ValueError, RuntimeError, ZeroDivisionError) as error:

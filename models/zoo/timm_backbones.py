@@ -1,5 +1,6 @@
 """What is timm's way: names, options and loading. timm is an optional extra and takes many seconds to import."""
 
+import importlib
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -15,13 +16,12 @@ PAGE = "https://huggingface.co/{hub}/resolve/main/model.safetensors"
 def timm() -> ModuleType:
     """Raises `InputError` where it is not installed."""
     try:
-        import timm as library
+        return importlib.import_module("timm")
     except ModuleNotFoundError:
         raise InputError(
             "a model.backbone that begins with timm/ needs the package timm, which is not installed; "
             "install it with: pip install 'trainserve[timm]', or use a backbone of torchvision"
         ) from None
-    return library  # type: ignore[no-any-return]
 
 
 def is_theirs(backbone: str) -> bool:
@@ -34,8 +34,8 @@ def name_of(backbone: str) -> str:
 
 
 def is_known(name: str) -> bool:
-    registered = timm().is_model(name)
-    return registered and (not name.partition(".")[2] or name in timm().list_models(pretrained=True))
+    tagged = bool(name.partition(".")[2])
+    return bool(timm().is_model(name)) and (not tagged or name in timm().list_models(pretrained=True))
 
 
 def known_names() -> list[str]:
@@ -72,8 +72,10 @@ def loaded(name: str, *, side: int, tensors: Mapping[str, Tensor] | None) -> dic
     found = published(name)
     overlay: dict[str, Any] = {}
     if tensors is not None:
-        head = found.classifier if isinstance(found.classifier, str) else found.classifier[0]
-        rows = tensors.get(f"{head}.weight")  # a file may be of other classes; timm is strict if the number is right
+        heads = (found.classifier,) if isinstance(found.classifier, str) else found.classifier or ("",)
+        rows = tensors.get(
+            f"{heads[0]}.weight"
+        )  # a file may be of other classes; timm is strict if the number is right
         overlay = {"state_dict": dict(tensors), "num_classes": found.num_classes if rows is None else len(rows)}
     classes = overlay.get("num_classes", found.num_classes)
     net = create(name, num_classes=classes, side=side, pretrained=True, pretrained_cfg_overlay=overlay)
