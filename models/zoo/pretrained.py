@@ -123,9 +123,12 @@ def timm_weights(config: PretrainedConfig, image: ImageSpec, file: Path | None) 
 
 def head_name(net: nn.Module, num_classes: int, backbone: str) -> str:
     """The last layer, which answers for the classes: linear, or a 1 x 1 convolution in SqueezeNet."""
-    layers = [(name, layer) for name, layer in net.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
-    name, last = layers[-1]
-    if len(last.weight) != num_classes:
+    last: nn.Linear | nn.Conv2d | None = None
+    name = ""
+    for path, layer in net.named_modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            name, last = path, layer
+    if last is None or len(last.weight) != num_classes:
         raise InputError(f"model.backbone {backbone} does not end in a layer of classes; use another backbone")
     return name
 

@@ -1,5 +1,6 @@
 """A published backbone: what is frozen stays so to the last bit, and what learns does so at its own rate."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -241,7 +242,29 @@ def test_every_way_of_tuning_exports_with_any_batch(published: Path, tune: str):
     to_onnx(calibrated(net, 1.0), image, tolerance=1e-4)  # compares batches of 1, 3 and 8
 
 
-@pytest.mark.parametrize("tune", ["head", "full", "adapter"])
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["densenet121", "mnasnet0_5", "googlenet", "regnet_y_400mf", "swin_t"])
+def test_files_of_every_family_load_with_their_old_names_and_side_heads(tmp_path: Path, backbone: str):
+    torch.manual_seed(7)
+    made = get_model(backbone, weights=None, **({"init_weights": False} if backbone == "googlenet" else {}))
+    given = made.state_dict()
+    old = {name: re.sub(r"(denselayer\d+\.(?:norm|conv))([12]\.)", r"\1.\2", name) for name in given}
+    for name, before in old.items():
+        given[before] = given.pop(name)
+    torch.save(given, tmp_path / "weights.pth")
+    config = PretrainedConfig(backbone=backbone, weights=str(tmp_path / "weights.pth"), tune="adapter")
+    net = build(config, ImageSpec(height=64, width=64), IMAGENET, 3)
+    load_published(net)
+    own = merge(net).state_dict()
+    head = net[1].head_name
+    loaded = {name.removeprefix("1.net."): t for name, t in own.items() if name.startswith("1.net.")}
+    expected = made.state_dict()
+    assert [n for n, t in loaded.items() if not n.startswith(f"{head}.") and not torch.equal(t, expected[n])] == []
+
+
+@pytest.mark.parametrize(
+    "tune", ["head", pytest.param("full", marks=pytest.mark.slow), pytest.param("adapter", marks=pytest.mark.slow)]
+)
 def test_a_backbone_learns_to_tell_bright_from_dark(toy: Dataset, published: Path, tune: str):
     chosen = experiment(published, tune, ema=None)
     chosen = chosen.model_copy(update={"train": chosen.train.model_copy(update={"epochs": 8})})
