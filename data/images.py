@@ -73,8 +73,8 @@ class Images:
 def choose_spec(snapshot: Snapshot, spec: DatasetSpec) -> ImageSpec:
     """The geometry: what `spec` says, and the rest from the headers of at most `SAMPLE` pictures.
 
-    Size: the median shorter side, from `SMALLEST_SIZE` to `LARGEST_SIZE`. Channels: 1 if every picture is grey.
-    Margin: none, so that the network is shown the whole picture.
+    Size: the median shorter side, from `SMALLEST_SIZE` to `spec.max_size` or `LARGEST_SIZE`.
+    Channels: 1 if every picture is grey. Margin: none, so that the network is shown the whole picture.
     Raises `DataRefused` if no header can be read.
     """
     if spec.size is not None and spec.channels is not None:
@@ -82,7 +82,7 @@ def choose_spec(snapshot: Snapshot, spec: DatasetSpec) -> ImageSpec:
     else:
         headers = _sample_headers(snapshot)
         side = int(statistics.median(min(header.width, header.height) for header in headers))
-        size = spec.size or _choose_size(side)
+        size = spec.size or _choose_size(side, largest=spec.max_size or LARGEST_SIZE)
         channels = spec.channels or _choose_channels(headers)
     return ImageSpec(height=size, width=size, channels=channels, margin=spec.margin, fit=spec.fit)
 
@@ -100,8 +100,8 @@ def _sample_headers(snapshot: Snapshot) -> list[Header]:
     return headers
 
 
-def _choose_size(side: int) -> int:
-    size = min(max(side, SMALLEST_SIZE), LARGEST_SIZE)
+def _choose_size(side: int, *, largest: int) -> int:
+    size = min(max(side, SMALLEST_SIZE), largest)
     return size - size % GRANULE if size >= GRANULE_FROM else size
 
 

@@ -36,7 +36,7 @@ def pipeline(experiment: Experiment = Experiment()) -> Outcome:  # noqa: B008 - 
     Args:
         experiment: The pictures, the network, the training, and when the result goes into service.
     """
-    prepared = prepare(experiment.dataset, writable_home())
+    prepared = prepare(experiment.pictures, writable_home())
     run = run_folder(experiment, prepared.fingerprint)
     lineage = Lineage(run_id=run.run_id, fingerprint=prepared.fingerprint, commit=commit(), flow_run_url=lasting_url())
     with logs.kept_in(run.path / "run.log"):

@@ -16,6 +16,7 @@ from models.training.config import (
     ScheduleConfig,
 )
 from models.zoo.config import CNNConfig, ModelConfig
+from models.zoo.config_pretrained import MAX_SIZE, PretrainedConfig
 
 
 class TrainConfig(Frozen):
@@ -133,3 +134,10 @@ class Experiment(Frozen):
                 "ends the run; make it the smaller of the two"
             )
         return self
+
+    @property
+    def pictures(self) -> DatasetSpec:
+        """`dataset`, with what it leaves open and the model knows: a published backbone wants larger pictures."""
+        if self.dataset.max_size is None and isinstance(self.model, PretrainedConfig):
+            return self.dataset.model_copy(update={"max_size": MAX_SIZE})
+        return self.dataset

@@ -19,7 +19,8 @@ SMALLEST_STD = 1 / 255  # one grey level: a constant channel is left at zero ins
 class Pixels(nn.Module):
     """uint8 (B, H, W, C), or float of 0..255 after augmentation -> (B, C, H, W) in the network's type.
 
-    Permuting costs nothing, and what comes out is in channels_last memory, which convolutions prefer.
+    Permuting costs nothing, and what comes out is in channels_last memory, which convolutions prefer. Grey pictures
+    with statistics of three channels, which a published network brings, come out in three.
     """
 
     mean: Tensor  # (C,), of 0..255
@@ -27,7 +28,7 @@ class Pixels(nn.Module):
 
     def __init__(self, image: ImageSpec, statistics: PixelStatistics) -> None:
         super().__init__()
-        if not len(statistics.mean) == len(statistics.std) == image.channels:
+        if len(statistics.mean) != len(statistics.std) or image.channels not in (1, len(statistics.mean)):
             raise ValueError(f"statistics of {len(statistics.mean)} channels for pictures of {image.channels}")
         self.register_buffer("mean", 255 * torch.tensor(statistics.mean))
         self.register_buffer("scale", 1 / (255 * torch.tensor(statistics.std)))

@@ -10,7 +10,7 @@ from models.evaluation.metrics import Metrics
 
 
 class PixelStatistics(Frozen):
-    """Mean and standard deviation per channel over the training rows, on the 0..1 scale."""
+    """Mean and standard deviation per channel, on the 0..1 scale: of the training rows, or published with weights."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -22,7 +22,7 @@ def inspect(source: str, settings: Sequence[str], *, as_json: bool) -> None:
     experiment = overrides.experiment(["--dataset.source", source, *settings])
     with shown(stderr_console()), display().stage("inspect"):
         report = prepare.inspect(
-            experiment.dataset, writable_home(), progress=lambda what, n, of: display().moved(what, n, of)
+            experiment.pictures, writable_home(), progress=lambda what, n, of: display().moved(what, n, of)
         )
     if as_json:
         sys.stdout.write(report.model_dump_json() + "\n")

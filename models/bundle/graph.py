@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from data.spec import ImageSpec
 from models.bundle import session
 from models.records import Parity
+from models.zoo.adapter import merge
 
 OPSET = 18
 GATE_BATCHES = (1, 3, 8)  # none is the sample's size, so a batch frozen by the exporter shows
@@ -39,10 +40,10 @@ class Calibrated(nn.Module):
 
 
 def calibrated(network: nn.Module, temperature: float) -> nn.Module:
-    """The network that goes into service: a copy in float32 on the CPU, in eval mode, with softmax on top."""
+    """The network that goes into service: a copy in float32 on the CPU, in eval mode, adapters merged, with softmax."""
     if not (math.isfinite(temperature) and temperature > 0):
         raise ExportError(f"temperature {temperature} is not a positive number; calibrate again")
-    return nn.Sequential(copy.deepcopy(network), Calibrated(temperature)).cpu().float().eval()
+    return nn.Sequential(merge(copy.deepcopy(network)), Calibrated(temperature)).cpu().float().eval()
 
 
 def trained_answer(model: nn.Module) -> Answer:

@@ -26,7 +26,7 @@ from models.training.fit import FitResult, Validation, fit, ignore
 from models.training.losses import class_weights_for
 from models.training.pulse import ProgressUpdate
 from models.training.trial import choose_batch_size, fits_memory
-from models.zoo.build import any_size, build
+from models.zoo.build import any_size, build, load_published, published_statistics
 
 EVAL_BATCH = 256  # pictures; no gradients are kept, so more than in training fit
 
@@ -117,13 +117,15 @@ def learner_for(
     seed: int,
     batch_size: int | None = None,
 ) -> Learner:
-    """Network and batches; pixel statistics and class weights from the training rows alone. Raises `InputError`.
+    """Network and batches; pixel statistics (unless published) and class weights from the training rows alone.
 
-    `batch_size` is one that was found before, by trying.
+    `batch_size` is one that was found before, by trying. Raises `InputError`.
     """
-    statistics = measure(images.pixels, train)
+    statistics = published_statistics(experiment.model) or measure(images.pixels, train)
     torch.manual_seed(seed)
-    net = build(experiment.model, images.spec, statistics, len(images.classes)).to(pictures.device)
+    net = build(experiment.model, images.spec, statistics, len(images.classes))
+    load_published(net)
+    net.to(pictures.device)
     labels, num_classes, config = images.labels, len(images.classes), experiment.train
     weights = class_weights_for(config.loss, labels[train], num_classes=num_classes)
     weights = None if weights is None else weights.to(pictures.device)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, assert_never
+from typing import Any, Protocol, assert_never, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,13 @@ from models.training.config import (
     SGDConfig,
 )
 from models.training.muon import Muon, inner_weights
+
+
+@runtime_checkable
+class LearnsAtShares(Protocol):
+    """A module that was trained before: some of its weights learn at a share of the rate."""
+
+    def rate_shares(self) -> Iterator[tuple[nn.Parameter, float]]: ...
 
 
 def build_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -41,7 +48,7 @@ def bare_optimizer(net: nn.Module, config: OptimizerConfig, *, lr: float) -> tor
             return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=nesterov, fused=True)
         case MuonConfig():
             return Muon(
-                split_groups(groups, inner_weights(net)),
+                split_groups(groups, new_weights(net)),
                 lr=lr,
                 weight_decay=config.weight_decay,
                 momentum=config.momentum,
@@ -66,9 +73,9 @@ def set_peak(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
-    """`share` of the peak, as `schedule.factor` gives it."""
+    """`share` of the peak, as `schedule.factor` gives it; groups may learn at a share of it themselves."""
     for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * share
+        group["lr"] = group["peak_lr"] * share * group.get("rate", 1.0)
 
 
 def peak_of(optimizer: torch.optim.Optimizer) -> float:
@@ -77,13 +84,34 @@ def peak_of(optimizer: torch.optim.Optimizer) -> float:
 
 
 def parameter_groups(net: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
-    """Those that decay, and the others; frozen ones are in neither."""
+    """Those that decay apart from the others; frozen ones are in neither.
+
+    `rate` is a group's share of the learning rate, full ones first.
+    """
     chosen = {id(weight) for weight in decaying(net)}
-    parameters = [p for p in net.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if id(p) in chosen], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if id(p) not in chosen], "weight_decay": 0.0},
-    ]
+    shares = rate_shares(net)
+    groups: list[dict[str, Any]] = []
+    for rate in sorted({1.0, *shares.values()}, reverse=True):
+        some = [p for p in net.parameters() if p.requires_grad and shares.get(id(p), 1.0) == rate]
+        groups += [
+            {"params": [p for p in some if id(p) in chosen], "weight_decay": weight_decay, "rate": rate},
+            {"params": [p for p in some if id(p) not in chosen], "weight_decay": 0.0, "rate": rate},
+        ]
+    return [group for group in groups if group["params"]]
+
+
+def rate_shares(net: nn.Module) -> dict[int, float]:
+    """id of a weight -> its share of the learning rate, for those that were trained before."""
+    trained_before = [module for module in net.modules() if isinstance(module, LearnsAtShares)]
+    return {id(weight): share for module in trained_before for weight, share in module.rate_shares()}
+
+
+def new_weights(net: nn.Module) -> list[Tensor]:
+    """Muon's part, less what was trained before: there another optimiser's weights gain nothing from Muon's even steps
+    (https://arxiv.org/abs/2502.16982 on fine-tuning), and take AdamW's. A weight with an adapter is computed, no leaf.
+    """
+    shares = rate_shares(net)
+    return [weight for weight in inner_weights(net) if weight.is_leaf and id(weight) not in shares]
 
 
 def decaying(net: nn.Module) -> Iterator[Tensor]:

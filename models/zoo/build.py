@@ -9,6 +9,8 @@ from models.pixels import Pixels
 from models.records import PixelStatistics
 from models.zoo.cnn import CNN
 from models.zoo.config import CNNConfig, ModelConfig, ViTConfig
+from models.zoo.config_pretrained import PretrainedConfig
+from models.zoo.pretrained import Pretrained, load_into, normalisation
 from models.zoo.vit import ViT
 
 
@@ -22,6 +24,8 @@ def build(config: ModelConfig, image: ImageSpec, statistics: PixelStatistics, nu
             net: nn.Module = CNN(config, image, num_classes)
         case ViTConfig():
             net = ViT(config, image, num_classes)
+        case PretrainedConfig():
+            net = Pretrained(config, image, num_classes)
         case _:
             assert_never(config)
     return nn.Sequential(Pixels(image, statistics), net)
@@ -30,3 +34,16 @@ def build(config: ModelConfig, image: ImageSpec, statistics: PixelStatistics, nu
 def any_size(config: ModelConfig) -> bool:
     """Whether the network built for pictures of one size also takes those of another."""
     return isinstance(config, CNNConfig)
+
+
+def published_statistics(config: ModelConfig) -> PixelStatistics | None:
+    """What the model's published weights were trained with; None where the training rows are measured."""
+    return normalisation(config) if isinstance(config, PretrainedConfig) else None
+
+
+def load_published(net: nn.Module) -> None:
+    """What training starts from beside drawn weights: published ones, which may be fetched. Raises `InputError`.
+
+    Not part of `build`, since a network that is built again takes its weights from a run folder.
+    """
+    load_into(net)

@@ -291,6 +291,12 @@ def test_the_size_follows_the_pictures(tmp_path, size, expected):
     assert chosen == ImageSpec(height=expected, width=expected, channels=3, margin=0)
 
 
+@pytest.mark.parametrize(("max_size", "expected"), [(128, 128), (300, 240), (None, 64)])
+def test_large_photographs_are_seen_as_large_as_allowed(tmp_path, max_size, expected):
+    photographs = toy(tmp_path / "toy", 3, size=(320, 240))
+    assert images.choose_spec(photographs, DatasetSpec(max_size=max_size)).height == expected
+
+
 def test_grey_pictures_need_one_channel_and_one_coloured_among_them_three(tmp_path):
     grey = toy(tmp_path / "toy", 6, mode="L")
     assert images.choose_spec(grey, NOTHING_SAID).channels == 1

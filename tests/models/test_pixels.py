@@ -43,8 +43,14 @@ def test_statistics_travel_with_the_weights():
 
 
 def test_statistics_of_other_channels_are_refused():
-    with pytest.raises(ValueError, match="3 channels for pictures of 1"):
-        Pixels(ImageSpec(height=6, width=5, channels=1), STATISTICS)
+    with pytest.raises(ValueError, match="1 channels for pictures of 3"):
+        Pixels(ImageSpec(height=6, width=5, channels=3), PixelStatistics(mean=(0.5,), std=(0.2,)))
+
+
+def test_grey_pictures_come_out_in_as_many_channels_as_the_statistics_have():
+    grey = torch.randint(0, 256, (2, 6, 5, 1)).byte()
+    colour = Pixels(ImageSpec(height=6, width=5, channels=3), STATISTICS)(grey.expand(-1, -1, -1, 3))
+    assert torch.equal(Pixels(ImageSpec(height=6, width=5, channels=1), STATISTICS)(grey), colour)
 
 
 def test_measured_statistics_are_those_of_the_rows_alone():
