@@ -6,14 +6,14 @@ alone; nothing loops over pictures and nothing waits for a GPU.
 """
 
 import math
-from functools import lru_cache
 
 import torch
-from scipy.special import betaincinv
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from data.drawing import rectangles, uniform
 from data.errors import InputError
+from data.mixing import mix, mix_weights
 from data.preprocess import centre
 from data.spec import AugmentConfig, ImageSpec
 
@@ -26,7 +26,6 @@ LOG_RATIO = math.log(4 / 3)  # aspect ratios of zoom
 ERASE_AREA = (0.02, 0.25)  # of the picture
 ERASE_LOG_RATIO = math.log(3)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's grey
-QUANTILES = 4096  # of the Beta distribution
 
 
 def resolve(config: AugmentConfig, image: ImageSpec, *, mirror: bool, any_size: bool) -> AugmentConfig:
@@ -85,12 +84,6 @@ def augment(
         weight = mix_weights(pixels, mixup=config.mixup or 0.0, cutmix=config.cutmix or 0.0, generator=generator)
         return mix(pixels, labels, weight, num_classes=num_classes, generator=generator)
     return pixels, labels
-
-
-def uniform(num: int, low: float, high: float, like: Tensor, generator: Generator) -> Tensor:
-    """(num,) float32 in [low, high) on the device of `like`."""
-    drawn = torch.rand(num, generator=generator, device=generator.device)
-    return (low + (high - low) * drawn).to(like.device)
 
 
 def reflect(pixels: Tensor, padding: int) -> Tensor:
@@ -160,22 +153,6 @@ def flip(pixels: Tensor, *, generator: Generator) -> Tensor:
     return torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(2), pixels)
 
 
-def rectangles(pixels: Tensor, area: Tensor, ratio: Tensor, generator: Generator) -> Tensor:
-    """(B, H, W, 1) bool: a rectangle at a random place of each picture, of this share of the area, cut at the border.
-
-    `ratio` is height over width. Its centre is anywhere, so that border pixels are hit as often as others.
-    """
-    num, height, width, _ = pixels.shape
-    tall, wide = (area * ratio).sqrt() * height / 2, (area / ratio).sqrt() * width / 2
-    middle_y = uniform(num, 0, height, pixels, generator)
-    middle_x = uniform(num, 0, width, pixels, generator)
-    y = torch.arange(height, device=pixels.device) + 0.5
-    x = torch.arange(width, device=pixels.device) + 0.5
-    rows = (y - middle_y[:, None]).abs() < tall[:, None]
-    columns = (x - middle_x[:, None]).abs() < wide[:, None]
-    return (rows[:, :, None] & columns[:, None, :])[..., None]
-
-
 def erase(pixels: Tensor, *, probability: float, generator: Generator) -> Tensor:
     """A random rectangle in `probability` of the pictures takes the picture's mean colour, which tells nothing."""
     num = len(pixels)
@@ -199,51 +176,6 @@ def color(pixels: Tensor, *, strength: float, generator: Generator) -> Tensor:
     if channels == 3:
         values = torch.lerp(grey, values, saturation)
     return (torch.lerp(mean, values, contrast) * brightness).clamp_(0, 255)
-
-
-@lru_cache(maxsize=8)
-def beta_quantiles(alpha: float) -> Tensor:
-    """(QUANTILES,) float32: Beta(alpha, alpha) at even probabilities; torch cannot draw it from a generator."""
-    at = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
-    return torch.from_numpy(betaincinv(alpha, alpha, at.numpy())).float()
-
-
-def beta(num: int, alpha: float, like: Tensor, generator: Generator) -> Tensor:
-    """(num,) float32 from Beta(alpha, alpha)."""
-    which = (uniform(num, 0, 1, like, generator) * QUANTILES).long().clamp_(max=QUANTILES - 1)
-    return beta_quantiles(alpha).to(like.device)[which]
-
-
-def mix_weights(pixels: Tensor, *, mixup: float, cutmix: float, generator: Generator) -> Tensor:
-    """(B, H, W, 1) float32 in 0..1: how much of each pixel stays; the rest is another picture's.
-
-    Mixup (https://arxiv.org/abs/1710.09412) keeps one share everywhere, cutmix (https://arxiv.org/abs/1905.04899)
-    keeps all but a rectangle. Each picture gets one of them, by a fair coin where both are asked for.
-    """
-    num, height, width, _ = pixels.shape
-    even = torch.ones(num, height, width, 1, device=pixels.device)
-    if mixup:
-        even = even * beta(num, mixup, pixels, generator).view(-1, 1, 1, 1)
-    if not cutmix:
-        return even
-    area = 1 - beta(num, cutmix, pixels, generator)
-    cut = 1 - rectangles(pixels, area, torch.ones_like(area), generator).float()
-    if not mixup:
-        return cut
-    heads = uniform(num, 0, 1, pixels, generator) < 0.5
-    return torch.where(heads.view(-1, 1, 1, 1), even, cut)
-
-
-def mix(
-    pixels: Tensor, labels: Tensor, weight: Tensor, *, num_classes: int, generator: Generator
-) -> tuple[Tensor, Tensor]:
-    """Each picture with a random partner, by `weight` (B, H, W, 1); float32 pixels and targets (B, num_classes)."""
-    partner = torch.randperm(len(pixels), generator=generator, device=generator.device).to(pixels.device)
-    values = pixels.float()
-    mixed = torch.lerp(values[partner], values, weight)
-    share = weight.mean((1, 2, 3)).view(-1, 1)
-    own = F.one_hot(labels, num_classes).float()
-    return mixed, torch.lerp(own[partner], own, share)
 
 
 def centre_view(pixels: Tensor, image: ImageSpec) -> Tensor:

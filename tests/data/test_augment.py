@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from data import augment
+from data import augment, drawing, mixing
 from data.errors import InputError
 from data.spec import AugmentConfig, ImageSpec
 
@@ -246,20 +246,20 @@ def test_mixup_mixes_pixels_and_targets_alike():
     pixels = (labels * 200).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 4, 4, 3)
     for chosen in ({"mixup": 1.0, "cutmix": 0.0}, {"mixup": 0.0, "cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}):
         generator = seeded()
-        weight = augment.mix_weights(pixels, **chosen, generator=generator)
-        mixed, targets = augment.mix(pixels, labels, weight, num_classes=2, generator=generator)
+        weight = mixing.mix_weights(pixels, **chosen, generator=generator)
+        mixed, targets = mixing.mix(pixels, labels, weight, num_classes=2, generator=generator)
         assert torch.allclose(mixed.mean((1, 2, 3)) / 200, targets[:, 1], atol=1e-5), chosen
         assert 0.1 < float(targets[:, 1].mean()) < 0.9
 
 
 def test_cutmix_keeps_or_replaces_each_pixel_whole():
-    weight = augment.mix_weights(noise(32, 8, 8), mixup=0.0, cutmix=1.0, generator=seeded())
+    weight = mixing.mix_weights(noise(32, 8, 8), mixup=0.0, cutmix=1.0, generator=seeded())
     assert set(weight.unique().tolist()) == {0.0, 1.0}
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
 def test_shares_follow_the_beta_distribution(alpha):
-    drawn = augment.beta(20_000, alpha, torch.empty(0), seeded())
+    drawn = drawing.beta(20_000, alpha, torch.empty(0), seeded())
     assert abs(float(drawn.mean()) - 0.5) < 0.01
     assert abs(float(drawn.var()) - 1 / (4 * (2 * alpha + 1))) < 0.005
     assert float(drawn.min()) >= 0

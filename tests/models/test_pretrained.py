@@ -108,9 +108,9 @@ def test_full_training_gives_the_backbone_its_share_of_the_rate(toy: Dataset, pu
     train_epoch(
         training,
         learner.batches,
-        peak_lr=chosen.optimizer.lr,
         schedule=chosen.schedule,
         config=chosen.train,
+        class_weights=None,
         pulse=lambda: None,
     )
     head = {id(p) for p in learner.net[1].head.parameters()}
