@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from data.spec import Frozen
+from models.zoo.config_classic import ClassicConfig
 
 
 class CNNConfig(Frozen):
@@ -40,4 +41,4 @@ class ViTConfig(Frozen):
         return self
 
 
-ModelConfig = Annotated[CNNConfig | ViTConfig, Field(discriminator="kind", title="Model")]
+ModelConfig = Annotated[CNNConfig | ViTConfig | ClassicConfig, Field(discriminator="kind", title="Model")]
