@@ -1,5 +1,7 @@
 """What a network weighs and what one answer costs, for the card."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -15,17 +17,30 @@ class Cost(NamedTuple):
     flops: int  # of one picture's way forward: two for each multiply-add of a product or convolution, nothing else
 
 
+@contextmanager
+def plain() -> Iterator[None]:
+    """No fused operations: the counter does not look inside the LSTMs of oneDNN and cuDNN, nor all fused attention."""
+    libraries = torch.backends.mkldnn, torch.backends.cudnn
+    before = [library.enabled for library in libraries]
+    try:
+        for library in libraries:
+            library.enabled = False
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        for library, enabled in zip(libraries, before, strict=True):
+            library.enabled = enabled
+
+
 def cost(net: nn.Module, image: ImageSpec) -> Cost:
     """`net`: uint8 (B, H, W, C) -> logits. One picture is run through it, on its device; it is left as it was."""
     first = next(net.parameters())
     picture = torch.zeros(1, image.height, image.width, image.channels, dtype=torch.uint8, device=first.device)
     training = net.training
-    # Plain operations: the counter does not look inside the fused LSTMs of oneDNN and cuDNN, nor all fused attention.
-    plain = (torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False))
     counter = FlopCounterMode(display=False)
     net.eval()
     try:
-        with torch.no_grad(), plain[0], plain[1], sdpa_kernel(SDPBackend.MATH), counter:
+        with torch.no_grad(), plain(), counter:
             net(picture)
     finally:
         net.train(training)

@@ -77,7 +77,7 @@ class ResNet(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         he(self)
         for module in self.blocks:
-            nn.init.zeros_(module.residual[-1][1].weight)  # type: ignore[union-attr,index,arg-type]
+            nn.init.zeros_(module.residual[-1][1].weight)  # type: ignore[union-attr,index]
         self.head = classifier(channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:

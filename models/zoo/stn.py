@@ -48,7 +48,7 @@ class Transformer(nn.Module):
 
     def __init__(self, image: ImageSpec) -> None:
         super().__init__()
-        rows, columns, channels = image.height, image.width, image.channels
+        rows, columns, channels = image.height, image.width, int(image.channels)
         layers: list[nn.Module] = []
         while min(rows, columns) // 2 >= LEAST_SIDE:
             layers += [nn.Conv2d(channels, CHANNELS, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]

@@ -35,7 +35,7 @@ class VGG(nn.Module):
 
     def __init__(self, config: VGGConfig, image: ImageSpec, num_classes: int) -> None:
         super().__init__()
-        rows, columns, channels = image.height, image.width, image.channels
+        rows, columns, channels = image.height, image.width, int(image.channels)
         hidden = config.hidden or (HIDDEN if min(rows, columns) >= WIDE_SIDE else SMALL_HIDDEN)
         layers: list[nn.Module] = []
         for convolutions, wider in zip(CONVOLUTIONS[config.layers], WIDTHS, strict=True):

@@ -44,11 +44,14 @@ def test_resnet_18_costs_what_the_paper_says():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_counting_leaves_the_network_as_it_was(training: bool):
+def test_counting_leaves_the_network_as_it_was_and_says_nothing(training: bool, recwarn: pytest.WarningsRecorder):
     image = ImageSpec(height=8, width=8)
     net = network(ResNetConfig(width=4), image).train(training)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     cost(net, image)
+    assert torch.backends.mkldnn.enabled
+    assert torch.backends.cudnn.enabled
+    assert not list(recwarn)
     assert net.training == training
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert all(weight.grad is None for weight in net.parameters())
