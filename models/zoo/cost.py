@@ -24,12 +24,12 @@ def plain() -> Iterator[None]:
     before = [library.enabled for library in libraries]
     try:
         for library in libraries:
-            library.enabled = False
+            library.enabled = False  # type: ignore[attr-defined]
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         for library, enabled in zip(libraries, before, strict=True):
-            library.enabled = enabled
+            library.enabled = enabled  # type: ignore[attr-defined]
 
 
 def cost(net: nn.Module, image: ImageSpec) -> Cost:

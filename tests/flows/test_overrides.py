@@ -140,7 +140,7 @@ def test_what_is_wrong_is_said_in_one_sentence(tokens: list[str], parts: list[st
         ("a: [", "is not valid YAML"),
         ("!!python/object/apply:os.system ['touch /tmp/owned']", "is not valid YAML"),
         ("train: {epochs: -1}", "train.epochs is -1"),
-        ("model: {kind: resnet18}", "model.kind is 'resnet18', which is not known; did you mean resnet?"),
+        ("model: {kind: resnet18}", "model.kind is 'resnet18', which is not known; did you mean resnet"),
         ("optimizer: {kind: muno}", "optimizer.kind is 'muno', which is not known; did you mean muon?"),
         ("model: {kind: 3}", "model.kind is '3', which is not known; use one of cnn, vit, "),
         ("model: {kind: null}", "model.kind is 'None', which is not known; use one of cnn, vit, "),
