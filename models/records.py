@@ -106,6 +106,7 @@ class RunResult(Frozen):
     crossval: CVResult | None
     lineage: Lineage
     versions: dict[str, str]
+    flops: int | None = None  # of one picture's way forward; None in runs from before it was counted
 
 
 class ModelCard(Frozen):
@@ -120,6 +121,7 @@ class ModelCard(Frozen):
     statistics: PixelStatistics  # for the reader; the numbers that count are in the graph
     kind: str
     parameters: int
+    flops: int | None = None  # of one picture's way forward; None in cards from before it was counted
     validation: Metrics
     test: Metrics
     crossval: CVResult | None

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def experiment(tokens: Sequence[str], *, config: Path | None = None) -> Experime
 
 def read_tokens(tokens: Sequence[str]) -> tuple[list[str], Tree]:
     """(words that are no option, nested settings). `--a.b v`, `--a.b=v`, a bare `--a.b` for yes, `none` for None."""
-    known: dict[str, Setting] = {s.path: s for s in settings()}
+    known = _by_path()
     words: list[str] = []
     tree: Tree = {}
     rest = list(tokens)
@@ -105,8 +106,7 @@ def sentence(error: ValidationError) -> str:
         case "extra_forbidden":
             return unknown(path)
         case "union_tag_invalid":
-            kinds = first["ctx"]["expected_tags"].replace("'", "").replace(", ", " or ")
-            return f"{path}.kind is {first['ctx']['tag']!r}, which is not known; use {kinds}"
+            return unknown_kind(path, first["ctx"]["tag"], first["ctx"]["expected_tags"])
         case "value_error":
             return ": ".join(part for part in (path, str(first["ctx"]["error"])) if part)
         case "model_type" | "model_attributes_type" | "dict_type":
@@ -145,6 +145,14 @@ def unknown(path: str, *, option: bool = False) -> str:
     return f"{dashes}{path} is not a known setting; {hint}"
 
 
+def unknown_kind(path: str, given: str, expected: str) -> str:
+    """What to say of a `kind` that does not exist; `expected` is pydantic's list, "'adamw', 'sgd'"."""
+    known = expected.replace("'", "").split(", ")
+    near = difflib.get_close_matches(given.lower(), known, n=3)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{path}.kind is {given!r}, which is not known; {hint}use one of {', '.join(known)}"
+
+
 def _defaults() -> Tree:
     return Experiment().model_dump(mode="python")
 
@@ -157,6 +165,16 @@ def _preset(name: str) -> Tree:
             f"there is no preset {name!r}; {hint}use one of {', '.join(PRESETS)}, or --dataset.source for pictures"
         )
     return PRESETS[name].model_dump(mode="python")
+
+
+def _by_path() -> dict[str, Setting]:
+    """How to read each setting. Where kinds share a name, such as `model.layers`, the choices of all are read."""
+    known: dict[str, Setting] = {}
+    for setting in settings():
+        before = known.get(setting.path)
+        choices = setting.choices + (before.choices if before is not None else ())
+        known[setting.path] = replace(setting, choices=choices)
+    return known
 
 
 def _next_value(setting: Setting, token: str, rest: list[str]) -> str:

@@ -119,6 +119,7 @@ def _card(result: RunResult, name: str, parity: Parity) -> ModelCard:
         statistics=result.statistics,
         kind=result.experiment.model.kind,
         parameters=result.fit.parameters,
+        flops=result.flops,
         validation=result.validation,
         test=result.test,
         crossval=result.crossval,

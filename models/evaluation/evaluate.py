@@ -19,6 +19,7 @@ from models.records import Calibration, CVResult, Lineage, RunResult
 from models.run import RunFolder
 from models.training.learn import EVAL_BATCH
 from models.zoo.build import build
+from models.zoo.cost import cost
 
 LOG_T_RANGE = (-3.0, 3.0)
 LOG_T_PRIOR_STD = 0.5
@@ -60,6 +61,7 @@ def evaluate(folder: RunFolder, dataset: Dataset, *, crossval: CVResult | None, 
         calibration=Calibration(temperature=temperature, ece_before=before.ece, ece_after=after.ece),
         crossval=crossval,
         lineage=lineage,
+        flops=cost(net, images.spec).flops,
     )
 
 
@@ -71,6 +73,7 @@ def finish(
     calibration: Calibration,
     crossval: CVResult | None,
     lineage: Lineage,
+    flops: int,
 ) -> RunResult:
     """run.json: what the folder says of itself, and the figures."""
     network = folder.network()
@@ -87,6 +90,7 @@ def finish(
         crossval=crossval,
         lineage=lineage,
         versions=versions(),
+        flops=flops,
     )
     folder.write_result(result)
     return result

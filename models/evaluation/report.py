@@ -100,7 +100,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "duration": _duration, "data_uri": _data_uri}
+    environment.filters |= {"percent": _percent, "duration": _duration, "flops": _flops, "data_uri": _data_uri}
     return environment.get_template("report.html.j2").render(
         run=result,
         history=history,
@@ -212,6 +212,14 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _flops(count: int) -> str:
+    """Three figures: 1.82 GFLOPs."""
+    for size, unit in ((1e9, "GFLOPs"), (1e6, "MFLOPs"), (1e3, "kFLOPs")):
+        if count >= size:
+            return f"{float(f'{count / size:.3g}'):g} {unit}"
+    return f"{count} FLOPs"
 
 
 def _data_uri(jpeg: bytes) -> str:

@@ -17,6 +17,7 @@ from models.device import multiplies_bfloat16
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a quintic that drives singular values into 0.7..1.2 in few steps
 ITERATIONS = 5
+WIDEST = 1024  # smaller side of a matrix; a step's arithmetic grows with its square times the longer one
 RMS = 0.2  # of an update, as AdamW's usually is
 
 
@@ -81,6 +82,10 @@ def orthogonalize(matrix: Tensor) -> Tensor:
 
 
 def inner_weights(net: nn.Module) -> list[Tensor]:
-    """Kernels and matrices between the first and the last layer: Muon's part, by its authors' advice."""
+    """Kernels and matrices between the first and the last layer: Muon's part, by its authors' advice.
+
+    Not the very wide ones: AlexNet's 9,216 x 4,096 alone would cost several times the rest of its step.
+    """
     layers = [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    return [layer.weight for layer in layers[1:-1] if layer.weight.requires_grad]
+    weights = [layer.weight for layer in layers[1:-1] if layer.weight.requires_grad]
+    return [weight for weight in weights if min(weight.flatten(1).shape) <= WIDEST]

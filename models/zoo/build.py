@@ -7,10 +7,27 @@ from torch import nn
 from data.spec import ImageSpec
 from models.pixels import Pixels
 from models.records import PixelStatistics
+from models.zoo.alexnet import AlexNet
 from models.zoo.cnn import CNN
 from models.zoo.config import CNNConfig, ModelConfig, ViTConfig
+from models.zoo.config_classic import (
+    AlexNetConfig,
+    LeNetConfig,
+    LSTMConfig,
+    MLPConfig,
+    ResNetConfig,
+    SoftmaxConfig,
+    STNConfig,
+    VGGConfig,
+)
 from models.zoo.config_pretrained import PretrainedConfig
+from models.zoo.lenet import LeNet
+from models.zoo.lstm import LSTM
+from models.zoo.mlp import MLP
 from models.zoo.pretrained import Pretrained, load_into, normalisation
+from models.zoo.resnet import ResNet
+from models.zoo.stn import STN
+from models.zoo.vgg import VGG
 from models.zoo.vit import ViT
 
 
@@ -24,6 +41,22 @@ def build(config: ModelConfig, image: ImageSpec, statistics: PixelStatistics, nu
             net: nn.Module = CNN(config, image, num_classes)
         case ViTConfig():
             net = ViT(config, image, num_classes)
+        case SoftmaxConfig():
+            net = MLP(MLPConfig(depth=0), image, num_classes)
+        case MLPConfig():
+            net = MLP(config, image, num_classes)
+        case LeNetConfig():
+            net = LeNet(image, num_classes)
+        case AlexNetConfig():
+            net = AlexNet(config, image, num_classes)
+        case VGGConfig():
+            net = VGG(config, image, num_classes)
+        case ResNetConfig():
+            net = ResNet(config, image, num_classes)
+        case STNConfig():
+            net = STN(config, image, num_classes)
+        case LSTMConfig():
+            net = LSTM(config, image, num_classes)
         case PretrainedConfig():
             net = Pretrained(config, image, num_classes)
         case _:
@@ -33,7 +66,7 @@ def build(config: ModelConfig, image: ImageSpec, statistics: PixelStatistics, nu
 
 def any_size(config: ModelConfig) -> bool:
     """Whether the network built for pictures of one size also takes those of another."""
-    return isinstance(config, CNNConfig)
+    return isinstance(config, CNNConfig | ResNetConfig)
 
 
 def published_statistics(config: ModelConfig) -> PixelStatistics | None:

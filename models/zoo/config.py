@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from data.spec import Frozen
+from models.zoo.config_classic import ClassicConfig
 from models.zoo.config_pretrained import PretrainedConfig
 
 
@@ -41,4 +42,6 @@ class ViTConfig(Frozen):
         return self
 
 
-ModelConfig = Annotated[CNNConfig | ViTConfig | PretrainedConfig, Field(discriminator="kind", title="Model")]
+ModelConfig = Annotated[
+    CNNConfig | ViTConfig | ClassicConfig | PretrainedConfig, Field(discriminator="kind", title="Model")
+]

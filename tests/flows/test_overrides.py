@@ -91,6 +91,11 @@ def test_what_stands_beside_auto_is_told_with_its_limits():
     )
 
 
+def test_a_number_of_layers_is_read_for_the_kind_that_has_it():
+    for kind, layers in (("resnet", 18), ("resnet", 50), ("vgg", 11), ("vgg", 19)):
+        assert experiment(["--model.kind", kind, "--model.layers", str(layers)]).model.layers == layers  # type: ignore[union-attr]
+
+
 def test_the_same_kind_keeps_what_the_preset_says():
     assert experiment(["digits", "--model.kind", "cnn", "--model.width", "16"]).model == CNNConfig(width=16)
 
@@ -131,7 +136,11 @@ def test_every_value_of_every_preset_can_be_typed():
         (["--train.epochs", "many"], ["train.epochs is 'many'", "integer"]),
         (["--train.epochs", "3", "--train.epochs", "4"], ["given twice"]),
         (["--train.devices", "tpu"], ["train.devices is 'tpu'", "'cuda'"]),
-        (["--model.kind", "resnet"], ["model.kind is 'resnet'", "cnn or vit"]),
+        (["--model.kind", "resent"], ["model.kind is 'resent', which is not known", "did you mean resnet? use one of"]),
+        (["--model.kind", "VGG16"], ["model.kind is 'VGG16'", "did you mean vgg?"]),
+        (["--model.kind", "zzz"], ["model.kind is 'zzz', which is not known; use one of cnn, vit, "]),
+        (["--optimizer.kind", "adam_w"], ["optimizer.kind is 'adam_w'", "did you mean adamw?"]),
+        (["--model.kind", "vgg", "--model.layers", "18"], ["model.layers is 18", "11, 13, 16 or 19"]),
         (["--model.dim", "64"], ["model.dim belongs to model.kind vit"]),
         (["--model.kind", "vit", "--model.heads", "3"], ["model: heads 3 does not divide dim"]),
         (["--crossval.folds", "1"], ["folds 1 leaves nothing"]),
@@ -171,6 +180,10 @@ def test_what_is_wrong_is_said_in_one_sentence(tokens: list[str], parts: list[st
         ("a: [", "is not valid YAML"),
         ("!!python/object/apply:os.system ['touch /tmp/owned']", "is not valid YAML"),
         ("train: {epochs: -1}", "train.epochs is -1"),
+        ("model: {kind: resnet18}", "model.kind is 'resnet18', which is not known; did you mean resnet"),
+        ("optimizer: {kind: muno}", "optimizer.kind is 'muno', which is not known; did you mean muon?"),
+        ("model: {kind: 3}", "model.kind is '3', which is not known; use one of cnn, vit, "),
+        ("model: {kind: null}", "model.kind is 'None', which is not known; use one of cnn, vit, "),
     ],
 )
 def test_a_bad_file_is_refused_in_one_sentence(tmp_path: Path, text: str, part: str):

@@ -101,6 +101,7 @@ def toy_result(*, parity: float = 1e-3) -> RunResult:
         crossval=None,
         lineage=Lineage(run_id="20261121-120000-toy", fingerprint="0" * 64, commit=None),
         versions={"python": "3.11"},
+        flops=1234,
     )
 
 

@@ -399,6 +399,7 @@ def test_a_graph_with_a_fixed_batch_is_refused(copy: Path) -> None:
 def test_a_bundle_of_the_first_format_still_opens() -> None:
     bundle = Bundle.open(GOLDEN_V1)
     assert bundle.card.name == "digits"
+    assert bundle.card.flops is None  # they were not counted then
     right = [
         s.label == bundle.classify(f).label for s, f in zip(bundle.golden.samples, bundle.golden.files, strict=True)
     ]

@@ -13,6 +13,7 @@ from models.evaluation.inference import validate
 from models.records import CVResult, FoldResult, Lineage
 from models.run import open_run
 from models.training.learn import learn
+from models.zoo.cost import cost
 
 
 @pytest.fixture
@@ -31,6 +32,7 @@ def test_evaluation_finishes_the_run(evaluated, toy: Dataset):
     assert result.run_id == folder.run_id
     assert (result.validation.n, result.test.n) == (len(toy.split.val), len(toy.split.test))
     assert result.crossval is not None
+    assert result.flops == cost(load_network(folder), toy.images.spec).flops > 0
     assert {"python", "torch", "numpy", "pillow", "onnxruntime"} <= result.versions.keys()
 
     arrays = folder.predictions()

@@ -84,6 +84,7 @@ def test_a_finished_run_is_exported_from_its_folder(images: Images, tmp_path: Pa
 def test_the_card_states_what_was_exported(folder: Path) -> None:
     card, result = Bundle.open(folder).card, toy_result()
     assert (card.name, card.version, card.classes, card.kind) == ("toy", result.run_id, CLASSES, "cnn")
+    assert (card.parameters, card.flops) == (result.fit.parameters, result.flops)
     assert (card.image, card.statistics, card.calibration) == (IMAGE, result.statistics, result.calibration)
     assert {"python", "torch", "onnxruntime", "pillow"} <= set(card.versions)
 

@@ -26,6 +26,12 @@ def test_the_first_and_last_layers_biases_and_norms_are_left_to_adamw():
     assert [id(weight) for weight in inner_weights(net)] == [id(net[2].weight)]
 
 
+def test_a_very_wide_matrix_is_left_to_adamw():
+    wide, narrow = nn.Linear(1200, 1100, device="meta"), nn.Linear(1100, 8, device="meta")
+    net = nn.Sequential(nn.Linear(2, 1200, device="meta"), wide, narrow, nn.Linear(8, 2, device="meta"))
+    assert [id(weight) for weight in inner_weights(net)] == [id(narrow.weight)]
+
+
 def test_without_inner_weights_it_is_adamw():
     nets = [nn.Linear(3, 2), nn.Linear(3, 2)]
     nets[1].load_state_dict(nets[0].state_dict())

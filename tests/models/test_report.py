@@ -83,6 +83,7 @@ def run_result(classes: tuple[str, ...] = CLASSES, *, url: str | None = None, fo
         crossval=CVResult(folds=fits, mean=0.8, std=0.01) if folds else None,
         lineage=Lineage(run_id="r", fingerprint="f" * 64, commit="c0ffee", flow_run_url=url),
         versions={"torch": "2.15.0"},
+        flops=1_823_456_789,
     )
 
 
@@ -122,7 +123,17 @@ def plain() -> str:
 
 def test_the_page_states_the_figures_of_the_run(plain):
     text = seen(plain)
-    for figure in ("83.3", "66.4 % to 92.7 %", "30 pictures", "6 of 77", "2 min", "1,234 images/s", "98,765", "c0ffee"):
+    for figure in (
+        "83.3",
+        "66.4 % to 92.7 %",
+        "30 pictures",
+        "6 of 77",
+        "2 min",
+        "1,234 images/s",
+        "98,765",
+        "1.82 GFLOPs",
+        "c0ffee",
+    ):
         assert figure in text
     assert "Stopped after 6 of 77 epochs" in text
     assert "All is well." in text
