@@ -25,13 +25,20 @@ class ViTConfig(Frozen):
         ge=1,
         le=64,
         title="Patch",
-        description="side of a patch in pixels; by default about an eighth of the image",
+        description="side of a patch in pixels; by default about an eighth of the image, and at least 2",
     )
     dim: int = Field(128, ge=8, le=2048, title="Width", description="width of a token")
     depth: int = Field(6, ge=1, le=48, title="Depth", description="Transformer blocks")
     heads: int = Field(4, ge=1, le=32, title="Heads", description="attention heads; must divide the width")
     mlp_ratio: int = Field(2, ge=1, le=8, title="MLP ratio", description="hidden width over token width")
     dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="in the blocks")
+    stochastic_depth: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        title="Stochastic depth",
+        description="how often the last block is skipped in training; the others less, in proportion to their depth",
+    )
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

@@ -12,7 +12,7 @@ from models.records import PixelStatistics
 from models.zoo.build import build
 from models.zoo.cnn import Block, plan
 from models.zoo.config import CNNConfig, ModelConfig, ViTConfig
-from models.zoo.vit import Attention, choose_patch, waves
+from models.zoo.vit import Attention, StochasticDepth, ViT, choose_patch, waves
 
 KINDS = [CNNConfig(width=8), ViTConfig(dim=16, depth=2, heads=2)]
 
@@ -102,12 +102,29 @@ def test_no_two_patches_start_at_the_same_position(dim: int):
     assert torch.pdist(positions).min() > 0.1
 
 
+def test_stochastic_depth_skips_whole_pictures_and_keeps_the_mean():
+    torch.manual_seed(0)
+    skip, x = StochasticDepth(0.25), torch.ones(4000, 2, 3)
+    seen = skip(x)
+    assert seen.unique().tolist() == pytest.approx([0, 1 / 0.75])
+    assert torch.equal(seen.amin(dim=(1, 2)), seen.amax(dim=(1, 2)))
+    assert seen.mean().item() == pytest.approx(1, abs=0.05)
+    assert torch.equal(skip.eval()(x), x)
+
+
+def test_the_depth_at_which_a_block_stands_decides_how_often_it_is_skipped():
+    net = ViT(ViTConfig(depth=4, dim=16, stochastic_depth=0.3), square(16), 5)
+    assert [block.skip.rate for block in net.blocks] == pytest.approx([0, 0.1, 0.2, 0.3])
+
+
 def test_a_residual_block_starts_as_the_identity():
     x = torch.rand(2, 8, 4, 4)
     assert torch.equal(Block(8)(x), x)
 
 
-@pytest.mark.parametrize(("side", "patch"), [(8, 1), (16, 2), (32, 4), (28, 4), (64, 8), (96, 12), (224, 28), (7, 1)])
+@pytest.mark.parametrize(
+    ("side", "patch"), [(8, 2), (16, 2), (32, 4), (28, 4), (64, 8), (96, 12), (224, 28), (7, 1), (4, 2)]
+)
 def test_the_patch_is_the_divisor_nearest_to_an_eighth(side: int, patch: int):
     assert choose_patch(square(side)) == patch
 
