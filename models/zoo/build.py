@@ -8,7 +8,9 @@ from data.spec import ImageSpec
 from models.pixels import Pixels
 from models.records import PixelStatistics
 from models.zoo.cnn import CNN
-from models.zoo.config import CNNConfig, ModelConfig, ViTConfig
+from models.zoo.config import CNNConfig, ModelConfig
+from models.zoo.config_transformer import ConvViTConfig, ViTConfig
+from models.zoo.conv_vit import ConvViT
 from models.zoo.vit import ViT
 
 
@@ -22,6 +24,8 @@ def build(config: ModelConfig, image: ImageSpec, statistics: PixelStatistics, nu
             net: nn.Module = CNN(config, image, num_classes)
         case ViTConfig():
             net = ViT(config, image, num_classes)
+        case ConvViTConfig():
+            net = ConvViT(config, image, num_classes)
         case _:
             assert_never(config)
     return nn.Sequential(Pixels(image, statistics), net)

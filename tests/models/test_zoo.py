@@ -11,10 +11,11 @@ from data.spec import ImageSpec
 from models.records import PixelStatistics
 from models.zoo.build import build
 from models.zoo.cnn import Block, plan
-from models.zoo.config import CNNConfig, ModelConfig, ViTConfig
-from models.zoo.vit import Attention, StochasticDepth, ViT, choose_patch, waves
+from models.zoo.config import CNNConfig, ModelConfig
+from models.zoo.config_transformer import ConvViTConfig, ViTConfig
+from models.zoo.vit import choose_patch
 
-KINDS = [CNNConfig(width=8), ViTConfig(dim=16, depth=2, heads=2)]
+KINDS = [CNNConfig(width=8), ViTConfig(dim=16, depth=2, heads=2), ConvViTConfig(dim=16, depth=2, heads=2)]
 
 
 def square(side: int, channels: int = 3) -> ImageSpec:
@@ -82,39 +83,6 @@ def test_the_exported_graph_takes_any_batch(config: ModelConfig):
     for num in (1, 3, 8):
         (exported,) = session.run(None, {session.get_inputs()[0].name: noise(num, image).numpy()})
         torch.testing.assert_close(torch.from_numpy(exported), net(noise(num, image)), atol=1e-4, rtol=1e-3)
-
-
-def test_attention_is_softmax_of_scaled_products_by_hand():
-    torch.manual_seed(0)
-    layer, x = Attention(8, 2, 0.0), torch.randn(3, 5, 8)
-    q, k, v = layer.qkv(layer.norm(x)).chunk(3, dim=-1)
-    heads = []
-    for head in (slice(0, 4), slice(4, 8)):
-        weights = (q[..., head] @ k[..., head].transpose(1, 2) / math.sqrt(4)).softmax(dim=-1)
-        heads.append(weights @ v[..., head])
-    torch.testing.assert_close(layer(x), layer.out(torch.cat(heads, dim=-1)))
-
-
-@pytest.mark.parametrize("dim", [8, 16, 30])
-def test_no_two_patches_start_at_the_same_position(dim: int):
-    positions = waves(3, 8, dim=dim)
-    assert positions.shape == (24, dim)
-    assert torch.pdist(positions).min() > 0.1
-
-
-def test_stochastic_depth_skips_whole_pictures_and_keeps_the_mean():
-    torch.manual_seed(0)
-    skip, x = StochasticDepth(0.25), torch.ones(4000, 2, 3)
-    seen = skip(x)
-    assert seen.unique().tolist() == pytest.approx([0, 1 / 0.75])
-    assert torch.equal(seen.amin(dim=(1, 2)), seen.amax(dim=(1, 2)))
-    assert seen.mean().item() == pytest.approx(1, abs=0.05)
-    assert torch.equal(skip.eval()(x), x)
-
-
-def test_the_depth_at_which_a_block_stands_decides_how_often_it_is_skipped():
-    net = ViT(ViTConfig(depth=4, dim=16, stochastic_depth=0.3), square(16), 5)
-    assert [block.skip.rate for block in net.blocks] == pytest.approx([0, 0.1, 0.2, 0.3])
 
 
 def test_a_residual_block_starts_as_the_identity():
