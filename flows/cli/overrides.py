@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from data.errors import InputError
-from flows.cli.fields import Setting, kind_of, settings, variants
+from flows.cli.fields import Setting, settings, unions
 from flows.presets import PRESETS
 from models.config import Experiment
 
@@ -54,21 +54,20 @@ def read_tokens(tokens: Sequence[str]) -> tuple[list[str], Tree]:
     return words, tree
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """`over` laid over `base`. A section whose `kind` changes starts afresh: the other kind's fields mean nothing."""
+def merged(base: Mapping[str, Any], over: Mapping[str, Any], *, section: str = "") -> Tree:
+    """`over` laid over `base`. A section whose `kind` changes starts afresh: the other kind's fields mean nothing.
+
+    `section`: where both are within an experiment, such as "model."; empty for the whole.
+    """
     result: Tree = dict(base)
     for key, value in over.items():
         below = result.get(key)
         if not isinstance(below, Mapping) or not isinstance(value, Mapping):
             result[key] = value
-        elif (
-            "kind" in value
-            and len(variants(Experiment.model_fields[key].annotation)) > 1
-            and value["kind"] != below["kind"]
-        ):
+        elif "kind" in value and f"{section}{key}" in unions() and value["kind"] != below.get("kind"):
             result[key] = dict(value)
         else:
-            result[key] = merged(below, value)
+            result[key] = merged(below, value, section=f"{section}{key}.")
     return result
 
 
@@ -111,6 +110,9 @@ def sentence(error: ValidationError) -> str:
         case "union_tag_invalid":
             kinds = first["ctx"]["expected_tags"].replace("'", "").replace(", ", " or ")
             return f"{path}.kind is {first['ctx']['tag']!r}, which is not known; use {kinds}"
+        case "union_tag_not_found":
+            field = next(iter(first["input"]), "kind")
+            return unknown(f"{path}.{field}")
         case "value_error":
             return ": ".join(part for part in (path, str(first["ctx"]["error"])) if part)
         case "model_type" | "model_attributes_type" | "dict_type":
@@ -133,8 +135,10 @@ def unknown(path: str, *, option: bool = False) -> str:
     dashes = "--" if option else ""
     if path in known and known[path].kind is not None:
         section = path.rpartition(".")[0]
-        owners = " or ".join(str(s.kind) for s in settings() if s.path == path)
-        return f"{path} belongs to {section}.kind {owners}; choose that kind with --{section}.kind, or leave {path} out"
+        return _belongs(path, section, _owners(path))
+    owners = _owners(f"{path}.kind")
+    if owners and not option:  # a group within a group, such as model.attention
+        return _belongs(path, path.rpartition(".")[0], owners)
     inside = [p for p in known if p.startswith(f"{path}.")]
     if inside:
         return f"{dashes}{path} is a group of settings; choose one of {', '.join(dashes + p for p in inside[:4])} ..."
@@ -147,6 +151,16 @@ def unknown(path: str, *, option: bool = False) -> str:
         else "`trainserve run --help` lists them all"
     )
     return f"{dashes}{path} is not a known setting; {hint}"
+
+
+def _owners(path: str) -> list[str]:
+    """The kinds that have this setting."""
+    return list(dict.fromkeys(s.kind for s in settings() if s.path == path and s.kind is not None))
+
+
+def _belongs(path: str, section: str, owners: list[str]) -> str:
+    kinds = " or ".join(owners)
+    return f"{path} belongs to {section}.kind {kinds}; choose that kind with --{section}.kind, or leave {path} out"
 
 
 def _defaults() -> Tree:
@@ -189,12 +203,12 @@ def _put(tree: Tree, keys: list[str], value: Any, token: str) -> None:
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
-    """Pydantic's location without the name of the variant: ('model', 'vit', 'heads') -> model.heads."""
-    parts = [str(part) for part in loc]
-    if len(parts) > 1 and parts[0] in Experiment.model_fields:
-        choices = variants(Experiment.model_fields[parts[0]].annotation)
-        if len(choices) > 1 and parts[1] in {kind_of(choice) for choice in choices}:
-            del parts[1]
+    """Pydantic's location without the names of variants: ('model', 'vit', 'heads') -> model.heads."""
+    kinds = unions()
+    parts: list[str] = []
+    for part in map(str, loc):
+        if part not in kinds.get(".".join(parts), ()):
+            parts.append(part)
     return ".".join(parts)
 
 
