@@ -17,7 +17,7 @@ from models.zoo.attention.grid import Grid, cut, slots_of
 from models.zoo.attention.layer import Attention, Mix
 from models.zoo.attention.linear import Linear
 from models.zoo.attention.linformer import Linformer
-from models.zoo.attention.local import Local
+from models.zoo.attention.local import Local, choose_tile
 from models.zoo.attention.rotary import Rotary
 from models.zoo.attention.sinkhorn import Sinkhorn, balance, choose
 from models.zoo.attention.special import Special
@@ -25,7 +25,7 @@ from models.zoo.attention.strided import Strided
 from models.zoo.attention.synthesizer import Dense, Fixed
 
 HEADS, WIDTH = 2, 4
-GRID, ODD = Grid(4, 6, extra=1), Grid(5, 7, extra=2)
+GRID, ODD = Grid(4, 6, extra=1), Grid(11, 13, extra=2)
 
 MIXES: dict[str, Callable[[Grid], Mix]] = {
     "full": lambda _: Full(),
@@ -73,7 +73,8 @@ def seen(grid: Grid, rule: Callable[[int, int, int, int], bool]) -> Tensor:
 @pytest.mark.parametrize("extra", [0, 2])
 @pytest.mark.parametrize("window", [1, 3, 5, 9])
 def test_local_attention_sees_the_window_around_a_token(window: int, extra: int):
-    grid = Grid(5, 7, extra=extra)
+    grid = Grid(12, 15, extra=extra)
+    assert (choose_tile(grid, window // 2)[1] > 0) == (window in (3, 5))  # with a halo, and without
     q, k, v = parts(grid)
     reach = window // 2
     see = seen(grid, lambda r, c, y, x: abs(r - y) <= reach and abs(c - x) <= reach)

@@ -52,7 +52,7 @@ class Clustered(Mix):
         y = y.reshape(*asking.shape, -1).flatten(2, 3)  # (B, H, C * M, d)
         index, shares = asking.flatten(2).unsqueeze(3), shares.flatten(2).unsqueeze(3).to(y.dtype)
         total = torch.zeros_like(queries, dtype=y.dtype).scatter_add(2, index.expand_as(y), y * shares)  # (B, H, P, d)
-        y = total / torch.zeros_like(total[..., :1]).scatter_add(2, index, shares).clamp(min=1)
+        y = total / torch.zeros_like(total[..., :1]).scatter_add(2, index, shares).clamp(min=1.0)
         return torch.cat([attend(q[:, :, :E], k, v), y], dim=2) if E else y
 
     def _members(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +63,7 @@ class Clustered(Mix):
             shares = torch.ones_like(nearest.values)
         else:
             nearest = near.topk(self.members + 1, dim=2)
-            shares = ((nearest.values - nearest.values[:, :, -1:]) / EDGE)[:, :, :-1].clamp(1e-6, 1)
+            shares = ((nearest.values - nearest.values[:, :, -1:]) / EDGE)[:, :, :-1].clamp(1e-6, 1.0)
         tokens = nearest.indices[:, :, : self.members]
         return tokens.transpose(2, 3), shares.transpose(2, 3)
 

@@ -57,5 +57,5 @@ def orthogonal(width: int, features: int) -> Tensor:
     for _ in range(-(-features // width)):
         directions, triangle = torch.linalg.qr(torch.randn(width, width))
         blocks.append(directions * triangle.diagonal().sign())  # whose signs are not random as they come
-    lengths = torch.linalg.vector_norm(torch.randn(width, features), dim=0)
+    lengths: Tensor = torch.linalg.vector_norm(torch.randn(width, features), dim=0)
     return torch.cat(blocks, dim=1)[:, :features] * lengths

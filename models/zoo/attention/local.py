@@ -1,8 +1,9 @@
 """A token looks at a square window of the picture around it, https://arxiv.org/abs/1906.05909.
 
 Computed as in HaloNet, https://arxiv.org/abs/2103.12731: the queries of a tile look together at the tile and a halo
-around it, which is a matrix product; a mask then leaves each its own window. At the border a window is cut off, not
-moved. Extra tokens see all tokens and are seen by all. Cost: grows with the number of tokens.
+around it, which is a matrix product; a mask then leaves each its own window. Where that would be more work than the
+square of the tokens, a mask over all of them does the same. At the border a window is cut off, not moved. Extra tokens
+see all tokens and are seen by all. Cost: grows with the number of tokens.
 """
 
 import torch
@@ -13,7 +14,7 @@ from models.zoo.attention.layer import Mix, attend
 
 # B batch, H heads, N tokens, E of them extra, P patches, d width of a head, T tiles, S slots of a tile, M with halo
 
-SMALLEST_TILE = 4  # for small windows: a product of smaller matrices would cost more than the tokens it saves
+FETCH = 16  # what it costs to fetch a key for a tile, in products of a query and a key
 
 
 class Local(Mix):
@@ -26,9 +27,10 @@ class Local(Mix):
         super().__init__()
         self.extra, self.heads = grid.extra, heads
         reach = min(window // 2, grid.longer - 1)
-        side = min(max(SMALLEST_TILE, window), grid.longer)
-        queries, is_query = cut(grid, side, side)
-        keys, is_key = cut(grid, side, side, halo=reach)
+        side, halo = choose_tile(grid, reach)
+        height, width = min(side, grid.rows), min(side, grid.columns)
+        queries, is_query = cut(grid, height, width)
+        keys, is_key = cut(grid, height, width, halo=halo)
         places = grid.places()
         apart = (places[queries][:, :, None] - places[keys][:, None]).abs().amax(-1)  # (T, S, M)
         near = (apart <= reach) & is_key[:, None]
@@ -53,3 +55,14 @@ class Local(Mix):
         """(B, H, N, d) -> (B, H * T, slots, d)."""
         B, H, _, d = x.shape
         return x.index_select(2, tokens).view(B, H * self.tiles, -1, d)
+
+
+def choose_tile(grid: Grid, reach: int) -> tuple[int, int]:
+    """Side and halo of the tiles that are the least work; the whole grid is a tile without a halo."""
+
+    def work(side: int) -> int:
+        tiles = -(-grid.rows // side) * -(-grid.columns // side)
+        return tiles * (side + 2 * reach) ** 2 * (side**2 + FETCH)
+
+    side = min(range(1, grid.longer + 1), key=work)
+    return (side, reach) if work(side) < grid.patches**2 else (grid.longer, 0)
