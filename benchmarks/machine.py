@@ -21,8 +21,16 @@ def commit() -> str:
     return (done.stdout.strip() or "unknown") + ("+" if dirty.stdout.strip() else "")
 
 
+def version(package: str) -> str:
+    """ "" where it is not installed: some benchmarks need torch alone."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
 def describe() -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    versions = {name: version(name) for name in PACKAGES}
     return {
         "processor": processor(),
         "cores": str(os.cpu_count()),

@@ -73,9 +73,34 @@ def serving() -> str:
     return "\n\n".join(parts)
 
 
+def attention() -> str:
+    """ "" where it was not measured."""
+    if not read("attention-*.json"):
+        return ""
+    parts = ["## Kinds of attention"]
+    for f in read("attention-*.json"):
+        layer, m = f["layer"], f["machine"]
+        parts.append(
+            f"One layer, width {layer['dim']}, {layer['heads']} heads, {layer['tokens_in_a_batch']:,} tokens a batch, "
+            f"{f['precision']}; `{f['command']}`; {m['processor']}, {f['device']}, torch {m['torch']}, "
+            f"commit {m['commit']}. A cell is: milliseconds (share of full attention's), MiB."
+        )
+        sizes = sorted({row["tokens"] for row in f["rows"]})
+        cells = {(row["attention"], row["tokens"]): row["passes"] for row in f["rows"]}
+        names = list(dict.fromkeys(row["attention"] for row in f["rows"]))
+        for what in ("forward", "forward and backward"):
+            rows = [[name, *(cell(cells[name, tokens][what]) for tokens in sizes)] for name in names]
+            parts += [f"### {what.capitalize()}, {f['device']}", table(["tokens", *map(str, sizes)], rows)]
+    return "\n\n".join(parts)
+
+
+def cell(figures: dict[str, float]) -> str:
+    return f"{figures['ms']:.3g} ({figures['of_full']:.2f}), {figures['mib']:.0f}"
+
+
 def main() -> None:
     text = "# Results\n\nMade by the scripts in this folder; `python -m benchmarks.render` writes this page.\n\n"
-    (HERE / "results.md").write_text("\n\n".join(filter(None, [text + accuracy(), serving()])) + "\n")
+    (HERE / "results.md").write_text("\n\n".join(filter(None, [text + accuracy(), serving(), attention()])) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 
 def main() -> None:
     data = sys.argv[1] if len(sys.argv) > 1 else "../shared/data"
-    for name, *options in (("accuracy", "--data", data), ("serving", "--data", data), ("render",)):
+    for name, *options in (("accuracy", "--data", data), ("serving", "--data", data), ("attention",), ("render",)):
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], check=True)
 
 

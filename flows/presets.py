@@ -5,7 +5,8 @@ What a preset leaves out is decided from the pictures: their size, their number,
 
 from data.spec import DatasetSpec
 from models.config import Experiment
-from models.zoo.config import CNNConfig, ViTConfig
+from models.zoo.config import CNNConfig
+from models.zoo.config_transformer import ViTConfig
 
 DIGITS_SET = DatasetSpec(source="digits")
 FLOWERS_SET = DatasetSpec(source="flowers.tar.gz")

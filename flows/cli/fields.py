@@ -52,7 +52,7 @@ def settings(model: type[BaseModel] = Experiment, prefix: str = "", kind: str | 
                 yield _leaf(path, info, kind)
             continue
         if len(inner) > 1:
-            yield _choice(f"{path}.kind", info, inner)
+            yield _choice(f"{path}.kind", info, inner, kind)
         for variant in inner:
             yield from settings(variant, f"{path}.", kind_of(variant) if len(inner) > 1 else kind)
 
@@ -69,11 +69,11 @@ def groups() -> dict[str, tuple[str, tuple[Setting, ...]]]:
     return found
 
 
-def _choice(path: str, info: FieldInfo, inner: tuple[type[BaseModel], ...]) -> Setting:
+def _choice(path: str, info: FieldInfo, inner: tuple[type[BaseModel], ...], kind: str | None) -> Setting:
     default = info.get_default(call_default_factory=True)
     names = " | ".join(str(kind_of(variant)) for variant in inner)
     told = "; ".join(f"{kind_of(v)}: {(v.__doc__ or '').strip().splitlines()[0]}" for v in inner)
-    return Setting(path, None, names, str(getattr(default, "kind", "")), "", told, False, False, False)
+    return Setting(path, kind, names, str(getattr(default, "kind", "")), "", told, False, False, False)
 
 
 def _leaf(path: str, info: FieldInfo, kind: str | None) -> Setting:

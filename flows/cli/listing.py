@@ -1,5 +1,8 @@
 """Every setting of an experiment, for `trainserve run --help`."""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -21,15 +24,25 @@ def show_settings(console: Console | None = None) -> None:
         table.add_column("Type", overflow="fold", ratio=2)
         table.add_column("Default", no_wrap=True)
         table.add_column("Meaning", ratio=5)
-        for setting in settings:
-            table.add_row(f"--{setting.path}", setting.type, setting.default, _meaning(setting))
+        for setting, kinds in _once(settings).items():
+            table.add_row(f"--{setting.path}", setting.type, setting.default, _meaning(setting, kinds))
         out.print(table)
 
 
-def _meaning(setting: Setting) -> Text:
+def _once(settings: Iterable[Setting]) -> dict[Setting, list[str]]:
+    """What several kinds have alike is listed once, with all their names."""
+    found: dict[Setting, list[str]] = {}
+    for setting in settings:
+        kinds = found.setdefault(replace(setting, kind=None), [])
+        if setting.kind is not None and setting.kind not in kinds:
+            kinds.append(setting.kind)
+    return found
+
+
+def _meaning(setting: Setting, kinds: Sequence[str]) -> Text:
     text = Text(setting.description)
     if setting.limits:
         text.append(f" ({setting.limits})", style="dim")
-    if setting.kind is not None:
-        text = Text.assemble((f"[{setting.kind}] ", "magenta"), text)
+    if kinds:
+        text = Text.assemble((f"[{', '.join(kinds)}] ", "magenta"), text)
     return text

@@ -107,6 +107,9 @@ def sentence(error: ValidationError) -> str:
             return unknown(path)
         case "union_tag_invalid":
             return unknown_kind(path, first["ctx"]["tag"], first["ctx"]["expected_tags"])
+        case "union_tag_not_found":
+            field = next(iter(first["input"]), "kind")
+            return unknown(f"{path}.{field}")
         case "value_error":
             return ": ".join(part for part in (path, str(first["ctx"]["error"])) if part)
         case "model_type" | "model_attributes_type" | "dict_type":
@@ -129,8 +132,10 @@ def unknown(path: str, *, option: bool = False) -> str:
     dashes = "--" if option else ""
     if path in known and known[path].kind is not None:
         section = path.rpartition(".")[0]
-        owners = " or ".join(str(s.kind) for s in settings() if s.path == path)
-        return f"{path} belongs to {section}.kind {owners}; choose that kind with --{section}.kind, or leave {path} out"
+        return _belongs(path, section, _owners(path))
+    owners = _owners(f"{path}.kind")
+    if owners and not option:  # a group within a group, such as model.attention
+        return _belongs(path, path.rpartition(".")[0], owners)
     inside = [p for p in known if p.startswith(f"{path}.")]
     if inside:
         return f"{dashes}{path} is a group of settings; choose one of {', '.join(dashes + p for p in inside[:4])} ..."
@@ -151,6 +156,16 @@ def unknown_kind(path: str, given: str, expected: str) -> str:
     near = difflib.get_close_matches(given.lower(), known, n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"{path}.kind is {given!r}, which is not known; {hint}use one of {', '.join(known)}"
+
+
+def _owners(path: str) -> list[str]:
+    """The kinds that have this setting."""
+    return list(dict.fromkeys(s.kind for s in settings() if s.path == path and s.kind is not None))
+
+
+def _belongs(path: str, section: str, owners: list[str]) -> str:
+    kinds = " or ".join(owners)
+    return f"{path} belongs to {section}.kind {kinds}; choose that kind with --{section}.kind, or leave {path} out"
 
 
 def _defaults() -> Tree:

@@ -9,7 +9,7 @@ from models.pixels import Pixels
 from models.records import PixelStatistics
 from models.zoo.alexnet import AlexNet
 from models.zoo.cnn import CNN
-from models.zoo.config import CNNConfig, ModelConfig, ViTConfig
+from models.zoo.config import CNNConfig, ModelConfig
 from models.zoo.config_classic import (
     AlexNetConfig,
     LeNetConfig,
@@ -21,6 +21,8 @@ from models.zoo.config_classic import (
     VGGConfig,
 )
 from models.zoo.config_pretrained import PretrainedConfig
+from models.zoo.config_transformer import ConvViTConfig, ViTConfig
+from models.zoo.conv_vit import ConvViT
 from models.zoo.lenet import LeNet
 from models.zoo.lstm import LSTM
 from models.zoo.mlp import MLP
@@ -41,6 +43,8 @@ def build(config: ModelConfig, image: ImageSpec, statistics: PixelStatistics, nu
             net: nn.Module = CNN(config, image, num_classes)
         case ViTConfig():
             net = ViT(config, image, num_classes)
+        case ConvViTConfig():
+            net = ConvViT(config, image, num_classes)
         case SoftmaxConfig():
             net = MLP(MLPConfig(depth=0), image, num_classes)
         case MLPConfig():

@@ -1,12 +1,13 @@
 """Which model, and its options: one frozen value per kind. No torch here."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from data.spec import Frozen
 from models.zoo.config_classic import ClassicConfig
 from models.zoo.config_pretrained import PretrainedConfig
+from models.zoo.config_transformer import ConvViTConfig, ViTConfig
 
 
 class CNNConfig(Frozen):
@@ -18,30 +19,6 @@ class CNNConfig(Frozen):
     dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="before the classifier")
 
 
-class ViTConfig(Frozen):
-    """A plain Vision Transformer."""
-
-    kind: Literal["vit"] = "vit"
-    patch: int | None = Field(
-        None,
-        ge=1,
-        le=64,
-        title="Patch",
-        description="side of a patch in pixels; by default about an eighth of the image",
-    )
-    dim: int = Field(128, ge=8, le=2048, title="Width", description="width of a token")
-    depth: int = Field(6, ge=1, le=48, title="Depth", description="Transformer blocks")
-    heads: int = Field(4, ge=1, le=32, title="Heads", description="attention heads; must divide the width")
-    mlp_ratio: int = Field(2, ge=1, le=8, title="MLP ratio", description="hidden width over token width")
-    dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="in the blocks")
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.dim % self.heads:
-            raise ValueError(f"heads {self.heads} does not divide dim {self.dim}; use a divisor of {self.dim}")
-        return self
-
-
 ModelConfig = Annotated[
-    CNNConfig | ViTConfig | ClassicConfig | PretrainedConfig, Field(discriminator="kind", title="Model")
+    CNNConfig | ViTConfig | ConvViTConfig | ClassicConfig | PretrainedConfig, Field(discriminator="kind", title="Model")
 ]

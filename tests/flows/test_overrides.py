@@ -1,7 +1,7 @@
 """Preset, file and flags -> one experiment, or one sentence."""
 
-from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +11,8 @@ from flows.cli.overrides import experiment
 from flows.presets import PRESETS
 from models.config import Experiment
 from models.training.config import CosineConfig, FocalConfig, LinearConfig, SGDConfig, StepConfig
-from models.zoo.config import CNNConfig, ViTConfig
+from models.zoo.config import CNNConfig
+from models.zoo.config_transformer import ConvViTConfig, LinformerAttention, LocalAttention, ViTConfig
 
 
 def test_nothing_said_is_the_digits_preset():
@@ -96,6 +97,26 @@ def test_a_number_of_layers_is_read_for_the_kind_that_has_it():
         assert experiment(["--model.kind", kind, "--model.layers", str(layers)]).model.layers == layers  # type: ignore[union-attr]
 
 
+def test_an_attention_is_chosen_inside_a_model():
+    local = ViTConfig(attention=LocalAttention(window=7))
+    tokens = ["--model.attention.kind", "local", "--model.attention.window", "7"]
+    assert experiment(["--model.kind", "vit", *tokens]).model == local
+    assert experiment(["digits-vit", *tokens]).model == local
+    assert experiment(["digits-vit", *tokens, "--model.kind", "conv_vit"]).model == ConvViTConfig(
+        attention=LocalAttention(window=7)
+    )
+
+
+def test_a_change_of_attention_drops_the_fields_of_the_other(tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: {kind: vit, dim: 64, attention: {kind: local, window: 7}}\n")
+    chosen = experiment(["--model.attention.kind", "linformer"], config=file)
+    assert chosen.model == ViTConfig(dim=64, attention=LinformerAttention())
+    assert experiment(["--model.attention.window", "9"], config=file).model == ViTConfig(
+        dim=64, attention=LocalAttention(window=9)
+    )
+
+
 def test_the_same_kind_keeps_what_the_preset_says():
     assert experiment(["digits", "--model.kind", "cnn", "--model.width", "16"]).model == CNNConfig(width=16)
 
@@ -111,16 +132,17 @@ def test_flags_are_laid_over_the_file(tmp_path: Path):
 def test_every_value_of_every_preset_can_be_typed():
     """What the help lists is what is accepted."""
     for preset in PRESETS.values():
-        tokens = []
+        typed = {}
         for setting in settings():
-            section, _, field = setting.path.rpartition(".")
-            owner = attrgetter(section)(preset) if section else preset
-            if setting.kind is not None and owner.kind != setting.kind:
+            *section, field = setting.path.split(".")
+            owner: Any = preset
+            for name in section:
+                owner = getattr(owner, name, None)
+            if owner is None or (field != "kind" and setting.kind is not None and owner.kind != setting.kind):
                 continue
             value = getattr(owner, field)
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            tokens += [f"--{setting.path}", text]
-        assert experiment(tokens) == preset
+            typed[setting.path] = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        assert experiment([f"--{path}={text}" for path, text in typed.items()]) == preset
 
 
 @pytest.mark.parametrize(
@@ -139,10 +161,23 @@ def test_every_value_of_every_preset_can_be_typed():
         (["--model.kind", "resent"], ["model.kind is 'resent', which is not known", "did you mean resnet? use one of"]),
         (["--model.kind", "VGG16"], ["model.kind is 'VGG16'", "did you mean vgg?"]),
         (["--model.kind", "zzz"], ["model.kind is 'zzz', which is not known; use one of cnn, vit, "]),
-        (["--optimizer.kind", "adam_w"], ["optimizer.kind is 'adam_w'", "did you mean adamw?"]),
+        (["--optimizer.kind", "adam_w"], ["optimizer.kind is 'adam_w'", "did you mean adamw or adam?"]),
         (["--model.kind", "vgg", "--model.layers", "18"], ["model.layers is 18", "11, 13, 16 or 19"]),
         (["--model.dim", "64"], ["model.dim belongs to model.kind vit"]),
         (["--model.kind", "vit", "--model.heads", "3"], ["model: heads 3 does not divide dim"]),
+        (["--model.attention.kind", "local"], ["model.attention belongs to model.kind vit or conv_vit"]),
+        (
+            ["digits-vit", "--model.attention.window", "7"],
+            ["model.attention.window belongs to model.attention.kind local;"],
+        ),
+        (["--model.kind", "vit", "--model.attention.rank", "7"], ["belongs to model.attention.kind linformer;"]),
+        (["digits-vit", "--model.attention.kind", "lokal"], ["model.attention.kind is 'lokal'", "use one of full, local"]),
+        (
+            ["digits-vit", "--model.attention.kind", "local", "--model.attention.window", "4"],
+            ["model.attention: window 4 has no centre; use 3 or 5"],
+        ),
+        (["digits-vit", "--model.attention.kind", "local", "--model.attention.windw", "4"], ["did you mean --model."]),
+        (["digits-vit", "--model.position", "rotary", "--model.heads", "64"], ["model.heads is 64"]),
         (["--crossval.folds", "1"], ["folds 1 leaves nothing"]),
         (["--optimizer.betas", "0.9"], ["optimizer.betas"]),
         (["--optimizer.lr", "-1"], ["optimizer.lr is -1; it should be greater than 0"]),

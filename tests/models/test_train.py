@@ -18,7 +18,8 @@ from models.training.pulse import Diverged, ProgressUpdate
 from models.training.schedule import factor
 from models.training.step import dropout_seed, train_step
 from models.zoo.build import build
-from models.zoo.config import CNNConfig, ModelConfig, ViTConfig
+from models.zoo.config import CNNConfig, ModelConfig
+from models.zoo.config_transformer import ConvViTConfig, ViTConfig
 
 IMAGE = ImageSpec(height=16, width=16)
 STATISTICS = PixelStatistics(mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -98,7 +99,13 @@ def scripted(script: Script, **settings: object) -> FitResult:
 
 
 @pytest.mark.parametrize(
-    "config", [CNNConfig(width=8), ViTConfig(patch=4, dim=32, depth=2, heads=2)], ids=lambda config: config.kind
+    "config",
+    [
+        CNNConfig(width=8),
+        ViTConfig(patch=4, dim=32, depth=2, heads=2),
+        ConvViTConfig(dim=32, depth=1, heads=2, convolutions=2, channels=16, stochastic_depth=0),
+    ],
+    ids=lambda config: config.kind,
 )
 def test_each_architecture_learns_32_pictures_by_heart(config: ModelConfig):
     pixels, labels = pictures(32, num_classes=4)

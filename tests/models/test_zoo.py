@@ -18,7 +18,7 @@ from models.training.fit import train_step
 from models.training.optim import build_optimizer
 from models.zoo.build import build
 from models.zoo.cnn import Block, plan
-from models.zoo.config import CNNConfig, ModelConfig, ViTConfig
+from models.zoo.config import CNNConfig, ModelConfig
 from models.zoo.config_classic import (
     AlexNetConfig,
     LeNetConfig,
@@ -29,11 +29,13 @@ from models.zoo.config_classic import (
     STNConfig,
     VGGConfig,
 )
-from models.zoo.vit import Attention, choose_patch, waves
+from models.zoo.config_transformer import ConvViTConfig, ViTConfig
+from models.zoo.vit import choose_patch
 
 KINDS = [  # narrow, so that all of this takes seconds
     CNNConfig(width=8),
     ViTConfig(dim=16, depth=2, heads=2),
+    ConvViTConfig(dim=16, depth=2, heads=2),
     SoftmaxConfig(),
     MLPConfig(width=32),
     MLPConfig(width=32, depth=2, activation="sigmoid"),
@@ -133,30 +135,14 @@ def test_the_exported_graph_takes_any_batch_and_answers_alike(config: ModelConfi
     to_onnx(net, image, tolerance=1e-4)  # raises unless batches of 1, 3 and 8 agree
 
 
-def test_attention_is_softmax_of_scaled_products_by_hand():
-    torch.manual_seed(0)
-    layer, x = Attention(8, 2, 0.0), torch.randn(3, 5, 8)
-    q, k, v = layer.qkv(layer.norm(x)).chunk(3, dim=-1)
-    heads = []
-    for head in (slice(0, 4), slice(4, 8)):
-        weights = (q[..., head] @ k[..., head].transpose(1, 2) / math.sqrt(4)).softmax(dim=-1)
-        heads.append(weights @ v[..., head])
-    torch.testing.assert_close(layer(x), layer.out(torch.cat(heads, dim=-1)))
-
-
-@pytest.mark.parametrize("dim", [8, 16, 30])
-def test_no_two_patches_start_at_the_same_position(dim: int):
-    positions = waves(3, 8, dim=dim)
-    assert positions.shape == (24, dim)
-    assert torch.pdist(positions).min() > 0.1
-
-
 def test_a_residual_block_starts_as_the_identity():
     x = torch.rand(2, 8, 4, 4)
     assert torch.equal(Block(8)(x), x)
 
 
-@pytest.mark.parametrize(("side", "patch"), [(8, 1), (16, 2), (32, 4), (28, 4), (64, 8), (96, 12), (224, 28), (7, 1)])
+@pytest.mark.parametrize(
+    ("side", "patch"), [(8, 2), (16, 2), (32, 4), (28, 4), (64, 8), (96, 12), (224, 28), (7, 1), (4, 2)]
+)
 def test_the_patch_is_the_divisor_nearest_to_an_eighth(side: int, patch: int):
     assert choose_patch(square(side)) == patch
 

@@ -1,0 +1,59 @@
+"""A Compact Convolutional Transformer, https://arxiv.org/abs/2104.05704: convolutions make the tokens, and a learned
+weighted mean of them is classified. Convolutions know what is near from the start, which a plain ViT learns from many
+pictures: the Transformer for small data.
+
+CCT-7/3x1 of the paper is dim 256, depth 7, heads 4, convolutions 1 at 32 x 32. Departures: smaller by default;
+positions start as sines; without the paper's extra norm within a block and dropout of attention weights; where more
+than two halvings are needed, the first convolution has a stride of 2, for its work on a large picture would outweigh
+the rest.
+"""
+
+from torch import Tensor, nn
+
+from data.spec import ImageSpec
+from models.zoo.config_transformer import ConvViTConfig
+from models.zoo.transformer import Transformer
+
+# B batch, C channels, D width of a token, K classes
+
+TOKENS_PER_SIDE = 16  # at most, by default
+MANY_HALVINGS = 3
+
+
+class ConvViT(nn.Module):
+    """Normalised pictures (B, C, height, width) -> logits (B, K)."""
+
+    def __init__(self, config: ConvViTConfig, image: ImageSpec, num_classes: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        rows, columns = image.height, image.width
+        channels: int = image.channels
+        steps = plan(max(rows, columns), config.convolutions)
+        for step, (stride, pool) in enumerate(steps, start=1):
+            wider = config.dim if step == len(steps) else config.channels
+            kernel = nn.Conv2d(channels, wider, config.kernel, stride=stride, padding=config.kernel // 2, bias=False)
+            nn.init.kaiming_normal_(kernel.weight)
+            layers += [kernel, nn.ReLU()]
+            if pool:
+                layers.append(nn.MaxPool2d(3, stride=2, padding=1))
+            for _ in range((stride == 2) + pool):
+                rows, columns = (rows + 1) // 2, (columns + 1) // 2
+            channels = wider
+        self.tokenizer = nn.Sequential(*layers)
+        self.transformer = Transformer(config, rows, columns, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.transformer(self.tokenizer(x))  # from (B, D, rows, columns)
+        return logits
+
+
+def plan(side: int, convolutions: int | None) -> list[tuple[int, bool]]:
+    """(stride, whether it is pooled to half) of each convolution, for a picture whose longer side is this."""
+    if convolutions is not None:
+        return [(1, True)] * convolutions
+    halvings = 0
+    while side > TOKENS_PER_SIDE:
+        side, halvings = (side + 1) // 2, halvings + 1
+    if halvings >= MANY_HALVINGS:
+        return [(2, True)] + [(1, True)] * (halvings - 2)
+    return [(1, True)] * halvings or [(1, False)]
