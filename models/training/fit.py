@@ -25,6 +25,7 @@ from models.records import EpochRecord, FitSummary
 from models.training.checkpoint import Checkpoints
 from models.training.config import OptimizerConfig, ScheduleConfig
 from models.training.early_stop import EarlyStop
+from models.training.gradients import by_layer, clip, optimized
 from models.training.optim import build_optimizer, factor
 from models.training.plan import Plan, Speed, make_plan
 from models.training.pulse import ProgressUpdate, Pulse, check_finite, diverged
@@ -115,13 +116,14 @@ def begin(
     else:
         speed = measure_speed(net, batches, validate, optimizer=optimizer, config=config)
         plan = make_plan(config, steps_per_epoch=batches.steps_per_epoch, speed=speed)
+    steps = build_optimizer(net, optimizer)
     training = Training(
         net=net,
-        optimizer=build_optimizer(net, optimizer),
+        optimizer=steps,
         plan=plan,
         stop=EarlyStop(patience=plan.patience),
         average=None if config.ema is None else copy_for_average(net),
-        sums=torch.zeros(2, device=device),
+        sums=torch.zeros(2 + len(optimized(steps)), device=device),
     )
     if saved is not None:
         training.restore(saved)
@@ -162,15 +164,15 @@ def train_epoch(
 def train_step(
     net: nn.Module, optimizer: torch.optim.Optimizer, pixels: Tensor, targets: Tensor, *, config: TrainConfig
 ) -> Tensor:
-    """One step down the gradient. Returns (2,): loss, and norm of the gradient before clipping; not waited for."""
+    """One step down the gradient. Returns (2 + P,): the loss, and of the gradient before clipping its norm and that of
+    each of the P weights; not waited for."""
     with autocast(pixels.device, config.precision):
         loss = F.cross_entropy(net(pixels), targets, label_smoothing=config.label_smoothing)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    norm = nn.utils.clip_grad_norm_(weights, math.inf if config.clip_norm is None else config.clip_norm)
+    norms = clip(optimized(optimizer), math.inf if config.clip_norm is None else config.clip_norm)
     optimizer.step()
-    return torch.stack([loss.detach(), norm])
+    return torch.cat([loss.detach().view(1), norms])
 
 
 def judge_epoch(training: Training, validate: Validate) -> EpochRecord:
@@ -179,7 +181,7 @@ def judge_epoch(training: Training, validate: Validate) -> EpochRecord:
     validation = validate(training.judged)
     if not math.isfinite(validation.loss):
         raise diverged(training)
-    loss, norm = (training.sums / training.step).tolist()
+    loss, norm, *norms = (training.sums / training.step).tolist()
     return EpochRecord(
         epoch=training.epoch,
         step=training.steps_done,
@@ -188,6 +190,7 @@ def judge_epoch(training: Training, validate: Validate) -> EpochRecord:
         val_loss=validation.loss,
         val_accuracy=validation.accuracy,
         grad_norm=norm,
+        grad_norm_by_layer=by_layer(training.net, optimized(training.optimizer), norms),
         seconds=training.epoch_s + time.monotonic() - began,
         images_per_s=training.images / max(training.epoch_s, 1e-9),
     )
