@@ -13,9 +13,10 @@ from torch import nn
 from data.loader import Pictures, eval_batches
 from data.prepare import Dataset
 from models.device import choose_device
+from models.evaluation.diagnosis.measure import measure
 from models.evaluation.inference import logits_of
 from models.evaluation.metrics import Metrics, score
-from models.records import Calibration, CVResult, Lineage, RunResult
+from models.records import Calibration, Checks, CVResult, Lineage, RunResult
 from models.run import RunFolder
 from models.training.learn import EVAL_BATCH
 from models.zoo.build import build
@@ -60,6 +61,15 @@ def evaluate(folder: RunFolder, dataset: Dataset, *, crossval: CVResult | None, 
         calibration=Calibration(temperature=temperature, ece_before=before.ece, ece_after=after.ece),
         crossval=crossval,
         lineage=lineage,
+        checks=measure(
+            net,
+            pictures,
+            images,
+            split,
+            temperature=temperature,
+            label_smoothing=experiment.train.label_smoothing,
+            config=experiment.diagnose,
+        ),
     )
 
 
@@ -71,6 +81,7 @@ def finish(
     calibration: Calibration,
     crossval: CVResult | None,
     lineage: Lineage,
+    checks: Checks | None = None,
 ) -> RunResult:
     """run.json: what the folder says of itself, and the figures."""
     network = folder.network()
@@ -87,6 +98,7 @@ def finish(
         crossval=crossval,
         lineage=lineage,
         versions=versions(),
+        checks=checks,
     )
     folder.write_result(result)
     return result
