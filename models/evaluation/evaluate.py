@@ -61,15 +61,7 @@ def evaluate(folder: RunFolder, dataset: Dataset, *, crossval: CVResult | None, 
         calibration=Calibration(temperature=temperature, ece_before=before.ece, ece_after=after.ece),
         crossval=crossval,
         lineage=lineage,
-        checks=measure(
-            net,
-            pictures,
-            images,
-            split,
-            temperature=temperature,
-            label_smoothing=experiment.train.label_smoothing,
-            config=experiment.diagnose,
-        ),
+        checks=measure(net, pictures, images, split, temperature=temperature, experiment=experiment),
     )
 
 

@@ -14,11 +14,11 @@ def clip(weights: Sequence[Tensor], limit: float) -> Tensor:
     Returns (1 + P,): the joint norm and each weight's own, before clipping; 0 where no gradient flowed. The joint norm
     is computed from the others, so that keeping them costs nothing, and nothing waits for a GPU.
     """
-    flowing = [index for index, weight in enumerate(weights) if weight.grad is not None]
-    norms = torch.stack(torch._foreach_norm([weights[index].grad for index in flowing]))
+    norms = torch.stack(torch._foreach_norm([weight.grad for weight in weights if weight.grad is not None]))
     joint = torch.linalg.vector_norm(norms)
     nn.utils.clip_grads_with_norm_(weights, limit, joint)
-    if len(flowing) < len(weights):
+    if len(norms) < len(weights):
+        flowing = [index for index, weight in enumerate(weights) if weight.grad is not None]
         norms = norms.new_zeros(len(weights)).index_copy(0, torch.tensor(flowing, device=norms.device), norms)
     return torch.cat([joint.view(1), norms])
 
@@ -31,11 +31,13 @@ def optimized(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 def by_layer(net: nn.Module, weights: Sequence[Tensor], norms: Sequence[float]) -> dict[str, float]:
     """The norms under the names of the layers, input first; matrices and kernels only, not biases and norms' scales."""
     known = {id(weight): norm for weight, norm in zip(weights, norms, strict=True)}
-    found = [(name.removesuffix(".weight"), known[id(p)]) for name, p in net.named_parameters() if counts(p, known)]
-    levels = zip(*(name.split(".")[:-1] for name, _ in found), strict=False)
-    shared = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))  # by all names, so it says nothing
-    return {".".join(name.split(".")[shared:]): norm for name, norm in found}
+    found = [(name.removesuffix(".weight"), p) for name, p in net.named_parameters() if p.ndim >= 2 and id(p) in known]
+    names = without_what_all_share([name for name, _ in found])
+    return {name: known[id(weight)] for name, (_, weight) in zip(names, found, strict=True)}
 
 
-def counts(weight: Tensor, known: dict[int, float]) -> bool:
-    return weight.ndim >= 2 and id(weight) in known
+def without_what_all_share(names: Sequence[str]) -> list[str]:
+    """["1.stem.conv", "1.head"] -> ["stem.conv", "head"]: a beginning that all have says nothing."""
+    levels = zip(*(name.split(".")[:-1] for name in names), strict=False)
+    shared = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
+    return [".".join(name.split(".")[shared:]) for name in names]

@@ -74,8 +74,7 @@ def test_every_picture_can_be_drawn(epochs: int, layers: int):
     assert drawn.keys() == TITLES.keys()
     for draw in drawn.values():
         ElementTree.fromstring(draw("svg"))
-        assert draw("svg") == draw("svg")
-        assert Image.open(io.BytesIO(draw("png"))).format == "PNG"
+    assert Image.open(io.BytesIO(drawn["gradients"]("png"))).format == "PNG"
 
 
 def test_what_was_not_recorded_is_not_drawn():

@@ -37,47 +37,66 @@ class Ends:
     errors: tuple[float, float]  # residual of the smallest and of the largest
 
 
+@dataclass(frozen=True)
+class Surface:
+    """The mean loss over some pictures, as a function of a network's weights."""
+
+    net: nn.Module
+    batches: Sequence[tuple[Tensor, Tensor]]
+    label_smoothing: float
+
+    @property
+    def n(self) -> int:
+        return sum(len(labels) for _, labels in self.batches)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        return [weight for weight in self.net.parameters() if weight.requires_grad]
+
+    def slopes(self, pixels: Tensor, labels: Tensor, *, again: bool) -> tuple[Tensor, ...]:
+        """One batch's part of the gradient, by weight; `again`: to be differentiated once more."""
+        logits = self.net(pixels).float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, reduction="sum") / self.n
+        return torch.autograd.grad(loss, self.weights, create_graph=again, materialize_grads=True)
+
+    def gradient(self) -> Tensor:
+        """(P,) over all weights."""
+        return torch.stack([flat(self.slopes(*batch, again=False)) for batch in self.batches]).sum(0)
+
+    def product(self, vector: Tensor) -> Tensor:
+        """H v, (P,) -> (P,)."""
+        weights = self.weights
+        parts = vector.split([weight.numel() for weight in weights])  # type: ignore[no-untyped-call]
+        directions = [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
+        total = torch.zeros_like(vector)
+        for pixels, labels in self.batches:
+            slopes = self.slopes(pixels, labels, again=True)
+            along = torch.stack([(g * d).sum() for g, d in zip(slopes, directions, strict=True)]).sum()
+            total += flat(torch.autograd.grad(along, weights, materialize_grads=True))
+        return total
+
+
 def spectrum(
-    net: nn.Module,
-    batches: Sequence[tuple[Tensor, Tensor]],
-    *,
-    label_smoothing: float,
-    iterations: int,
+    net: nn.Module, batches: Sequence[tuple[Tensor, Tensor]], *, label_smoothing: float, iterations: int
 ) -> Spectrum:
     """`batches`: pixels and labels of the pictures the loss is a mean over. `net` is left in evaluation mode.
 
     Raises RuntimeError where the network has an operation that cannot be differentiated twice, or memory is short.
     """
-    net.eval()
-    weights = [weight for weight in net.parameters() if weight.requires_grad]
-    size, n = sum(weight.numel() for weight in weights), sum(len(labels) for _, labels in batches)
-
-    def slopes(pixels: Tensor, labels: Tensor, *, again: bool) -> tuple[Tensor, ...]:
-        loss = F.cross_entropy(net(pixels).float(), labels, label_smoothing=label_smoothing, reduction="sum") / n
-        return torch.autograd.grad(loss, weights, create_graph=again, materialize_grads=True)
-
-    def product(vector: Tensor) -> Tensor:
-        parts = vector.split([weight.numel() for weight in weights])
-        directions = [part.view_as(weight) for part, weight in zip(parts, weights, strict=True)]
-        total = torch.zeros_like(vector)
-        for pixels, labels in batches:
-            along = sum((g * d).sum() for g, d in zip(slopes(pixels, labels, again=True), directions, strict=True))
-            assert isinstance(along, Tensor)
-            total += flat(torch.autograd.grad(along, weights, materialize_grads=True))
-        return total
-
-    generator = torch.Generator().manual_seed(SEED)
-    start = torch.randn(size, generator=generator).to(weights[0].device)
+    surface = Surface(net.eval(), batches, label_smoothing)
+    weights = surface.weights
+    size = sum(weight.numel() for weight in weights)
+    start = torch.randn(size, generator=torch.Generator().manual_seed(SEED)).to(weights[0].device)
     recurrent = any(isinstance(module, nn.RNNBase) for module in net.modules())  # cuDNN's is differentiable once
     precise = torch.backends.cudnn.flags(enabled=not recurrent, allow_tf32=False)
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), precise:
-        slope = torch.stack([flat(slopes(*batch, again=False)) for batch in batches]).sum(0).norm()
-        ends = extremes(product, start, iterations=affordable(iterations, size))
+        slope = float(surface.gradient().norm())
+        ends = extremes(surface.product, start, iterations=affordable(iterations, size))
     return Spectrum(
-        n=n,
+        n=surface.n,
         parameters=size,
         iterations=len(ends.values),
-        slope=float(slope),
+        slope=slope,
         largest=float(ends.values[-1]),
         largest_error=ends.errors[1],
         smallest=float(ends.values[0]),

@@ -15,27 +15,31 @@ WARM_UP = 2  # first epochs, whose losses may do as they please
 SPIKE = 1.5  # a training loss this many times the lowest so far ...
 SPIKE_LEAST = 0.1  # ... and this many nats above it
 WORSE_THAN_GUESSING = 1.2
+NEVER_BETTER = 0.95  # of the loss of guessing: then the first epochs count too
+UNMOVED = 1e-3  # of the loss of guessing
+GRADIENT = 1e-2  # norm; with less it is no wonder that nothing moves
 STEADY = 0.2  # rises are at most this share of all falls
 STRAIGHT = 0.5  # the second half of the way brings at least this share of what the first half brought
 FEWEST = 6  # epochs that show a course
 
 
 def rate_too_high(run: Evidence) -> Iterator[Remark]:
-    """After the first epochs the training loss is above that of guessing, or jumps up."""
+    """The training loss is above that of guessing or jumps up, after the first epochs or where it never got lower."""
     losses = np.array([record.train_loss for record in run.history])
-    later = losses[WARM_UP:]
+    later = losses if len(losses) and losses.min() > NEVER_BETTER * run.guessing else losses[WARM_UP:]
     if len(later) < 2:
         return
+    before = len(losses) - len(later)
     lowest = np.minimum.accumulate(later)[:-1]
-    spikes = np.flatnonzero((later[1:] > SPIKE * lowest) & (later[1:] > lowest + SPIKE_LEAST)) + WARM_UP + 2
-    above = np.flatnonzero(later > WORSE_THAN_GUESSING * run.guessing) + WARM_UP + 1
+    spikes = np.flatnonzero((later[1:] > SPIKE * lowest) & (later[1:] > lowest + SPIKE_LEAST)) + before + 2
+    above = np.flatnonzero(later > WORSE_THAN_GUESSING * run.guessing) + before + 1
     if not len(spikes) and not len(above):
         return
     peak = max(record.lr for record in run.history)
     if len(above):
         what = (
             f"in {len(above)} of {len(losses)} epochs the training loss was above that of guessing, {run.guessing:.2f} "
-            f"(highest {later.max():.3g} in epoch {int(later.argmax()) + WARM_UP + 1})"
+            f"(highest {later.max():.3g} in epoch {int(later.argmax()) + before + 1})"
         )
     else:
         what = f"the training loss jumped up in {len(spikes)} of {len(losses)} epochs (first in epoch {spikes[0]})"
@@ -49,27 +53,34 @@ def rate_too_high(run: Evidence) -> Iterator[Remark]:
 
 
 def rate_too_low(run: Evidence) -> Iterator[Remark]:
-    """The loss falls steadily, in a nearly straight line over the sum of the rates, and has not got far."""
+    """The loss falls steadily, nearly straight over the sum of the rates, and has not got far; or it does not move."""
     if len(run.history) < FEWEST or not still_high(run):
         return
+    losses = np.array([record.train_loss for record in run.history])
+    unmoved = np.ptp(losses) < UNMOVED * run.guessing
+    if not (straight(run) or (unmoved and np.median([r.grad_norm for r in run.history]) > GRADIENT)):
+        return
+    peak = max(record.lr for record in run.history)
+    course = "without moving" if unmoved else "in a nearly straight line"
+    yield Remark(
+        "rate too low",
+        "warning",
+        f"Learning rate too low: in {len(losses)} epochs the training loss crept from {losses[0]:.3f} to "
+        f"{losses[-1]:.3f}, {course} (guessing gives {run.guessing:.2f}), so with a rate of at most "
+        f"{peak:.2g} it had hardly set out when it ended.",
+        f"a higher rate, such as {5 * peak:.1g}, or many more epochs",
+        "rate",
+    )
+
+
+def straight(run: Evidence) -> bool:
+    """The second half of the way, in the sum of the rates, brought at least half of what the first did; steadily."""
     losses = np.array([record.train_loss for record in run.history])
     steps = np.diff(losses)
     falls, rises = -steps[steps < 0].sum(), steps[steps > 0].sum()
     way = np.cumsum([record.lr for record in run.history])
     half = np.interp((way[0] + way[-1]) / 2, way, losses)
-    first, second = losses[0] - half, half - losses[-1]
-    if falls == 0 or rises > STEADY * falls or second < STRAIGHT * first:
-        return
-    peak = max(record.lr for record in run.history)
-    yield Remark(
-        "rate too low",
-        "warning",
-        f"Learning rate too low: in {len(losses)} epochs the training loss crept from {losses[0]:.3f} to "
-        f"{losses[-1]:.3f} in a nearly straight line (guessing gives {run.guessing:.2f}), so with a rate of at most "
-        f"{peak:.2g} it was still on its way down when it ended.",
-        f"a higher rate, such as {5 * peak:.1g}, or many more epochs",
-        "rate",
-    )
+    return bool(falls > 0 and rises <= STEADY * falls and half - losses[-1] >= STRAIGHT * (losses[0] - half))
 
 
 def still_high(run: Evidence) -> bool:
@@ -100,7 +111,7 @@ def unfinished(run: Evidence) -> Iterator[Remark]:
 def settled(run: Evidence) -> Iterator[Remark]:
     """Over the last third the validation loss stays within 2 %."""
     n = len(run.history)
-    if n < FEWEST or run.fit.stopped_early or not run.validation.interval.low > run.validation.majority:
+    if n < FEWEST or run.fit.stopped_early:
         return
     losses = np.array([record.val_loss for record in run.history[-(n // 3) :]])
     if np.ptp(losses) <= 0.02 * losses.min():

@@ -18,8 +18,7 @@ RISE = 1.1  # of the validation loss over its lowest
 
 def not_learning(run: Evidence) -> Iterator[Remark]:
     """Neither validation nor training pictures are told better than by their most frequent class."""
-    trained = run.trained_interval
-    if above_majority(run) or (trained is not None and trained.low > run.validation.majority):
+    if learnt(run):
         return
     yield Remark(
         "not learning",
@@ -30,6 +29,12 @@ def not_learning(run: Evidence) -> Iterator[Remark]:
         "another learning rate; and check that pictures and labels belong together",
         "curves",
     )
+
+
+def learnt(run: Evidence) -> bool:
+    """Something, be it by heart."""
+    trained = run.trained_interval
+    return above_majority(run) or (trained is not None and trained.low > run.validation.majority)
 
 
 def above_majority(run: Evidence) -> bool:

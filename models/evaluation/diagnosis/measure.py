@@ -7,7 +7,7 @@ from torch import nn
 from data.images import Images
 from data.loader import Pictures, eval_batches
 from data.split import Split
-from models.config import DiagnoseConfig
+from models.config import Experiment
 from models.evaluation.diagnosis.curvature import spectrum
 from models.evaluation.diagnosis.shift import look_for_shift
 from models.evaluation.diagnosis.units import watched
@@ -27,8 +27,7 @@ def measure(
     split: Split,
     *,
     temperature: float,
-    label_smoothing: float,
-    config: DiagnoseConfig,
+    experiment: Experiment,
 ) -> Checks:
     """`net` holds the final weights and stays as it is; `temperature` is that of its calibrated probabilities."""
     rows = spread(split.train, SAMPLE)
@@ -36,8 +35,8 @@ def measure(
         batches = eval_batches(pictures, images.labels, rows, batch_size=BATCH, image=images.spec)
         logits, labels = (answers.cpu() for answers in logits_of(net, batches))
     curved, failed = None, None
-    if config.hessian:
-        curved, failed = curvature(net, pictures, images, split, label_smoothing=label_smoothing, config=config)
+    if experiment.diagnose.hessian:
+        curved, failed = curvature(net, pictures, images, split, experiment=experiment)
     probabilities = torch.softmax(logits.double() / temperature, dim=1).numpy()
     return Checks(
         training=TrainingFit(
@@ -58,14 +57,14 @@ def curvature(
     images: Images,
     split: Split,
     *,
-    label_smoothing: float,
-    config: DiagnoseConfig,
+    experiment: Experiment,
 ) -> tuple[Spectrum | None, str | None]:
     """The spectrum, or why there is none: a trained network is not lost for it."""
+    config, smoothing = experiment.diagnose, experiment.train.label_smoothing
     rows = spread(split.train, config.hessian_pictures)
     seen = eval_batches(pictures, images.labels, rows, batch_size=HESSIAN_BATCH, image=images.spec)
     try:
-        found = spectrum(net, list(seen), label_smoothing=label_smoothing, iterations=config.hessian_iterations)
+        found = spectrum(net, list(seen), label_smoothing=smoothing, iterations=config.hessian_iterations)
     except RuntimeError as error:  # no second derivative of some operation, or no memory
         return None, str(error).strip().splitlines()[0]
     return found, None
@@ -75,4 +74,5 @@ def spread(rows: np.ndarray, limit: int) -> np.ndarray:
     """At most `limit` of the rows, evenly spread: the same ones every time."""
     if len(rows) <= limit:
         return rows
-    return rows[np.linspace(0, len(rows) - 1, limit).round().astype(int)]
+    chosen: np.ndarray = rows[np.linspace(0, len(rows) - 1, limit).round().astype(int)]
+    return chosen

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from models.evaluation.diagnosis.learned import learnt
 from models.evaluation.diagnosis.remark import Evidence, Remark, percent
 from models.evaluation.metrics import wilson
 
@@ -18,7 +19,7 @@ def small_validation(run: Evidence) -> Iterator[Remark]:
     interval, n = run.validation.interval, run.validation.n
     half = (interval.high - interval.low) / 2
     best, others = run.fit.best_epoch, [r.val_accuracy for r in run.history if r.epoch != run.fit.best_epoch]
-    if half < WIDE_NOTED or not others or best >= len(run.history):
+    if not learnt(run) or half < WIDE_NOTED or not others or best >= len(run.history):
         return
     ahead = run.history[best].val_accuracy - max(others)
     if ahead > half:

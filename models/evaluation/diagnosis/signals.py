@@ -24,11 +24,12 @@ def vanishing(run: Evidence) -> Iterator[Remark]:
     ratio = np.median(first / np.maximum(last, 1e-30))
     if ratio < VANISHED:
         layer = int(norms[1][:third].mean(axis=1).argmax())
+        times = f"{small(float(1 / ratio))} times less than" if ratio > 1e-12 else "as good as nothing beside that"
         yield Remark(
             "vanishing gradients",
             "warning",
             f"Vanishing gradients: in layer {norms[0][layer]}, near the pictures, the gradient has a norm of "
-            f"{small(float(np.median(first)))}, {small(float(1 / max(ratio, 1e-30)))} times less than near the answer "
+            f"{small(float(np.median(first)))}, {times} near the answer "
             f"({small(float(np.median(last)))}), so the first layers hardly learn.",
             "ReLU instead of sigmoid or tanh, normalisation layers, shortcuts around layers, or fewer layers",
             "gradients",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from models.records import DeadUnits
+from models.training.gradients import without_what_all_share
 
 RELUS = {torch.relu, torch.relu_, F.relu, Tensor.relu, Tensor.relu_}
 
@@ -36,7 +37,7 @@ class Firing(TorchFunctionMode):
         """In the order in which they were first computed."""
         return tuple(
             DeadUnits(layer=layer, units=fired.numel(), dead=int((~fired).sum()))
-            for layer, fired in self._fired.items()
+            for layer, fired in zip(without_what_all_share(list(self._fired)), self._fired.values(), strict=True)
         )
 
     def enter(self, name: str) -> None:
