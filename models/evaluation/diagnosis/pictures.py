@@ -154,6 +154,7 @@ def spectrum(run: Evidence, *, fmt: Format = "svg") -> bytes:
             axes.plot(values[side], shares[side], "o", color=color, markersize=4)
         axes.axvline(0, color=INK, linewidth=1, linestyle=":")
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")  # the usual one writes powers as mathematics, which is not read
         axes.set_ylim(1e-7, 2)
         titles(axes, "Curvature of the loss at the end", "eigenvalue (below 0 the loss falls)", "share near it")
 
