@@ -20,6 +20,9 @@ from prefect.logging import get_run_logger
 
 from data.prepare import Dataset
 from flows import pages
+from models.evaluation.diagnose import diagnose
+from models.evaluation.diagnosis import pictures
+from models.evaluation.diagnosis.remark import Evidence
 from models.records import CVResult, RunResult, Verdict
 
 POST_EVERY_S = 3.0
@@ -130,6 +133,15 @@ def show_metrics(result: RunResult) -> None:
 def show_picture(key: str, title: str, draw: Callable[[], bytes]) -> None:
     """`draw` gives a PNG."""
     create_markdown_artifact(f"{pages.picture(draw(), title)}\n", key=key, description=title)
+
+
+@harmless
+def show_diagnosis(run: Evidence) -> None:
+    """What the curves say, the gravest first, each with its picture."""
+    remarks = diagnose(run)
+    shown = {remark.picture for remark in remarks}
+    drawn = {name: draw("png") for name, draw in pictures.available(run).items() if name in shown}
+    create_markdown_artifact(pages.diagnosis_page(remarks, drawn), key="diagnosis", description=pages.headline(remarks))
 
 
 @harmless

@@ -19,6 +19,7 @@ def evaluate(prepared: Prepared, folder: Path, crossval: CVResult | None, lineag
     """Metrics with intervals, calibration, predictions, report. A run that has them keeps them."""
     from models.evaluation import evaluate as judge  # torch: seconds
     from models.evaluation import plots, report
+    from models.evaluation.diagnosis.evidence import evidence
 
     run, dataset = RunFolder(folder), opened(prepared)
     with display().stage("evaluate"):
@@ -38,5 +39,6 @@ def evaluate(prepared: Prepared, folder: Path, crossval: CVResult | None, lineag
             "Learning curves",
             lambda: plots.learning_curves(run.history(), best_epoch=result.fit.best_epoch, fmt="png"),
         )
+        artifacts.show_diagnosis(evidence(run))
         artifacts.show_report(page)
     return result

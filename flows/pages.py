@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from PIL import Image
 
 from data.prepare import Dataset
 from data.validate import ValidationReport
+from models.evaluation.diagnosis.pictures import TITLES
+from models.evaluation.diagnosis.remark import Remark, Shown
 from models.evaluation.metrics import Metrics
 from models.records import CVResult, RunResult, Verdict
 
@@ -17,7 +20,7 @@ Row = dict[str, str | int | float]
 THUMBNAIL_PX = 48
 PER_CLASS = 8  # sample pictures
 CLASSES_SHOWN = 20
-MARKS = {"stop": "**stop**", "warn": "**mind**", "note": "note:"}
+MARKS = {"stop": "**stop**", "warn": "**mind**", "warning": "**mind**", "note": "note:"}
 
 
 def percent(share: float) -> str:
@@ -103,6 +106,28 @@ def fold_rows(crossval: CVResult) -> list[Row]:
     ]
     rows.append({"fold": "mean ± sd", "accuracy": f"{percent(crossval.mean)} ± {100 * crossval.std:.1f}"})
     return rows
+
+
+def headline(remarks: Sequence[Remark]) -> str:
+    """How many warnings there are, and of what."""
+    warnings = [remark.kind for remark in remarks if remark.level == "warning"]
+    if not warnings:
+        return "What the curves say: no warnings"
+    return f"What the curves say: {len(warnings)} warning{'s' if len(warnings) > 1 else ''} ({', '.join(warnings)})"
+
+
+def diagnosis_page(remarks: Sequence[Remark], pictures: Mapping[Shown, bytes]) -> str:
+    """Each finding, what to try, and its picture (PNG), which stands under the first finding that it shows."""
+    left, lines = dict(pictures), ["# What the curves say", ""]
+    for remark in remarks:
+        head, colon, rest = remark.text.partition(":")
+        mark = f"{MARKS[remark.level]} " if remark.level in MARKS else ""
+        text = f"**{cell(head)}:**{cell(rest)}" if colon else cell(remark.text)
+        lines += [f"- {mark}{text}"]
+        lines += [f"  What to try: {remark.remedy}."] if remark.remedy else []
+        if remark.picture in left:
+            lines += ["", picture(left.pop(remark.picture), TITLES[remark.picture]), ""]
+    return "\n".join(lines) + "\n"
 
 
 def verdict_page(verdict: Verdict, model: str) -> str:

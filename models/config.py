@@ -110,6 +110,22 @@ class ReleaseConfig(Frozen):
     )
 
 
+class DiagnoseConfig(Frozen):
+    """What is looked at once training has ended, beyond what costs nothing."""
+
+    hessian: bool = Field(
+        False,
+        title="Curvature",
+        description="largest and smallest eigenvalue of the Hessian at the end point: a minimum or a saddle; slow",
+    )
+    hessian_pictures: int = Field(
+        256, ge=1, title="Pictures for it", description="training pictures that the loss is taken over"
+    )
+    hessian_iterations: int = Field(
+        40, ge=2, le=1000, title="Iterations for it", description="at most; of Lanczos' method"
+    )
+
+
 class Experiment(Frozen):
     """Everything that decides a run: the Prefect form, the CLI flags, the YAML file and the JSON in the card."""
 
@@ -124,6 +140,7 @@ class Experiment(Frozen):
     train: TrainConfig = Field(default_factory=TrainConfig, title="Training")
     crossval: CrossvalConfig = Field(default_factory=CrossvalConfig, title="Cross-validation")
     release: ReleaseConfig = Field(default_factory=ReleaseConfig, title="Release")
+    diagnose: DiagnoseConfig = Field(default_factory=DiagnoseConfig, title="Diagnosis")
 
     @model_validator(mode="after")
     def _plateau_can_be_seen(self) -> Self:

@@ -28,6 +28,7 @@ class EpochRecord(Frozen):
     grad_norm: float  # mean over the epoch, before clipping
     seconds: float  # this epoch, validation included
     images_per_s: float  # training only
+    grad_norm_by_layer: dict[str, float] | None = None  # the same of each layer's weights, input first; not in old runs
 
 
 class RateTest(Frozen):
@@ -84,6 +85,70 @@ class Parity(Frozen):
     changed_answers: int
 
 
+class TrainingFit(Frozen):
+    """Training pictures as evaluation sees them, without augmentation or label smoothing, with the final weights."""
+
+    n: int  # a sample
+    accuracy: float
+    loss: float  # calibrated like the validation loss, so that the two can be compared
+
+
+class DeadUnits(Frozen):
+    """The units (channels, features) behind one ReLU, and how many of them gave 0 on every picture looked at."""
+
+    layer: str
+    units: int
+    dead: int
+
+
+class Statistic(Frozen):
+    """Something simple about pictures, the mean over those of each part, and the spread over all."""
+
+    name: str
+    train: float
+    test: float
+    spread: float  # standard deviation
+
+    @property
+    def difference(self) -> float:
+        """In standard deviations, test minus train."""
+        return (self.test - self.train) / self.spread if self.spread else 0.0
+
+
+class Shift(Frozen):
+    """A classifier two-sample test, https://arxiv.org/abs/1610.06545, on simple statistics of the pixels."""
+
+    n: int  # pictures of each part
+    separability: float  # of a training and a test picture, how often the test picture is told: the area under the ROC
+    p_value: float  # one-sided, of separability 0.5
+    statistics: tuple[Statistic, ...]  # the one that differs most first
+
+
+class Spectrum(Frozen):
+    """The ends of the Hessian of the training loss at the final weights, by Lanczos' method."""
+
+    n: int  # training pictures
+    parameters: int
+    iterations: int
+    slope: float  # norm of the gradient there
+    largest: float
+    largest_error: float  # norm of H v - value v for the unit vector v found: an eigenvalue is at most this far away
+    smallest: float
+    smallest_error: float
+    values: tuple[float, ...]  # Ritz values, ascending
+    weights: tuple[float, ...]  # share of the spectrum each stands for; they sum to 1
+
+
+class Checks(Frozen):
+    """What is measured for the diagnosis once training has ended."""
+
+    training: TrainingFit
+    dead: tuple[DeadUnits, ...] = ()  # input first; empty without ReLUs
+    shift: Shift | None = None  # None: too few pictures to tell
+    spectrum: Spectrum | None = None  # only if asked for
+    spectrum_failed: str | None = None  # why not, if asked for
+
+
 class Lineage(Frozen):
     run_id: str
     fingerprint: str  # of the data
@@ -107,6 +172,7 @@ class RunResult(Frozen):
     lineage: Lineage
     versions: dict[str, str]
     flops: int | None = None  # of one picture's way forward; None in runs from before it was counted
+    checks: Checks | None = None  # not in old runs
 
 
 class ModelCard(Frozen):

@@ -13,9 +13,10 @@ from torch import nn
 from data.loader import Pictures, eval_batches
 from data.prepare import Dataset
 from models.device import choose_device
+from models.evaluation.diagnosis.measure import measure
 from models.evaluation.inference import logits_of
 from models.evaluation.metrics import Metrics, score
-from models.records import Calibration, CVResult, Lineage, RunResult
+from models.records import Calibration, Checks, CVResult, Lineage, RunResult
 from models.run import RunFolder
 from models.training.learn import EVAL_BATCH
 from models.zoo.build import build
@@ -62,6 +63,7 @@ def evaluate(folder: RunFolder, dataset: Dataset, *, crossval: CVResult | None, 
         crossval=crossval,
         lineage=lineage,
         flops=cost(net, images.spec).flops,
+        checks=measure(net, pictures, images, split, temperature=temperature, experiment=experiment),
     )
 
 
@@ -74,6 +76,7 @@ def finish(
     crossval: CVResult | None,
     lineage: Lineage,
     flops: int,
+    checks: Checks | None = None,
 ) -> RunResult:
     """run.json: what the folder says of itself, and the figures."""
     network = folder.network()
@@ -91,6 +94,7 @@ def finish(
         lineage=lineage,
         versions=versions(),
         flops=flops,
+        checks=checks,
     )
     folder.write_result(result)
     return result

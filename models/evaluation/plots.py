@@ -50,8 +50,8 @@ def learning_curves(
             left.plot(epochs, values, color=color, linestyle=dash, marker=marker, label=name, linewidth=2)
         accuracy = [100 * record.val_accuracy for record in history]
         right.plot(epochs, accuracy, color=BLUE, marker=marker, linewidth=2)
-        _titles(left, "Loss", "epoch", "nats")
-        _titles(right, "Validation accuracy", "epoch", "%")
+        titles(left, "Loss", "epoch", "nats")
+        titles(right, "Validation accuracy", "epoch", "%")
         left.legend(frameon=False, labelcolor=INK)
         for axes in (left, right):
             axes.xaxis.get_major_locator().set_params(integer=True)
@@ -61,7 +61,7 @@ def learning_curves(
             kept = epochs.index(best_epoch + 1)
             _mark(right, epochs[kept], accuracy[kept], on_the_left=2 * kept > len(epochs))
 
-    return _render(draw, width=4.6 if stacked else 9.0, height=6.0 if stacked else 3.2, fmt=fmt)
+    return render(draw, width=4.6 if stacked else 9.0, height=6.0 if stacked else 3.2, fmt=fmt)
 
 
 def confusion(metrics: Metrics, *, fmt: Format = "svg") -> bytes:
@@ -83,11 +83,11 @@ def confusion(metrics: Metrics, *, fmt: Format = "svg") -> bytes:
                 dark = share[i, j] > 0.55
                 color = ON_BLUE if dark else INK
                 axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", color=color, fontsize=_cell_font(k))
-        _titles(axes, "", "predicted", "true")
+        titles(axes, "", "predicted", "true")
         axes.grid(False, which="major")
 
     side = 3.4 + 0.28 * min(len(metrics.per_class), 18)
-    return _render(draw, width=side + 0.6, height=side, fmt=fmt)
+    return render(draw, width=side + 0.6, height=side, fmt=fmt)
 
 
 def reliability(after: Reliability, *, before: Reliability | None = None, fmt: Format = "svg") -> bytes:
@@ -111,12 +111,12 @@ def reliability(after: Reliability, *, before: Reliability | None = None, fmt: F
             edges[:-1], after.count, width=np.diff(edges), align="edge", color=BLUE, alpha=0.55, edgecolor=GROUND
         )
         top.set(xlim=(0, 100), ylim=(0, 100))
-        _titles(top, "", "", "right, %")
-        _titles(bottom, "", "confidence, %", "pictures")
+        titles(top, "", "", "right, %")
+        titles(bottom, "", "confidence, %", "pictures")
         bottom.yaxis.get_major_locator().set_params(nbins=2, integer=True)
         top.legend(frameon=False, loc="best", labelcolor=INK)
 
-    return _render(draw, width=5.2, height=4.6, fmt=fmt)
+    return render(draw, width=5.2, height=4.6, fmt=fmt)
 
 
 def class_bars(metrics: Metrics, *, fmt: Format = "svg") -> bytes:
@@ -128,15 +128,15 @@ def class_bars(metrics: Metrics, *, fmt: Format = "svg") -> bytes:
         axes.barh(y, [100 * c.f1 for c in shown], color=BLUE, alpha=0.8, height=0.7)
         for position, c in enumerate(shown):
             axes.text(101.5, position, f"{100 * c.f1:.1f}", va="center", color=INK, fontsize=8)
-        axes.set_yticks(y, [_short(f"{c.label} ({c.support:,})") for c in shown])
+        axes.set_yticks(y, [short(f"{c.label} ({c.support:,})") for c in shown])
         axes.invert_yaxis()
         axes.set_xlim(0, 110)
         axes.axvline(100 * metrics.macro_f1, color=ORANGE, linestyle=(0, (4, 2)), linewidth=1.5)
-        _titles(axes, f"F1, %  (macro average {100 * metrics.macro_f1:.1f})", "", "")
+        titles(axes, f"F1, %  (macro average {100 * metrics.macro_f1:.1f})", "", "")
         axes.grid(False, axis="y")
 
     shown = sorted(metrics.per_class, key=lambda c: c.f1)[:40]
-    return _render(draw, width=6.0, height=1.0 + 0.3 * len(shown), fmt=fmt)
+    return render(draw, width=6.0, height=1.0 + 0.3 * len(shown), fmt=fmt)
 
 
 def contact_sheet(pictures: Sequence[tuple[bytes | None, str]], *, fmt: Format = "png") -> bytes:
@@ -149,14 +149,14 @@ def contact_sheet(pictures: Sequence[tuple[bytes | None, str]], *, fmt: Format =
             axes.axis("off")
             if picture is not None:
                 axes.imshow(np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")))
-            lines = "\n".join(_short(line, 22) for line in caption.splitlines())
+            lines = "\n".join(short(line, 22) for line in caption.splitlines())
             axes.set_title(lines, fontsize=8, color=INK)
 
     rows = max(1, -(-len(pictures) // 6))
-    return _render(draw, width=9.0, height=1.9 * rows, fmt=fmt)
+    return render(draw, width=9.0, height=1.9 * rows, fmt=fmt)
 
 
-def _render(draw: Any, *, width: float, height: float, fmt: Format) -> bytes:
+def render(draw: Any, *, width: float, height: float, fmt: Format) -> bytes:
     """`draw(figure)` on a fresh figure of this size in inches."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -197,7 +197,7 @@ def _mark(axes: "Axes", epoch: int, accuracy: float, *, on_the_left: bool) -> No
     )
 
 
-def _titles(axes: "Axes", title: str, x: str, y: str) -> None:
+def titles(axes: "Axes", title: str, x: str, y: str) -> None:
     axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold")
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)
@@ -214,7 +214,7 @@ def _class_ticks(axes: "Axes", labels: Sequence[str]) -> None:
     every = 1 if k <= 60 else 5 * (1 + k // 250)
     at = range(0, k, every)
     size = 10 if k <= 12 else 8 if k <= 25 else 5.5
-    names = [_short(labels[i]) for i in at]
+    names = [short(labels[i]) for i in at]
     flat = k * max(map(len, names)) <= 48
     axes.set_xticks(at, names, fontsize=size, rotation=0 if flat else 90)
     axes.set_yticks(at, names, fontsize=size)
@@ -231,7 +231,7 @@ def _cell_font(k: int) -> float:
     return 11 if k <= 8 else 9 if k <= 14 else 6.5
 
 
-def _short(label: str, limit: int = 24) -> str:
+def short(label: str, limit: int = 24) -> str:
     """One line of at most `limit` characters; what cannot stand in XML is replaced."""
     clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in label)
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"

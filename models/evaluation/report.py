@@ -20,6 +20,9 @@ from data.validate import ValidationReport
 from models.config import Experiment
 from models.evaluation import plots
 from models.evaluation.diagnose import diagnose
+from models.evaluation.diagnosis import pictures
+from models.evaluation.diagnosis.evidence import evidence_of, peers_of
+from models.evaluation.diagnosis.remark import Evidence, Peer, Remark
 from models.evaluation.metrics import Metrics, Reliability, reliability
 from models.evaluation.mistakes import most_confident, thumbnail
 from models.records import EpochRecord, RunResult
@@ -62,6 +65,7 @@ def write(folder: RunFolder, dataset: Dataset) -> Path:
         after=reliability(arrays["test_probabilities"], arrays["test_labels"]),
         before=reliability(before, arrays["test_labels"]),
         mistakes=mistakes(result, arrays, dataset),
+        peers=peers_of(folder, result),
     )
     return whole.write(folder.report_file, page.encode())
 
@@ -91,6 +95,7 @@ def render(
     after: Reliability | None = None,
     before: Reliability | None = None,
     mistakes: Sequence[Picture] = (),
+    peers: Sequence[Peer] = (),
 ) -> str:
     """The page. Class and file names are strangers' text and are escaped, in the figures too."""
     environment = Environment(
@@ -106,19 +111,25 @@ def render(
         history=history,
         data=data,
         mistakes=mistakes,
-        findings=diagnose(
-            history,
-            fit=result.fit,
-            validation=result.validation,
-            test=result.test,
-            calibration=result.calibration,
-        ),
+        findings=_findings(evidence_of(result, history, peers=peers)),
         classes=_ranked(result.test),
         confused=_confused(result.test),
         settings=[(name, list(group)) for name, group in groupby(settings(result.experiment), lambda s: s.section)],
         link=_link(result.lineage.flow_run_url),
         **_figures(result, history, after, before),
     )
+
+
+def _findings(run: Evidence) -> list[tuple[Remark, Markup | None]]:
+    """Each with its picture, where no other has it yet; the curves stand below them all."""
+    left = pictures.available(run)
+    left.pop("curves", None)
+    findings: list[tuple[Remark, Markup | None]] = []
+    for remark in diagnose(run):
+        shown = remark.picture
+        draw = left.pop(shown, None) if shown else None
+        findings.append((remark, _inline(draw("svg"), pictures.TITLES[shown]) if shown and draw else None))
+    return findings
 
 
 def _figures(

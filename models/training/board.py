@@ -41,6 +41,8 @@ class Board:
                 self._writer.add_images("augmented", first_pictures(self._batches), 0, dataformats="NHWC")
         for tag, field in CURVES.items():
             self._writer.add_scalar(tag, getattr(record, field), record.epoch)
+        for layer, norm in (record.grad_norm_by_layer or {}).items():
+            self._writer.add_scalar(f"gradient by layer/{layer}", norm, record.epoch)
         self._writer.flush()
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from models.records import EpochRecord, FitSummary, RateTest
 from models.training.checkpoint import Checkpoints
 from models.training.config import OptimizerConfig, ScheduleConfig
 from models.training.early_stop import EarlyStop
+from models.training.gradients import by_layer, optimized
 from models.training.optim import build_optimizer, peak_of, set_peak, set_rate
 from models.training.plan import Plan, Speed, make_plan
 from models.training.pulse import ProgressUpdate, Pulse, check_finite, diverged
@@ -128,13 +129,14 @@ def begin(
     else:
         speed = measure_speed(net, batches, validate, optimizer=optimizer, config=config)
         plan = make_plan(config, steps_per_epoch=batches.steps_per_epoch, speed=speed)
+    steps = build_optimizer(net, optimizer)
     training = Training(
         net=net,
-        optimizer=build_optimizer(net, optimizer),
+        optimizer=steps,
         plan=plan,
         stop=EarlyStop(patience=plan.patience),
         average=None if config.ema is None else copy_for_average(net),
-        sums=torch.zeros(2, device=device),
+        sums=torch.zeros(2 + len(optimized(steps)), device=device),
     )
     if saved is not None:
         training.restore(saved)
@@ -182,7 +184,7 @@ def judge_epoch(training: Training, validate: Validate) -> EpochRecord:
     validation = validate(training.judged)
     if not math.isfinite(validation.loss):
         raise diverged(training)
-    loss, norm = (training.sums / training.step).tolist()
+    loss, norm, *norms = (training.sums / training.step).tolist()
     return EpochRecord(
         epoch=training.epoch,
         step=training.steps_done,
@@ -191,6 +193,7 @@ def judge_epoch(training: Training, validate: Validate) -> EpochRecord:
         val_loss=validation.loss,
         val_accuracy=validation.accuracy,
         grad_norm=norm,
+        grad_norm_by_layer=by_layer(training.net, optimized(training.optimizer), norms),
         seconds=training.epoch_s + time.monotonic() - began,
         images_per_s=training.images / max(training.epoch_s, 1e-9),
     )

@@ -25,7 +25,7 @@ class Training:
     average: nn.Module | None = None  # moving average of the weights, if asked for
     epoch: int = 0
     step: int = 0  # done in this epoch
-    sums: Tensor = field(default_factory=lambda: torch.zeros(2))  # this epoch's losses and gradient norms, per step
+    sums: Tensor = field(default_factory=lambda: torch.zeros(2))  # over this epoch's steps: what `train_step` returns
     images: int = 0  # this epoch's
     epoch_s: float = 0.0  # this epoch's, in training
     total_s: float = 0.0

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.config import TrainConfig
 from models.device import autocast
+from models.training.gradients import clip, optimized
 from models.training.losses import loss_of
 
 DROPOUT = 3  # which random numbers; the batches use 1 and 2
@@ -22,7 +23,8 @@ def train_step(
     config: TrainConfig,
     class_weights: Tensor | None = None,
 ) -> Tensor:
-    """One step down the gradient. Returns (2,): loss, and norm of the gradient before clipping; not waited for.
+    """One step down the gradient. Returns (2 + P,): the loss, and of the gradient before clipping its norm and that of
+    each of the P weights; not waited for.
 
     The batch goes through the network in `config.accumulate` parts, whose gradients add up to that of the whole; only
     batch norm, which sees one part at a time, can tell. No part is a single picture, from which it cannot learn.
@@ -38,10 +40,9 @@ def train_step(
             )
         loss.backward(torch.full_like(loss, share))  # type: ignore[no-untyped-call]
         total.add_(loss.detach(), alpha=share)
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    norm = nn.utils.clip_grad_norm_(weights, math.inf if config.clip_norm is None else config.clip_norm)
+    norms = clip(optimized(optimizer), math.inf if config.clip_norm is None else config.clip_norm)
     optimizer.step()
-    return torch.stack([total, norm])
+    return torch.cat([total.view(1), norms])
 
 
 def dropout_seed(run_seed: int, epoch: int, step: int) -> int:

@@ -171,7 +171,10 @@ def test_every_value_of_every_preset_can_be_typed():
             ["model.attention.window belongs to model.attention.kind local;"],
         ),
         (["--model.kind", "vit", "--model.attention.rank", "7"], ["belongs to model.attention.kind linformer;"]),
-        (["digits-vit", "--model.attention.kind", "lokal"], ["model.attention.kind is 'lokal'", "use one of full, local"]),
+        (
+            ["digits-vit", "--model.attention.kind", "lokal"],
+            ["model.attention.kind is 'lokal'", "use one of full, local"],
+        ),
         (
             ["digits-vit", "--model.attention.kind", "local", "--model.attention.window", "4"],
             ["model.attention: window 4 has no centre; use 3 or 5"],

@@ -47,6 +47,7 @@ def test_every_promised_artifact_is_there(finished: FinishedRun):
         "per-class",
         "confusion-matrix",
         "curves",
+        "diagnosis",
         "cross-validation",
         "verdict",
         "report",

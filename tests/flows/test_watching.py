@@ -9,6 +9,7 @@ from rich.console import Console
 from data.validate import ClassCount, Finding, ValidationReport
 from flows import pages, server
 from flows.console import Display, duration
+from models.evaluation.diagnosis.remark import Remark
 from models.records import EpochRecord, Verdict
 
 
@@ -100,6 +101,21 @@ def test_the_verdict_page_has_the_figures_of_both():
     assert "lamps@2 is now in service" in page
     assert "lamps@1: 80.0 %" in page
     assert "+10.0 points, at least +5.0" in page
+
+
+def test_the_diagnosis_page_says_what_to_try_and_shows_each_picture_once():
+    remarks = (
+        Remark("overfitting", "warning", "Overfitting: 40 | points.", "more pictures", "curves"),
+        Remark("stopped", "note", "Stopped after 3 of 9 epochs: enough.", picture="curves"),
+        Remark("minimum", "fine", "Minimum: in layer <b>.", picture="spectrum"),  # whose picture was not drawn
+    )
+    page = pages.diagnosis_page(remarks, {"curves": b"png"})
+    assert "- **mind** **Overfitting:** 40 \\| points." in page
+    assert "What to try: more pictures." in page
+    assert page.count("data:image/png") == 1
+    assert "&lt;b>" in page
+    assert pages.headline(remarks) == "What the curves say: 1 warning (overfitting)"
+    assert pages.headline(remarks[1:]) == "What the curves say: no warnings"
 
 
 def test_a_server_chosen_by_variable_or_profile_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

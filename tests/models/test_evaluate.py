@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,13 @@ from scipy.special import softmax
 from data.loader import eval_batches
 from data.prepare import Dataset
 from models.config import Experiment
+from models.evaluation.diagnose import diagnose
+from models.evaluation.diagnosis.evidence import evidence, peers_of
 from models.evaluation.evaluate import evaluate, fit_temperature, load_network, probabilities
-from models.evaluation.inference import validate
+from models.evaluation.inference import logits_of, validate
+from models.evaluation.metrics import score
 from models.records import CVResult, FoldResult, Lineage
-from models.run import open_run
+from models.run import RunFolder, open_run
 from models.training.learn import learn
 from models.zoo.cost import cost
 
@@ -51,6 +55,47 @@ def test_evaluation_finishes_the_run(evaluated, toy: Dataset):
     assert again.accuracy == pytest.approx(best.val_accuracy)
     assert not load_network(folder).training
     assert load_network(folder)(torch.from_numpy(images.pixels[:3])).shape == (3, 2)
+
+
+def test_training_pictures_are_looked_at_once_more_as_evaluation_sees_them(evaluated, toy: Dataset):
+    folder, result = evaluated
+    assert result.checks is not None
+    assert result.checks.training.n == len(toy.split.train)
+    from data.loader import Pictures
+
+    images = toy.images
+    seen = eval_batches(Pictures(images.pixels), images.labels, toy.split.train, batch_size=7, image=images.spec)
+    logits = logits_of(load_network(folder), seen)[0].numpy()
+    expected = score(
+        probabilities(logits, temperature=result.calibration.temperature), images.labels[toy.split.train], ("a", "b")
+    )
+    assert result.checks.training.accuracy == pytest.approx(expected.accuracy)
+    assert result.checks.training.loss == pytest.approx(expected.loss, abs=1e-5)
+    assert result.checks.dead[0].units == 8  # the stem's
+    assert result.checks.spectrum is None
+
+
+def test_a_run_of_before_still_opens(evaluated):
+    folder, result = evaluated
+    old = result.model_dump(mode="json", exclude={"checks": True, "experiment": {"diagnose"}})
+    assert "diagnose" not in old["experiment"]
+    (folder.path / "run.json").write_text(json.dumps(old))
+    assert folder.result().checks is None
+    assert diagnose(evidence(folder))
+
+
+def test_other_runs_on_the_same_pictures_are_peers(evaluated):
+    folder, result = evaluated
+    for name, fingerprint in (("20200101-000000-same", "0" * 64), ("20200101-000000-other", "1" * 64)):
+        other = RunFolder(folder.path.parent / name)
+        other.path.mkdir()
+        values = result.model_dump(mode="json") | {"run_id": name}
+        values["lineage"]["fingerprint"] = fingerprint
+        (other.path / "run.json").write_text(json.dumps(values))
+    broken = folder.path.parent / "20200101-000000-broken"
+    broken.mkdir()
+    (broken / "run.json").write_text("{}")
+    assert [peer.run_id for peer in peers_of(folder, result)] == ["20200101-000000-same"]
 
 
 def eval_batches_of(toy: Dataset):

@@ -19,13 +19,17 @@ from models.evaluation import report
 from models.evaluation.metrics import reliability, score
 from models.records import (
     Calibration,
+    Checks,
     CVResult,
+    DeadUnits,
     EpochRecord,
     FitSummary,
     FoldResult,
     Lineage,
     PixelStatistics,
     RunResult,
+    Spectrum,
+    TrainingFit,
 )
 from models.run import RunFolder
 
@@ -51,11 +55,30 @@ def history() -> list[EpochRecord]:
             val_loss=1 / (e + 1),
             val_accuracy=0.8,
             grad_norm=1.0,
+            grad_norm_by_layer={"stem": 0.5, "<b>block</b>": 1e-6, "head": 0.0},
             seconds=1.0,
             images_per_s=10.0,
         )
         for e in range(6)
     ]
+
+
+CHECKS = Checks(
+    training=TrainingFit(n=100, accuracy=1.0, loss=0.01),
+    dead=(DeadUnits(layer="<b>stem</b>", units=32, dead=30),),
+    spectrum=Spectrum(
+        n=64,
+        parameters=98765,
+        iterations=4,
+        slope=0.1,
+        largest=10.0,
+        largest_error=0.1,
+        smallest=-2.0,
+        smallest_error=0.1,
+        values=(-2.0, 0.0, 1.0, 10.0),
+        weights=(0.1, 0.5, 0.3, 0.1),
+    ),
+)
 
 
 def run_result(classes: tuple[str, ...] = CLASSES, *, url: str | None = None, folds: int = 0) -> RunResult:
@@ -84,6 +107,7 @@ def run_result(classes: tuple[str, ...] = CLASSES, *, url: str | None = None, fo
         lineage=Lineage(run_id="r", fingerprint="f" * 64, commit="c0ffee", flow_run_url=url),
         versions={"torch": "2.15.0"},
         flops=1_823_456_789,
+        checks=CHECKS,
     )
 
 
@@ -137,6 +161,17 @@ def test_the_page_states_the_figures_of_the_run(plain):
         assert figure in text
     assert "Stopped after 6 of 77 epochs" in text
     assert "All is well." in text
+
+
+def test_each_finding_says_what_to_try_and_has_its_picture_once(plain):
+    text = seen(plain)
+    assert "Dead ReLUs: 30 of 32 units" in text
+    assert "Saddle: the loss rises in some directions" in text
+    assert "What to try: a lower learning rate, normalisation layers" in text
+    assert plain.count('aria-label="Share of the units that never fire, by layer"') == 1
+    assert plain.count('aria-label="Eigenvalues of the Hessian at the end"') == 1
+    assert plain.count('aria-label="Learning curves"') == 2  # wide and narrow
+    assert "<b>" not in plain.partition("<section>")[2].partition("</section>")[0]  # layers are strangers' names too
 
 
 def test_the_page_asks_for_nothing_from_anywhere(plain):

@@ -1,0 +1,78 @@
+"""What the diagnosis wants to know beyond the curves: measured once, with the final weights."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from data.images import Images
+from data.loader import Pictures, eval_batches
+from data.split import Split
+from models.config import Experiment
+from models.evaluation.diagnosis.curvature import spectrum
+from models.evaluation.diagnosis.shift import look_for_shift
+from models.evaluation.diagnosis.units import watched
+from models.evaluation.inference import logits_of
+from models.evaluation.metrics import negative_log_likelihood
+from models.records import Checks, Spectrum, TrainingFit
+
+SAMPLE = 2_000  # training pictures
+BATCH = 256
+HESSIAN_BATCH = 64  # two backward passes keep several times the memory of one
+
+
+def measure(
+    net: nn.Module,
+    pictures: Pictures,
+    images: Images,
+    split: Split,
+    *,
+    temperature: float,
+    experiment: Experiment,
+) -> Checks:
+    """`net` holds the final weights and stays as it is; `temperature` is that of its calibrated probabilities."""
+    rows = spread(split.train, SAMPLE)
+    with watched(net) as firing:
+        batches = eval_batches(pictures, images.labels, rows, batch_size=BATCH, image=images.spec)
+        logits, labels = (answers.cpu() for answers in logits_of(net, batches))
+    curved, failed = None, None
+    if experiment.diagnose.hessian:
+        curved, failed = curvature(net, pictures, images, split, experiment=experiment)
+    probabilities = torch.softmax(logits.double() / temperature, dim=1).numpy()
+    return Checks(
+        training=TrainingFit(
+            n=len(rows),
+            accuracy=float((logits.argmax(dim=1) == labels).double().mean()),
+            loss=negative_log_likelihood(probabilities, labels.numpy()),
+        ),
+        dead=firing.dead(),
+        shift=look_for_shift(images, split),
+        spectrum=curved,
+        spectrum_failed=failed,
+    )
+
+
+def curvature(
+    net: nn.Module,
+    pictures: Pictures,
+    images: Images,
+    split: Split,
+    *,
+    experiment: Experiment,
+) -> tuple[Spectrum | None, str | None]:
+    """The spectrum, or why there is none: a trained network is not lost for it."""
+    config, smoothing = experiment.diagnose, experiment.train.label_smoothing
+    rows = spread(split.train, config.hessian_pictures)
+    seen = eval_batches(pictures, images.labels, rows, batch_size=HESSIAN_BATCH, image=images.spec)
+    try:
+        found = spectrum(net, list(seen), label_smoothing=smoothing, iterations=config.hessian_iterations)
+    except RuntimeError as error:  # no second derivative of some operation, or no memory
+        return None, str(error).strip().splitlines()[0]
+    return found, None
+
+
+def spread(rows: np.ndarray, limit: int) -> np.ndarray:
+    """At most `limit` of the rows, evenly spread: the same ones every time."""
+    if len(rows) <= limit:
+        return rows
+    chosen: np.ndarray = rows[np.linspace(0, len(rows) - 1, limit).round().astype(int)]
+    return chosen
