@@ -291,7 +291,7 @@ def test_the_size_follows_the_pictures(tmp_path, size, expected):
     assert chosen == ImageSpec(height=expected, width=expected, channels=3, margin=0)
 
 
-@pytest.mark.parametrize(("max_size", "expected"), [(128, 128), (300, 240), (None, 64)])
+@pytest.mark.parametrize(("max_size", "expected"), [(128, 128), (300, 240), (None, 96)])
 def test_large_photographs_are_seen_as_large_as_allowed(tmp_path, max_size, expected):
     photographs = toy(tmp_path / "toy", 3, size=(320, 240))
     assert images.choose_spec(photographs, DatasetSpec(max_size=max_size)).height == expected
