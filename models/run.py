@@ -147,8 +147,17 @@ def read_key(folder: RunFolder) -> str | None:
 
 def new_run(home: Path, experiment: Experiment, *, key: str) -> RunFolder:
     """Claimed before it appears under its name, so that no one else can come first."""
-    parent = home / "runs"
+    with whole.locked(home / "runs"):
+        return make_run(home / "runs", experiment, key=key)
+
+
+def make_run(parent: Path, experiment: Experiment, *, key: str) -> RunFolder:
+    """One process at a time: what is half made by now was left by a kill, and is cleared away."""
     parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(".new-*"):
+        if claim(left):
+            release(left)
+            shutil.rmtree(left, ignore_errors=True)
     part = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
     part.chmod(0o755)
     RunFolder(part).write_experiment(experiment)
@@ -163,6 +172,7 @@ def new_run(home: Path, experiment: Experiment, *, key: str) -> RunFolder:
             continue
         _claimed[target.resolve()] = _claimed.pop(part.resolve())
         return RunFolder(target)
+    release(part)
     shutil.rmtree(part)
     raise RuntimeError(f"no free name for a run like {base}")
 
@@ -193,3 +203,8 @@ def claim(path: Path) -> bool:
     os.pwrite(descriptor, json.dumps({"pid": os.getpid()}).encode(), 0)  # for people; the lock is what counts
     _claimed[path] = descriptor
     return True
+
+
+def release(path: Path) -> None:
+    """Let go of what `claim` took."""
+    os.close(_claimed.pop(path.resolve()))

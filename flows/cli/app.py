@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from data.errors import InputError
+from data.errors import InputError, RunFailed
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON object on standard output.")]
 Reason = Annotated[str, Parameter(name="--reason", help="Why, for whoever reads the history later.")]
@@ -201,6 +201,8 @@ def main(tokens: Sequence[str] | None = None) -> None:
         _leave(2, f"{' '.join(str(error).split())}")
     except InputError as error:
         _leave(2, str(error))
+    except RunFailed as error:
+        _leave(1, str(error))
     except KeyboardInterrupt:
         _leave(130, "interrupted; the same command goes on where it stopped")
     except BrokenPipeError:

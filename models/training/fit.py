@@ -28,7 +28,7 @@ from models.training.early_stop import EarlyStop
 from models.training.optim import build_optimizer, factor
 from models.training.plan import Plan, Speed, make_plan
 from models.training.pulse import ProgressUpdate, Pulse, check_finite, diverged
-from models.training.state import Training, copy_for_average, update_average
+from models.training.state import Training, copy_for_average, resume, update_average
 
 DROPOUT = 3  # which random numbers; the batches use 1 and 2
 WARM_UP_STEPS, TIMED_STEPS = 2, 10  # of the speed measurement
@@ -108,12 +108,12 @@ def begin(
     """Where the checkpoints end, or at the start; a plan made from measured speed is saved before its first step."""
     device = next(net.parameters()).device
     saved = checkpoints.load(device=device) if checkpoints else None
+    speed = None
     if saved is not None:
-        plan = Plan(**saved["plan"])
-    elif config.max_minutes is None:
-        plan = make_plan(config, steps_per_epoch=batches.steps_per_epoch)
+        plan = Plan(steps_per_epoch=1, total_steps=1, patience=1)  # until the saved one is restored
     else:
-        speed = measure_speed(net, batches, validate, optimizer=optimizer, config=config)
+        if config.max_minutes is not None:
+            speed = measure_speed(net, batches, validate, optimizer=optimizer, config=config)
         plan = make_plan(config, steps_per_epoch=batches.steps_per_epoch, speed=speed)
     training = Training(
         net=net,
@@ -122,9 +122,10 @@ def begin(
         stop=EarlyStop(patience=plan.patience),
         average=None if config.ema is None else copy_for_average(net),
         sums=torch.zeros(2, device=device),
+        total_s=speed.took_s if speed else 0.0,
     )
-    if saved is not None:
-        training.restore(saved)
+    if checkpoints is not None and saved is not None:
+        resume(training, saved, checkpoints)
     elif checkpoints is not None:
         checkpoints.save(training.pack())
     return training
@@ -208,6 +209,7 @@ def measure_speed(
     net: nn.Module, batches: Batches, validate: Validate, *, optimizer: OptimizerConfig, config: TrainConfig
 ) -> Speed:
     """A few steps and a validation of a copy; `net` is left as it was."""
+    began = time.monotonic()
     twin = deepcopy(net).train()
     steps = build_optimizer(twin, optimizer)
     times = [time.monotonic()]
@@ -216,7 +218,8 @@ def measure_speed(
         times.append(time.monotonic())
     took = np.diff(times).tolist()
     validate(twin)
-    return Speed(step_s=median(took[WARM_UP_STEPS:] or took), validation_s=time.monotonic() - times[-1])
+    ended = time.monotonic()
+    return Speed(step_s=median(took[WARM_UP_STEPS:] or took), validation_s=ended - times[-1], took_s=ended - began)
 
 
 def result_of(training: Training) -> FitResult:

@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from data.errors import InputError
+from data.errors import RunFailed
 from models.training.checkpoint import Checkpoints
 from models.training.state import Training
 
 PULSE_S = 0.25  # how often progress is told; looking at the loss makes a GPU wait
 
 
-class Diverged(InputError):  # noqa: N818 - a state, as in DataRefused
+class Diverged(RunFailed):
     """The loss is no longer a number: a smaller step is needed."""
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from data.errors import InputError
 from data.loader import Pictures
 from data.prepare import Dataset
 from data.spec import AugmentConfig
@@ -128,6 +129,55 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(toy: Dataset, tmp_path
     newest = max(tmp_path.glob("*.pt"))
     newest.write_bytes(newest.read_bytes()[:1000])
     assert_same(trained(experiment(), toy, Checkpoints(tmp_path)), trained(experiment(), toy, None))
+
+
+def half_trained(toy: Dataset, folder: Path) -> None:
+    with pytest.raises(Killed):
+        trained(experiment(), toy, Checkpoints(folder, every_s=EVERY_STEP), killed_at=(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (
+            {"model": CNNConfig(width=16)},
+            r"1\.features\.0\.kernel\.weight is \(8, 3, 3, 3\) there and \(16, 3, 3, 3\) here",
+        ),
+        ({"optimizer": SGDConfig()}, r"its optimizer has .*betas.* and this one .*nesterov"),
+        ({"train": TrainConfig(epochs=3, batch_size=16, devices="cpu", ema=None)}, "it holds a moving average"),
+    ],
+    ids=["network", "optimizer", "average"],
+)
+def test_a_checkpoint_that_does_not_fit_is_one_sentence_with_the_way_on(toy: Dataset, tmp_path: Path, changed, named):
+    """As after a change of the code: a change of the settings gives another folder."""
+    half_trained(toy, tmp_path)
+    other = Experiment.model_validate(dict(experiment()) | changed)
+    with pytest.raises(InputError, match=named) as said:
+        trained(other, toy, Checkpoints(tmp_path))
+    assert "remove that folder to train this run afresh" in str(said.value)
+    assert str(tmp_path) in str(said.value)
+    assert "\n" not in str(said.value)
+
+
+def test_weights_that_changed_their_order_are_noticed(toy: Dataset, tmp_path: Path):
+    half_trained(toy, tmp_path)
+    newest = max(tmp_path.glob("*.pt"))
+    packed = torch.load(newest, weights_only=True)
+    state = packed["optimizer"]["state"]
+    state[0], state[1] = state[1], state[0]
+    torch.save(packed, newest)
+    with pytest.raises(InputError, match=r"the optimizer's exp_avg of 1\.features\.0\.kernel\.weight is"):
+        trained(experiment(), toy, Checkpoints(tmp_path))
+
+
+def test_a_checkpoint_of_an_older_form_is_one_sentence(toy: Dataset, tmp_path: Path):
+    half_trained(toy, tmp_path)
+    newest = max(tmp_path.glob("*.pt"))
+    packed = torch.load(newest, weights_only=True)
+    packed["plan"]["weeks"] = 3
+    torch.save(packed, newest)
+    with pytest.raises(InputError, match=r"of another form .*weeks"):
+        trained(experiment(), toy, Checkpoints(tmp_path))
 
 
 def test_two_checkpoints_are_kept(toy: Dataset, tmp_path: Path):
