@@ -1,6 +1,6 @@
 """What a person may choose about training: frozen values that refuse what they do not know. No torch here."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -39,11 +39,19 @@ class TrainConfig(Frozen):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", title="Precision", description="auto: bfloat16 where the processor multiplies in it"
     )
-    devices: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", title="Device", description="auto: a GPU if there is one"
+    devices: Literal["auto", "cpu", "cuda", "mps"] | Annotated[int, Field(ge=1, le=1024)] = Field(
+        "auto",
+        title="Devices",
+        description="auto: a GPU if there is one; a number: as many of them, each with its share of every batch",
     )
     max_minutes: float | None = Field(
         None, gt=0, title="Minutes", description="epochs and schedule are fitted into this time from the measured speed"
+    )
+    checkpoint_every: int | None = Field(
+        None,
+        gt=0,
+        title="Checkpoints",
+        description="steps between them; by default every 30 seconds, and at the end of an epoch",
     )
     label_smoothing: float = Field(0.1, ge=0, lt=1, title="Label smoothing")
     clip_norm: float | None = Field(1.0, gt=0, title="Gradient clipping", description="largest norm of the gradient")

@@ -103,7 +103,8 @@ def validated(tree: Mapping[str, Any]) -> Experiment:
 
 def sentence(error: ValidationError) -> str:
     """The first complaint of pydantic about an experiment, for a person: the field, its value, what is allowed."""
-    first = error.errors(include_url=False)[0]
+    every = error.errors(include_url=False)
+    first = every[0]
     path = _path(first["loc"])
     match first["type"]:
         case "extra_forbidden":
@@ -123,8 +124,10 @@ def sentence(error: ValidationError) -> str:
         case "missing":
             return f"{path} is missing; give all of its values"
         case _:
-            allowed = first["msg"].removeprefix("Input ").split(", unable")[0]
-            return f"{path} is {_bare(first['input'])}; it {allowed}"
+            allowed = [
+                one["msg"].removeprefix("Input ").split(", unable")[0] for one in every if _path(one["loc"]) == path
+            ]
+            return f"{path} is {_bare(first['input'])}; it {', or '.join(dict.fromkeys(allowed))}"
 
 
 def unknown(path: str, *, option: bool = False) -> str:
@@ -189,12 +192,14 @@ def _put(tree: Tree, keys: list[str], value: Any, token: str) -> None:
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
-    """Pydantic's location without the name of the variant: ('model', 'vit', 'heads') -> model.heads."""
+    """Pydantic's location without the name of the variant or type: ('model', 'vit', 'heads') -> model.heads."""
     parts = [str(part) for part in loc]
     if len(parts) > 1 and parts[0] in Experiment.model_fields:
         choices = variants(Experiment.model_fields[parts[0]].annotation)
         if len(choices) > 1 and parts[1] in {kind_of(choice) for choice in choices}:
             del parts[1]
+    if len(parts) > 2 and not parts[-1].isdigit() and ".".join(parts[:-1]) in {s.path for s in settings()}:
+        del parts[-1]  # one of the types that the value may have, such as `int`
     return ".".join(parts)
 
 

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
 from itertools import islice
 from statistics import median
 from typing import NamedTuple, Protocol
@@ -20,15 +19,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.config import TrainConfig
-from models.device import autocast, describe, seed
-from models.records import EpochRecord, FitSummary
+from models.device import autocast, seed
+from models.records import EpochRecord
 from models.training.checkpoint import Checkpoints
 from models.training.config import OptimizerConfig, ScheduleConfig
+from models.training.distributed import ALONE, Ranks
 from models.training.early_stop import EarlyStop
 from models.training.optim import build_optimizer, factor
 from models.training.plan import Plan, Speed, make_plan
-from models.training.pulse import ProgressUpdate, Pulse, check_finite, diverged
-from models.training.state import Training, copy_for_average, resume, update_average
+from models.training.pulse import ProgressUpdate, Pulse, check_finite, diverged, never
+from models.training.state import FitResult, Training, copy_for_average, result_of, resume, update_average
 
 DROPOUT = 3  # which random numbers; the batches use 1 and 2
 WARM_UP_STEPS, TIMED_STEPS = 2, 10  # of the speed measurement
@@ -53,13 +53,6 @@ class Validation(NamedTuple):
 Validate = Callable[[nn.Module], Validation]
 
 
-@dataclass(frozen=True)
-class FitResult:
-    weights: dict[str, Tensor]  # of the best epoch, on the CPU
-    history: tuple[EpochRecord, ...]
-    summary: FitSummary
-
-
 def ignore(_: object) -> None:
     """The listener that does not."""
 
@@ -75,16 +68,21 @@ def fit(
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[EpochRecord], None] = ignore,
     on_progress: Callable[[ProgressUpdate], None] = ignore,
+    stop: Callable[[], bool] = never,
+    ranks: Ranks = ALONE,
 ) -> FitResult:
     """Train `net`, in place, on the device it is on. With `checkpoints` it goes on where they end.
 
-    `on_epoch` hears of every epoch at least once: again of one that had ended just before a kill. Raises `Diverged`.
+    `on_epoch` hears of every epoch at least once: again of those that ended after the last checkpoint before a kill.
+    `stop` is asked after every step; once it says yes, the state is saved. Raises `Diverged`, `Stopped`, `InputError`.
     """
     net.to(memory_format=torch.channels_last)
-    training = begin(net, batches, validate, optimizer=optimizer, config=config, checkpoints=checkpoints)
-    pulse = Pulse(training, checkpoints, on_progress)
+    training = begin(net, batches, validate, optimizer=optimizer, config=config, checkpoints=checkpoints, ranks=ranks)
+    pulse = Pulse(training, checkpoints, on_progress, lambda: ranks.any(stop()))
     while not training.finished:
-        train_epoch(training, batches, peak_lr=optimizer.lr, schedule=schedule, config=config, pulse=pulse)
+        train_epoch(
+            training, batches, peak_lr=optimizer.lr, schedule=schedule, config=config, pulse=pulse, rank=ranks.rank
+        )
         record = judge_epoch(training, validate)
         training.history.append(record)
         training.stop = training.stop.seen(*monitored(record, config))
@@ -92,7 +90,7 @@ def fit(
             training.keep_best()
         training.next_epoch()
         on_epoch(record)
-        pulse.save()
+        pulse.end_epoch()
     return result_of(training)
 
 
@@ -104,6 +102,7 @@ def begin(
     optimizer: OptimizerConfig,
     config: TrainConfig,
     checkpoints: Checkpoints | None,
+    ranks: Ranks = ALONE,
 ) -> Training:
     """Where the checkpoints end, or at the start; a plan made from measured speed is saved before its first step."""
     device = next(net.parameters()).device
@@ -113,10 +112,11 @@ def begin(
         plan = Plan(steps_per_epoch=1, total_steps=1, patience=1)  # until the saved one is restored
     else:
         if config.max_minutes is not None:
-            speed = measure_speed(net, batches, validate, optimizer=optimizer, config=config)
+            speed = measure_speed(net, batches, validate, optimizer=optimizer, config=config, ranks=ranks)
         plan = make_plan(config, steps_per_epoch=batches.steps_per_epoch, speed=speed)
     training = Training(
         net=net,
+        spread=ranks.spread(net),
         optimizer=build_optimizer(net, optimizer),
         plan=plan,
         stop=EarlyStop(patience=plan.patience),
@@ -126,7 +126,8 @@ def begin(
     )
     if checkpoints is not None and saved is not None:
         resume(training, saved, checkpoints)
-    elif checkpoints is not None:
+    ranks.require_same(training.steps_done)
+    if checkpoints is not None and saved is None:
         checkpoints.save(training.pack())
     return training
 
@@ -139,6 +140,7 @@ def train_epoch(
     schedule: ScheduleConfig,
     config: TrainConfig,
     pulse: Callable[[], None],
+    rank: int = 0,
 ) -> None:
     """The rest of the epoch."""
     training.net.train()
@@ -148,8 +150,8 @@ def train_epoch(
         share = factor(training.steps_done, total_steps=training.plan.total_steps, config=schedule)
         for group in training.optimizer.param_groups:
             group["lr"] = peak_lr * share
-        seed(pixels.device, dropout_seed(config.seed, training.epoch, training.step))
-        training.sums += train_step(training.net, training.optimizer, pixels, targets, config=config)
+        seed(pixels.device, dropout_seed(config.seed, training.epoch, training.step, rank=rank))
+        training.sums += train_step(training.spread, training.optimizer, pixels, targets, config=config)
         if training.average is not None and config.ema is not None:
             update_average(training.average, training.net, decay=config.ema, step=training.steps_done)
         training.step += 1
@@ -201,39 +203,31 @@ def monitored(record: EpochRecord, config: TrainConfig) -> tuple[float, ...]:
     return (1 - record.val_accuracy, record.val_loss)
 
 
-def dropout_seed(run_seed: int, epoch: int, step: int) -> int:
-    return int(np.random.SeedSequence([run_seed, epoch, step, DROPOUT]).generate_state(1, np.uint64)[0])
+def dropout_seed(run_seed: int, epoch: int, step: int, *, rank: int = 0) -> int:
+    """Of several processes each draws its own; the first draws what a single one would."""
+    entropy = [run_seed, epoch, step, DROPOUT, *([rank] if rank else [])]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
 
 
 def measure_speed(
-    net: nn.Module, batches: Batches, validate: Validate, *, optimizer: OptimizerConfig, config: TrainConfig
+    net: nn.Module,
+    batches: Batches,
+    validate: Validate,
+    *,
+    optimizer: OptimizerConfig,
+    config: TrainConfig,
+    ranks: Ranks = ALONE,
 ) -> Speed:
     """A few steps and a validation of a copy; `net` is left as it was."""
     began = time.monotonic()
     twin = deepcopy(net).train()
-    steps = build_optimizer(twin, optimizer)
+    steps, spread = build_optimizer(twin, optimizer), ranks.spread(twin)
     times = [time.monotonic()]
     for pixels, targets in islice(batches.epoch(0), WARM_UP_STEPS + TIMED_STEPS):
-        train_step(twin, steps, pixels, targets, config=config).tolist()  # waits for a GPU
+        train_step(spread, steps, pixels, targets, config=config).tolist()  # waits for a GPU
         times.append(time.monotonic())
     took = np.diff(times).tolist()
     validate(twin)
     ended = time.monotonic()
-    return Speed(step_s=median(took[WARM_UP_STEPS:] or took), validation_s=ended - times[-1], took_s=ended - began)
-
-
-def result_of(training: Training) -> FitResult:
-    history, best_epoch = training.history, training.stop.best_epoch
-    assert best_epoch is not None  # at least one epoch was judged, and NaN raises
-    summary = FitSummary(
-        epochs_planned=training.plan.epochs,
-        epochs_run=len(history),
-        best_epoch=best_epoch,
-        stopped_early=len(history) < training.plan.epochs,
-        seconds=training.total_s,
-        images_per_s=median(record.images_per_s for record in history),
-        parameters=sum(parameter.numel() for parameter in training.net.parameters()),
-        device=describe(training.sums.device),
-    )
-    weights = {name: tensor.cpu().contiguous() for name, tensor in training.best.items()}
-    return FitResult(weights=weights, history=tuple(history), summary=summary)
+    speed = (median(took[WARM_UP_STEPS:] or took), ended - times[-1], ended - began)
+    return Speed(*ranks.first(speed))  # or each would make a plan of its own

@@ -2,13 +2,15 @@
 
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
+from statistics import median
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from data.errors import InputError
-from models.records import EpochRecord
+from models.device import describe
+from models.records import EpochRecord, FitSummary
 from models.training.checkpoint import Checkpoints, Packed
 from models.training.early_stop import EarlyStop
 from models.training.plan import Plan
@@ -20,6 +22,13 @@ class Misfit(ValueError):  # noqa: N818 - a state, as in Diverged
     """A checkpoint of something else."""
 
 
+@dataclass(frozen=True)
+class FitResult:
+    weights: dict[str, Tensor]  # of the best epoch, on the CPU
+    history: tuple[EpochRecord, ...]
+    summary: FitSummary
+
+
 @dataclass
 class Training:
     """No random state is here: order, augmentation and dropout are functions of (seed, epoch, step)."""
@@ -28,6 +37,7 @@ class Training:
     optimizer: torch.optim.Optimizer
     plan: Plan
     stop: EarlyStop
+    spread: nn.Module  # what takes a batch: `net`, or `net` over several processes
     average: nn.Module | None = None  # moving average of the weights, if asked for
     epoch: int = 0
     step: int = 0  # done in this epoch
@@ -151,3 +161,20 @@ def update_average(average: nn.Module, net: nn.Module, *, decay: float, step: in
     torch._foreach_lerp_([ours[name] for name in moving], [theirs[name] for name in moving], 1 - decay)
     for name in ours.keys() - moving:
         ours[name].copy_(theirs[name])
+
+
+def result_of(training: Training) -> FitResult:
+    history, best_epoch = training.history, training.stop.best_epoch
+    assert best_epoch is not None  # at least one epoch was judged, and NaN raises
+    summary = FitSummary(
+        epochs_planned=training.plan.epochs,
+        epochs_run=len(history),
+        best_epoch=best_epoch,
+        stopped_early=len(history) < training.plan.epochs,
+        seconds=training.total_s,
+        images_per_s=median(record.images_per_s for record in history),
+        parameters=sum(parameter.numel() for parameter in training.net.parameters()),
+        device=describe(training.sums.device),
+    )
+    weights = {name: tensor.cpu().contiguous() for name, tensor in training.best.items()}
+    return FitResult(weights=weights, history=tuple(history), summary=summary)

@@ -87,8 +87,10 @@ def assert_same(one: FitResult, other: FitResult) -> None:
 @pytest.mark.parametrize("when", [(0, 0), (0, 2), (1, 0), (2, 1)], ids=str)
 def test_a_run_killed_anywhere_ends_with_the_same_bits(toy: Dataset, tmp_path: Path, when, every_s):
     with pytest.raises(Killed):
-        trained(experiment(), toy, Checkpoints(tmp_path, every_s=every_s), killed_at=when)
-    assert_same(trained(experiment(), toy, Checkpoints(tmp_path, every_s=every_s)), trained(experiment(), toy, None))
+        trained(experiment(), toy, Checkpoints(tmp_path, every_s=every_s, epoch_s=0), killed_at=when)
+    assert_same(
+        trained(experiment(), toy, Checkpoints(tmp_path, every_s=every_s, epoch_s=0)), trained(experiment(), toy, None)
+    )
 
 
 @pytest.mark.parametrize(
@@ -205,7 +207,7 @@ from models.training import learn
 from models.training.checkpoint import Checkpoints
 from models.run import open_run
 
-learn.Checkpoints = lambda folder: Checkpoints(folder, every_s=0.02)
+learn.Checkpoints = lambda folder, **given: Checkpoints(folder, every_s=0.02, **given)
 chosen = experiment(epochs=40, patience=39)
 folder = open_run(Path(sys.argv[1]), chosen, "f" * 64)
 print("ready", folder.path, flush=True)
