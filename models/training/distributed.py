@@ -89,7 +89,7 @@ class Ranks:
 
 ALONE = Ranks()
 
-_talk: list[dist.ProcessGroup | None] = [None]  # the group for figures: gloo also where gradients go by nccl
+_talk: list[Any] = [None]  # the group for figures: gloo also where gradients go by nccl
 
 
 class Spread(nn.Module):
@@ -104,7 +104,7 @@ class Spread(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         own = self.net(pixels[self.ranks.part(len(pixels))])
-        logits: Tensor = Gathered.apply(own.float(), len(pixels), self.ranks)  # type: ignore[no-untyped-call]
+        logits: Tensor = Gathered.apply(own.float(), len(pixels), self.ranks)
         return logits
 
 
@@ -122,7 +122,7 @@ class Gathered(torch.autograd.Function):
         return torch.cat([rows[: size.stop - size.start] for rows, size in zip(everyone, sizes, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         # Every rank holds the gradient of the whole loss, and DistributedDataParallel takes the mean over ranks.
         return gradient[ctx.ranks.part(ctx.total)] * ctx.ranks.num, None, None
 

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def with_shared_norms(net: nn.Module) -> nn.Module:
     """`net` with every batch norm replaced; weights, buffers and their names stay."""
     if next(net.parameters()).device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
         return converted
     for parent in list(net.modules()):
         for name, child in parent.named_children():
@@ -62,7 +62,7 @@ class SharedNorm(_BatchNorm):
 
 def added(own: Tensor) -> Tensor:
     """The sum over all ranks, on every rank."""
-    total: Tensor = Added.apply(own)  # type: ignore[no-untyped-call]
+    total: Tensor = Added.apply(own)
     return total
 
 
@@ -76,7 +76,7 @@ class Added(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]  # noqa: ARG004
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
         total = gradient.contiguous().clone()
         dist.all_reduce(total)
         return total
