@@ -49,15 +49,33 @@ def test_sigterm_saves_says_how_to_go_on_and_loses_nothing(prefect_server: str, 
     assert list((folder / "checkpoint").glob("*.pt"))
     assert latest_run(prefect_server)["state_type"] == "CRASHED"
 
-    refused = command("run", "--resume", "latest", "--train.epochs", "30")
+    refused = command("run", "--resume", "latest", "--train.epochs", "50")
     assert refused.returncode == 2
-    assert "train.epochs 40, now 30" in refused.stderr.strip().splitlines()[-1]
+    assert "train.epochs 40, now 50" in refused.stderr.strip().splitlines()[-1]
     resumed = json.loads(command("run", "--resume", "latest", "--json").stdout)
     assert resumed["run_id"] == folder.name
     undisturbed = json.loads(
         Command(tmp_path, environment(tmp_path / "other", **api))("run", *settings, "--json").stdout
     )
     assert weights(resumed) == weights(undisturbed)
+
+
+def test_two_processes_train_for_the_command_and_stop_with_it(prefect_server: str, pictures: Path, tmp_path: Path):
+    hidden = {"PREFECT_API_URL": f"{prefect_server}/api", "CUDA_VISIBLE_DEVICES": ""}
+    command = Command(tmp_path, environment(tmp_path / "killed", **hidden))
+    process = command.start("run", "--dataset.source", pictures, *LONG, "--train.devices", "2")
+    wait_for(lambda: epochs_done(tmp_path) >= 2 or process.poll() is not None, timeout_s=240, every_s=0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "stopped after step" in said
+    assert "epoch  1/40" in said
+    resumed = json.loads(command("run", "--resume", "latest", "--json").stdout)
+    folder = Path(resumed["run_folder"])
+    assert json.loads((folder / "fit.json").read_text())["device"].startswith("2 x cpu")
+    assert [json.loads(line)["epoch"] for line in (folder / "history.jsonl").read_text().splitlines()] == list(
+        range(40)
+    )
 
 
 def test_a_flow_run_that_is_cancelled_saves_and_ends_as_cancelled(prefect_server: str, pictures: Path, tmp_path: Path):
