@@ -1,8 +1,12 @@
-"""What a user can mend. Each message is one sentence: what, the value, the remedy."""
+"""What a user can mend, and what is foreseen to go wrong. Each message is one sentence: what, the value, the remedy."""
 
 
 class InputError(ValueError):
     """The user's input is wrong: exit status 2 in the CLI, a 4xx in the service."""
+
+
+class RunFailed(RuntimeError):  # noqa: N818 - an outcome
+    """A run that was asked for rightly and failed: exit status 1 and, being foreseen, one sentence without a trace."""
 
 
 class SourceError(InputError):

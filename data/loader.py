@@ -102,6 +102,10 @@ class TrainBatches:
         self._generator = torch.Generator(pictures.device)
 
     @property
+    def device(self) -> torch.device:
+        return self._pictures.device
+
+    @property
     def num_pictures(self) -> int:
         return len(self._rows)
 

@@ -36,6 +36,7 @@ class Display:
         self._task: TaskID | None = None
         self._line_at = self._epoch_at = 0.0
         self._said = ""
+        self.run_id: str | None = None  # as soon as it is known
         self.seconds: dict[str, float] = {}  # stage -> how long it took
 
     @contextmanager

@@ -31,12 +31,16 @@ def writable_home() -> Path:
     return folder
 
 
+def unfinished(home: Path) -> list[RunFolder]:
+    """Runs that did not get to their verdict, the newest first; some of them may be under way."""
+    return [folder for folder in reversed(runs(home)) if not (folder.path / VERDICT).exists()]
+
+
 def run_folder(experiment: Experiment, fingerprint: str) -> RunFolder:
     """The folder of a run of the same settings on the same pictures that did not get to its verdict, or a new one."""
     key = run_key(experiment, fingerprint)
-    for folder in reversed(runs(writable_home())):
-        trained = folder.finished and not (folder.path / VERDICT).exists()
-        if trained and read_key(folder) == key and claim(folder.path):
+    for folder in unfinished(writable_home()):
+        if folder.finished and read_key(folder) == key and claim(folder.path):
             return folder
     return open_run(home(), experiment, fingerprint)
 

@@ -11,10 +11,11 @@ from flows.console import display
 from flows.cross_validate import cross_validate
 from flows.evaluate import evaluate
 from flows.export import export
-from flows.home import run_folder, writable_home
+from flows.home import writable_home
 from flows.outcome import Outcome, outcome_of
 from flows.prepare import prepare
 from flows.release import release
+from flows.resuming import choose_folder
 from flows.train import train
 from models.config import Experiment
 from models.records import Lineage
@@ -30,14 +31,16 @@ def run_name() -> str:
 
 
 @flow(name="pipeline", flow_run_name=run_name, persist_result=False, validate_parameters=True)
-def pipeline(experiment: Experiment = Experiment()) -> Outcome:  # noqa: B008 - frozen; the UI's form shows it
+def pipeline(experiment: Experiment = Experiment(), resume: str | None = None) -> Outcome:  # noqa: B008 - frozen; the UI's form shows it
     """Pictures to a served model: prepare, cross-validate, train, evaluate, export, release.
 
     Args:
         experiment: The pictures, the network, the training, and when the result goes into service.
+        resume: The name of an unfinished run of these settings to go on with.
     """
     prepared = prepare(experiment.pictures, writable_home())
-    run = run_folder(experiment, prepared.fingerprint)
+    run = choose_folder(experiment, prepared.fingerprint, resume=resume)
+    display().run_id = run.run_id
     lineage = Lineage(run_id=run.run_id, fingerprint=prepared.fingerprint, commit=commit(), flow_run_url=lasting_url())
     with logs.kept_in(run.path / "run.log"):
         crossval = cross_validate(experiment, prepared) if experiment.crossval.folds else None

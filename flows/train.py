@@ -1,5 +1,6 @@
 """The stage that trains, watched in the UI, in the log and at the terminal."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from prefect.logging import get_run_logger
 from flows import artifacts
 from flows.console import display, duration, epoch_line
 from flows.prepare import Prepared, opened
+from flows.stopping import stoppable
 from models.config import Experiment
 from models.records import EpochRecord, FitSummary
 from models.run import RunFolder
@@ -43,6 +45,18 @@ class Watch:
         display().note(said)
         get_run_logger().info("%s", said)
 
+    def trouble(self, sentence: str) -> None:
+        display().note(sentence, style="yellow")
+        get_run_logger().warning("%s", sentence)
+
+    def stopping(self) -> None:
+        display().note("stopping: this step is finished and saved; once more ends at once", style="yellow")
+
+    def said(self, words: str) -> None:
+        """What becomes of the stage."""
+        display().say(words)
+        get_run_logger().info("train: %s", words)
+
     def epoch(self, record: EpochRecord) -> None:
         best = record.val_accuracy > self.best
         self.best = max(self.best, record.val_accuracy)
@@ -53,25 +67,36 @@ class Watch:
 
 @task(name="train", task_run_name="train", cache_policy=NO_CACHE, persist_result=False)
 def train(experiment: Experiment, prepared: Prepared, folder: Path) -> FitSummary:
-    """Train to the best weights, going on from the checkpoint of a run that was killed."""
-    from models.training import learn  # torch: seconds
+    """Train to the best weights, going on from the checkpoint of a run that was killed or stopped."""
+    from models.training import launch  # torch: seconds
+    from models.training.pulse import Stopped
 
     run = RunFolder(folder)
+    dataset = opened(prepared)
     with display().stage("train"), artifacts.progress("training-progress") as bar:
         watch = Watch(bar)
-        fit = learn.learn(
-            experiment,
-            opened(prepared),
-            run,
-            on_epoch=watch.epoch,
-            on_progress=watch.progress,
-            on_choice=watch.choice,
-        )
+
+        def work(stop: Callable[[], bool]) -> FitSummary:
+            try:
+                return launch.train(
+                    experiment,
+                    dataset,
+                    run,
+                    on_epoch=watch.epoch,
+                    on_progress=watch.progress,
+                    on_choice=watch.choice,
+                    on_trouble=watch.trouble,
+                    stop=stop,
+                )
+            except Stopped as stopped:
+                watch.said(f"stopped {stopped}; the checkpoint is in {run.checkpoint}")
+                raise
+
+        fit = stoppable(work, on_stop=watch.stopping)
         early = ", stopped early" if fit.stopped_early else ""
         said = (
             f"{fit.epochs_run} epochs{early}, best {fit.best_epoch + 1}; {fit.parameters:,} parameters on {fit.device}"
         )
         bar.moved(1.0, said)
-        display().say(said)
-        get_run_logger().info("trained: %s", said)
+        watch.said(said)
     return fit

@@ -54,11 +54,19 @@ class TrainConfig(Frozen):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", title="Precision", description="auto: bfloat16 where the processor multiplies in it"
     )
-    devices: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", title="Device", description="auto: a GPU if there is one"
+    devices: Literal["auto", "cpu", "cuda", "mps"] | Annotated[int, Field(ge=1, le=1024)] = Field(
+        "auto",
+        title="Devices",
+        description="auto: a GPU if there is one; a number: as many of them, each with its share of every batch",
     )
     max_minutes: float | None = Field(
         None, gt=0, title="Minutes", description="epochs and schedule are fitted into this time from the measured speed"
+    )
+    checkpoint_every: int | None = Field(
+        None,
+        gt=0,
+        title="Checkpoints",
+        description="steps between them; by default every 30 seconds, and at the end of an epoch",
     )
     loss: LossConfig = Field(default_factory=CrossEntropyConfig)
     label_smoothing: float = Field(

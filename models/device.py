@@ -1,5 +1,6 @@
 """Where a network trains, and in which precision."""
 
+import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
@@ -11,14 +12,24 @@ from data.errors import InputError
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
-def choose_device(wanted: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device:
-    """Raises `InputError` for a device that is not there."""
+def choose_device(wanted: Literal["auto", "cpu", "cuda", "mps"] | int) -> torch.device:
+    """One device, also of several that were asked for. Raises `InputError` for one that is not there."""
     there = available()
-    if wanted == "auto":
+    if isinstance(wanted, int) and wanted > 1:  # processes can only train together on these
+        return torch.device("cuda" if "cuda" in there else "cpu")
+    if wanted == "auto" or isinstance(wanted, int):
         return torch.device(there[0])
     if wanted not in there:
         raise InputError(f"train.devices {wanted} is not to be had here; use one of auto, {', '.join(there)}")
     return torch.device(wanted)
+
+
+def require_devices(num: int) -> None:
+    """Raises `InputError` where there are fewer: GPUs, or where there is none, cores to train on."""
+    gpus = torch.cuda.device_count()
+    there, what = (gpus, "GPUs") if gpus else (os.cpu_count() or 1, "processor cores")
+    if num > there:
+        raise InputError(f"train.devices {num} asks for more than the {there} {what} here; use at most {there}")
 
 
 def available() -> list[str]:

@@ -148,7 +148,7 @@ def open_run(home: Path, experiment: Experiment, fingerprint: str) -> RunFolder:
     for folder in runs(home):
         if not folder.finished and read_key(folder) == key and claim(folder.path):
             return folder
-    return new_run(home, experiment, key=key)
+    return new_run(home, experiment, fingerprint)
 
 
 def run_key(experiment: Experiment, fingerprint: str) -> str:
@@ -161,14 +161,31 @@ def read_key(folder: RunFolder) -> str | None:
     return file.read_text() if file.exists() else None
 
 
-def new_run(home: Path, experiment: Experiment, *, key: str) -> RunFolder:
+def read_fingerprint(folder: RunFolder) -> str | None:
+    """Of the pictures that the run was started with; None for a run of an older version."""
+    file = folder.path / "fingerprint"
+    return file.read_text() if file.exists() else None
+
+
+def new_run(home: Path, experiment: Experiment, fingerprint: str) -> RunFolder:
     """Claimed before it appears under its name, so that no one else can come first."""
-    parent = home / "runs"
+    with whole.locked(home / "runs"):
+        return make_run(home / "runs", experiment, fingerprint)
+
+
+def make_run(parent: Path, experiment: Experiment, fingerprint: str) -> RunFolder:
+    """One process at a time: what is half made by now was left by a kill, and is cleared away."""
     parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(".new-*"):
+        if claim(left):
+            release(left)
+            shutil.rmtree(left, ignore_errors=True)
     part = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
     part.chmod(0o755)
     RunFolder(part).write_experiment(experiment)
+    key = run_key(experiment, fingerprint)
     (part / "key").write_text(key)
+    (part / "fingerprint").write_text(fingerprint)
     claim(part)
     base = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{subject_of(experiment)}-{key[:6]}"
     for attempt in range(1, 100):
@@ -179,6 +196,7 @@ def new_run(home: Path, experiment: Experiment, *, key: str) -> RunFolder:
             continue
         _claimed[target.resolve()] = _claimed.pop(part.resolve())
         return RunFolder(target)
+    release(part)
     shutil.rmtree(part)
     raise RuntimeError(f"no free name for a run like {base}")
 
@@ -209,3 +227,18 @@ def claim(path: Path) -> bool:
     os.pwrite(descriptor, json.dumps({"pid": os.getpid()}).encode(), 0)  # for people; the lock is what counts
     _claimed[path] = descriptor
     return True
+
+
+def worked_on(path: Path) -> bool:
+    """By this process or another one."""
+    if path.resolve() in _claimed:
+        return True
+    if claim(path):
+        release(path)
+        return False
+    return True
+
+
+def release(path: Path) -> None:
+    """Let go of what `claim` took."""
+    os.close(_claimed.pop(path.resolve()))

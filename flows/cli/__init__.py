@@ -2,7 +2,7 @@
 
 
 def main() -> None:
-    """The console script. Exit status 0, 1 (failed), 2 (the input is wrong) or 130 (interrupted)."""
+    """The console script. Exit status 0, 1 (failed), 2 (the input is wrong), 130 (Ctrl-C), 143 (SIGTERM)."""
     from flows.cli.app import main as run
 
     run()

@@ -4,11 +4,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from data.errors import InputError
+from data.errors import InputError, RunFailed
+from flows import stopping
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON object on standard output.")]
 Reason = Annotated[str, Parameter(name="--reason", help="Why, for whoever reads the history later.")]
@@ -35,6 +36,7 @@ def run(
     *settings: Settings,
     config: Config = None,
     as_json: Json = False,
+    resume: Annotated[str | None, Parameter(help="Go on with this unfinished run, or with the `latest`.")] = None,
     help_: Annotated[bool, Parameter(name=["--help", "-h"], negative="", help="Show this and every setting.")] = False,
 ) -> None:
     """Train, test, export, compare, release.
@@ -49,7 +51,13 @@ def run(
         return
     from flows.cli import overrides, running
 
-    running.run(overrides.experiment(settings, config=config), as_json=as_json)
+    if resume is None:
+        running.run(overrides.experiment(settings, config=config), as_json=as_json)
+        return
+    from flows import resuming
+
+    folder = resuming.find(resume)
+    running.run(resuming.asked(folder, settings, config), as_json=as_json, resume=folder.run_id)
 
 
 @data_app.command
@@ -201,8 +209,12 @@ def main(tokens: Sequence[str] | None = None) -> None:
         _leave(2, f"{' '.join(str(error).split())}")
     except InputError as error:
         _leave(2, str(error))
+    except RunFailed as error:
+        _leave(1, str(error))
+    except stopping.Interrupted as end:
+        _leave(end.status, str(end))
     except KeyboardInterrupt:
-        _leave(130, "interrupted; the same command goes on where it stopped")
+        _leave(130, "interrupted")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
         sys.exit(1)
@@ -214,6 +226,6 @@ def main(tokens: Sequence[str] | None = None) -> None:
         _leave(1, running.unexpected(error))
 
 
-def _leave(status: Literal[1, 2, 130], sentence: str) -> None:
+def _leave(status: int, sentence: str) -> None:
     print(f"trainserve: {sentence}", file=sys.stderr)
-    sys.exit(status)
+    stopping.leave(status)

@@ -100,7 +100,8 @@ def validated(tree: Mapping[str, Any]) -> Experiment:
 
 def sentence(error: ValidationError) -> str:
     """The first complaint of pydantic about an experiment, for a person: the field, its value, what is allowed."""
-    first = error.errors(include_url=False)[0]
+    every = error.errors(include_url=False)
+    first = every[0]
     path = _path(first["loc"])
     match first["type"]:
         case "extra_forbidden":
@@ -122,8 +123,10 @@ def sentence(error: ValidationError) -> str:
         case "missing":
             return f"{path} is missing; give all of its values"
         case _:
-            allowed = first["msg"].removeprefix("Input ").split(", unable")[0]
-            return f"{path} is {_bare(first['input'])}; it {allowed}"
+            allowed = [
+                one["msg"].removeprefix("Input ").split(", unable")[0] for one in every if _path(one["loc"]) == path
+            ]
+            return f"{path} is {_bare(first['input'])}; it {', or '.join(dict.fromkeys(allowed))}"
 
 
 def unknown(path: str, *, option: bool = False) -> str:

@@ -1,9 +1,10 @@
 """`trainserve run`: Prefect at hand, the flow, and what is said at the end."""
 
+import signal
 import sys
 import warnings
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.table import Table
 from data import catalog, snapshot, validate
 from data.catalog import Archive, Folder
 from data.errors import DataRefused
-from flows import logs, server
+from flows import logs, server, stopping
 from flows.console import Display, duration, shown, stderr_console
 from flows.home import home, writable_home
 from flows.outcome import Outcome
@@ -24,20 +25,32 @@ from models.config import Experiment
 from models.evaluation.metrics import Metrics
 
 
-def run(experiment: Experiment, *, as_json: bool) -> None:
+def run(experiment: Experiment, *, as_json: bool, resume: str | None = None) -> None:
     """The whole chain. Raises `InputError`, or whatever went wrong."""
     with shown(stderr_console()) as view, redirect_stdout(sys.stderr):  # libraries print; our result comes after this
         with view.stage("start"):
             prefect_at_hand(view, meanwhile=lambda: refuse_early(experiment))
             from flows.pipeline import pipeline
 
-        with logs.kept_in(log_file()):
-            outcome = pipeline(experiment)
+        with logs.kept_in(log_file()), interruptible(view):
+            outcome = pipeline(experiment, resume)
     log_file().unlink(missing_ok=True)  # all went well, and the run's folder has its own
     if as_json:
         sys.stdout.write(outcome.model_dump_json() + "\n")
     else:
         summarise(outcome, Console())
+
+
+@contextmanager
+def interruptible(view: Display) -> Iterator[None]:
+    """Ctrl-C and SIGTERM leave by `Interrupted`, which names the run to go on with."""
+    try:
+        with stopping.terminable():
+            yield
+    except KeyboardInterrupt:
+        raise stopping.Interrupted(signal.SIGINT, view.run_id) from None
+    except stopping.Interrupted:
+        raise stopping.Interrupted(signal.SIGTERM, view.run_id) from None
 
 
 def prefect_at_hand(view: Display, *, meanwhile: Callable[[], None]) -> None:

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
 from itertools import islice
 from statistics import median
 from typing import NamedTuple, Protocol
@@ -19,17 +18,18 @@ import torch
 from torch import Tensor, nn
 
 from models.config import TrainConfig
-from models.device import describe, seed
-from models.records import EpochRecord, FitSummary, RateTest
+from models.device import seed
+from models.records import EpochRecord, RateTest
 from models.training.checkpoint import Checkpoints
 from models.training.config import OptimizerConfig, ScheduleConfig
+from models.training.distributed import ALONE, Ranks
 from models.training.early_stop import EarlyStop
 from models.training.gradients import by_layer, optimized
 from models.training.optim import build_optimizer, peak_of, set_peak, set_rate
 from models.training.plan import Plan, Speed, make_plan
-from models.training.pulse import ProgressUpdate, Pulse, check_finite, diverged
+from models.training.pulse import ProgressUpdate, Pulse, check_finite, diverged, never
 from models.training.schedule import factor
-from models.training.state import Training, copy_for_average, update_average
+from models.training.state import FitResult, Training, copy_for_average, result_of, resume, update_average
 from models.training.step import dropout_seed, train_step
 from models.training.trial import try_rates
 
@@ -60,13 +60,6 @@ class Validation(NamedTuple):
 Validate = Callable[[nn.Module], Validation]
 
 
-@dataclass(frozen=True)
-class FitResult:
-    weights: dict[str, Tensor]  # of the best epoch, on the CPU
-    history: tuple[EpochRecord, ...]
-    summary: FitSummary
-
-
 def ignore(_: object) -> None:
     """The listener that does not."""
 
@@ -84,21 +77,32 @@ def fit(
     on_epoch: Callable[[EpochRecord], None] = ignore,
     on_progress: Callable[[ProgressUpdate], None] = ignore,
     on_rates: Callable[[RateTest], None] = ignore,
+    stop: Callable[[], bool] = never,
+    ranks: Ranks = ALONE,
 ) -> FitResult:
     """Train `net`, in place, on the device it is on. With `checkpoints` it goes on where they end.
 
-    `on_epoch` hears of every epoch at least once: again of one that had ended just before a kill. `on_rates` hears of
-    the range test that chooses the rate where it is "auto". Raises `Diverged`.
+    `on_epoch` hears of every epoch at least once: again of those that ended after the last checkpoint before a kill.
+    `on_rates` hears of the range test that chooses the rate where it is "auto". `stop` is asked after every step; once
+    it says yes, the state is saved. Raises `Diverged`, `Stopped`, `InputError`.
     """
     net.to(memory_format=torch.channels_last)
-    training = begin(net, batches, validate, optimizer=optimizer, config=config, checkpoints=checkpoints)
+    training = begin(net, batches, validate, optimizer=optimizer, config=config, checkpoints=checkpoints, ranks=ranks)
     if math.isnan(peak_of(training.optimizer)):
         test = try_rates(net, batches, optimizer=optimizer, config=config, class_weights=class_weights)
-        set_peak(training.optimizer, test.chosen)
+        set_peak(training.optimizer, *ranks.first((test.chosen,)))
         on_rates(test)
-    pulse = Pulse(training, checkpoints, on_progress)
+    pulse = Pulse(training, checkpoints, on_progress, lambda: ranks.any(stop()))
     while not training.finished:
-        train_epoch(training, batches, schedule=schedule, config=config, class_weights=class_weights, pulse=pulse)
+        train_epoch(
+            training,
+            batches,
+            schedule=schedule,
+            config=config,
+            class_weights=class_weights,
+            pulse=pulse,
+            rank=ranks.rank,
+        )
         record = judge_epoch(training, validate)
         training.history.append(record)
         training.stop = training.stop.seen(*monitored(record, config))
@@ -106,7 +110,7 @@ def fit(
             training.keep_best()
         training.next_epoch()
         on_epoch(record)
-        pulse.save()
+        pulse.end_epoch()
     return result_of(training)
 
 
@@ -118,29 +122,33 @@ def begin(
     optimizer: OptimizerConfig,
     config: TrainConfig,
     checkpoints: Checkpoints | None,
+    ranks: Ranks = ALONE,
 ) -> Training:
     """Where the checkpoints end, or at the start; a plan made from measured speed is saved before its first step."""
     device = next(net.parameters()).device
     saved = checkpoints.load(device=device) if checkpoints else None
+    speed = None
     if saved is not None:
-        plan = Plan(**saved["plan"])
-    elif config.max_minutes is None:
-        plan = make_plan(config, steps_per_epoch=batches.steps_per_epoch)
+        plan = Plan(steps_per_epoch=1, total_steps=1, patience=1)  # until the saved one is restored
     else:
-        speed = measure_speed(net, batches, validate, optimizer=optimizer, config=config)
+        if config.max_minutes is not None:
+            speed = measure_speed(net, batches, validate, optimizer=optimizer, config=config, ranks=ranks)
         plan = make_plan(config, steps_per_epoch=batches.steps_per_epoch, speed=speed)
     steps = build_optimizer(net, optimizer)
     training = Training(
         net=net,
+        spread=ranks.spread(net),
         optimizer=steps,
         plan=plan,
         stop=EarlyStop(patience=plan.patience),
         average=None if config.ema is None else copy_for_average(net),
         sums=torch.zeros(2 + len(optimized(steps)), device=device),
+        total_s=speed.took_s if speed else 0.0,
     )
-    if saved is not None:
-        training.restore(saved)
-    elif checkpoints is not None:
+    if checkpoints is not None and saved is not None:
+        resume(training, saved, checkpoints)
+    ranks.require_same(training.steps_done)
+    if checkpoints is not None and saved is None:
         checkpoints.save(training.pack())
     return training
 
@@ -153,6 +161,7 @@ def train_epoch(
     config: TrainConfig,
     class_weights: Tensor | None,
     pulse: Callable[[], None],
+    rank: int = 0,
 ) -> None:
     """The rest of the epoch."""
     training.net.train()
@@ -164,9 +173,9 @@ def train_epoch(
         total_steps = training.plan.total_steps
         share = factor(training.steps_done, total_steps=total_steps, config=schedule, figures=figures)
         set_rate(training.optimizer, share)
-        seed(pixels.device, dropout_seed(config.seed, training.epoch, training.step))
+        seed(pixels.device, dropout_seed(config.seed, training.epoch, training.step, rank=rank))
         training.sums += train_step(
-            training.net, training.optimizer, pixels, targets, config=config, class_weights=class_weights
+            training.spread, training.optimizer, pixels, targets, config=config, class_weights=class_weights
         )
         if training.average is not None and config.ema is not None:
             update_average(training.average, training.net, decay=config.ema, step=training.steps_done)
@@ -207,39 +216,30 @@ def monitored(record: EpochRecord, config: TrainConfig) -> tuple[float, ...]:
 
 
 def measure_speed(
-    net: nn.Module, batches: Batches, validate: Validate, *, optimizer: OptimizerConfig, config: TrainConfig
+    net: nn.Module,
+    batches: Batches,
+    validate: Validate,
+    *,
+    optimizer: OptimizerConfig,
+    config: TrainConfig,
+    ranks: Ranks = ALONE,
 ) -> Speed:
     """A few steps and a validation of a copy; `net` is left as it was."""
+    began = time.monotonic()
     twin = deepcopy(net).train()
-    steps = build_optimizer(twin, optimizer)
+    spread, steps = ranks.spread(twin), build_optimizer(twin, optimizer)
 
     def step_s(done: float) -> float:
         times = [time.monotonic()]
         for pixels, targets in islice(batches.epoch(0, done=done), WARM_UP_STEPS + TIMED_STEPS):
-            train_step(twin, steps, pixels, targets, config=config).tolist()  # waits for a GPU
+            train_step(spread, steps, pixels, targets, config=config).tolist()  # waits for a GPU
             times.append(time.monotonic())
         took = np.diff(times).tolist()
         return median(took[WARM_UP_STEPS:] or took)
 
     share = batches.growing
     mean_step_s = (share * step_s(0.0) if share else 0.0) + (1 - share) * step_s(1.0)
-    began = time.monotonic()
+    stepped = time.monotonic()
     validate(twin)
-    return Speed(step_s=mean_step_s, validation_s=time.monotonic() - began)
-
-
-def result_of(training: Training) -> FitResult:
-    history, best_epoch = training.history, training.stop.best_epoch
-    assert best_epoch is not None  # at least one epoch was judged, and NaN raises
-    summary = FitSummary(
-        epochs_planned=training.plan.epochs,
-        epochs_run=len(history),
-        best_epoch=best_epoch,
-        stopped_early=len(history) < training.plan.epochs,
-        seconds=training.total_s,
-        images_per_s=median(record.images_per_s for record in history),
-        parameters=sum(parameter.numel() for parameter in training.net.parameters()),
-        device=describe(training.sums.device),
-    )
-    weights = {name: tensor.cpu().contiguous() for name, tensor in training.best.items()}
-    return FitResult(weights=weights, history=tuple(history), summary=summary)
+    ended = time.monotonic()
+    return Speed(*ranks.first((mean_step_s, ended - stepped, ended - began)))  # or each would make a plan of its own

@@ -1,6 +1,7 @@
 """An experiment and its pictures -> best weights in a run folder: `fit` wired to data and files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,9 +23,13 @@ from models.records import EpochRecord, FitSummary, PixelStatistics, RateTest
 from models.run import NetworkSpec, RunFolder
 from models.training.board import Board
 from models.training.checkpoint import Checkpoints
-from models.training.fit import FitResult, Validation, fit, ignore
+from models.training.distributed import ALONE, Ranks
+from models.training.fit import Validation, fit, ignore
 from models.training.losses import class_weights_for
-from models.training.pulse import ProgressUpdate
+from models.training.memory import one_step, within_memory
+from models.training.norms import with_shared_norms
+from models.training.pulse import ProgressUpdate, never
+from models.training.state import FitResult
 from models.training.trial import choose_batch_size, fits_memory
 from models.zoo.build import any_size, build, load_published, published_statistics
 
@@ -50,61 +55,93 @@ def learn(
     on_epoch: Callable[[EpochRecord], None] = ignore,
     on_progress: Callable[[ProgressUpdate], None] = ignore,
     on_choice: Callable[[str], None] = ignore,
+    on_trouble: Callable[[str], None] = ignore,
+    stop: Callable[[], bool] = never,
+    ranks: Ranks = ALONE,
 ) -> FitSummary:
     """Train on the training rows, choose by the validation rows, and leave the best weights in the folder.
 
-    `on_choice` hears in a sentence what was chosen by trying, where something was left to that.
-    Goes on where an earlier process was killed, and returns at once where it had ended. Raises `InputError`.
+    Goes on where an earlier process was killed, and returns at once where it had ended. `on_choice` hears in a sentence
+    what was chosen by trying, `on_trouble` what is wrong but no reason to stop. Raises `InputError`, `Diverged`,
+    `Stopped`.
     """
-    checkpoints = Checkpoints(folder.checkpoint)
+    config = experiment.train
+    checkpoints = Checkpoints(
+        folder.checkpoint, every_steps=config.checkpoint_every, writes=ranks.writes, on_trouble=on_trouble
+    )
     if folder.learned:
         checkpoints.clear()  # a kill may have come between the last file and this
         return folder.fit()
-    learner = learner_in(folder, experiment, dataset, on_choice=on_choice)
+    learner = learner_in(folder, experiment, dataset, ranks=ranks)
+    with diary(experiment, dataset, learner, folder, on_epoch, on_choice, writes=ranks.writes) as (epoch, rates):
+        train = partial(run_fit, checkpoints=checkpoints, on_epoch=epoch, on_progress=on_progress, on_rates=rates)
+        result = within_memory(
+            partial(train, experiment, learner, stop=stop, ranks=ranks),
+            size=learner.batches.batch_size,
+            attempt=one_step(learner.net, learner.batches, experiment),
+            fixed=ranks.num > 1,
+        )
+    summary = result.summary.model_copy(update={"device": ranks.describe(result.summary.device)})
+    if ranks.writes:
+        whole.write(folder.weights_file, save(result.weights))
+        folder.write_fit(summary)
+        checkpoints.clear()
+    return summary
+
+
+@contextmanager
+def diary(
+    experiment: Experiment,
+    dataset: Dataset,
+    learner: Learner,
+    folder: RunFolder,
+    on_epoch: Callable[[EpochRecord], None],
+    on_choice: Callable[[str], None],
+    *,
+    writes: bool,
+) -> Iterator[tuple[Callable[[EpochRecord], None], Callable[[RateTest], None]]]:
+    """What is written down of a training under way, and told: settings at its start, then every epoch as it ends and
+    the range test that chose the rate, by the two functions."""
+    if not writes:
+        yield ignore, ignore
+        return
+    images = dataset.images
+    folder.write_experiment(experiment)
+    folder.write_network(NetworkSpec(image=images.spec, statistics=learner.statistics, classes=images.classes))
+    if experiment.train.batch_size == "auto":
+        folder.write_batch_size(learner.batches.batch_size)
+        on_choice(f"batch size {learner.batches.batch_size}, chosen for {learner.batches.device.type}")
     board = Board(folder.tensorboard, learner.batches)
 
-    def write_down(record: EpochRecord) -> None:
+    def write_epoch(record: EpochRecord) -> None:
         folder.write_epoch(record)
         board.epoch(record)
         on_epoch(record)
 
-    result = run_fit(
-        experiment,
-        learner,
-        checkpoints=checkpoints,
-        on_epoch=write_down,
-        on_progress=on_progress,
-        on_rates=partial(keep_rates, folder, on_choice),
-    )
-    board.close()
-    whole.write(folder.weights_file, save(result.weights))
-    folder.write_fit(result.summary)
-    checkpoints.clear()
-    return result.summary
+    def write_rates(test: RateTest) -> None:
+        folder.write_rate_test(test)
+        on_choice(f"learning rate {test.chosen:.2g}, by a range test of {len(test.rates)} steps")
+
+    try:
+        yield write_epoch, write_rates
+    finally:
+        board.close()
 
 
-def keep_rates(folder: RunFolder, on_choice: Callable[[str], None], test: RateTest) -> None:
-    folder.write_rate_test(test)
-    on_choice(f"learning rate {test.chosen:.2g}, by a range test of {len(test.rates)} steps")
-
-
-def learner_in(
-    folder: RunFolder, experiment: Experiment, dataset: Dataset, *, on_choice: Callable[[str], None]
-) -> Learner:
-    """What a run needs; the folder says what it is, and keeps a batch size that was found by trying."""
+def learner_in(folder: RunFolder, experiment: Experiment, dataset: Dataset, *, ranks: Ranks = ALONE) -> Learner:
+    """For the run itself: trained on the training rows, judged by the validation rows; the folder remembers a batch
+    size that was found by trying."""
     images, split, config = dataset.images, dataset.split, experiment.train
-    pictures = Pictures(images.pixels, choose_device(config.devices))
-    known = folder.batch_size()
-    learner = learner_for(
-        experiment, images, pictures, train=split.train, val=split.val, seed=config.seed, batch_size=known
+    return learner_for(
+        experiment,
+        images,
+        Pictures(images.pixels, choose_device(config.devices)),
+        train=split.train,
+        val=split.val,
+        seed=config.seed,
+        batch_size=folder.batch_size(),
+        ranks=ranks,
     )
-    folder.write_experiment(experiment)
-    folder.write_network(NetworkSpec(image=images.spec, statistics=learner.statistics, classes=images.classes))
-    if config.batch_size == "auto":
-        size = learner.batches.batch_size
-        folder.write_batch_size(size)
-        on_choice(f"batch size {size}, chosen for {pictures.device.type}")
-    return learner
 
 
 def learner_for(
@@ -116,6 +153,7 @@ def learner_for(
     val: np.ndarray,
     seed: int,
     batch_size: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> Learner:
     """Network and batches; pixel statistics (unless published) and class weights from the training rows alone.
 
@@ -125,7 +163,8 @@ def learner_for(
     torch.manual_seed(seed)
     net = build(experiment.model, images.spec, statistics, len(images.classes))
     load_published(net)
-    net.to(pictures.device)
+    net = net.to(pictures.device)
+    net = net if ranks.num == 1 else with_shared_norms(net)
     labels, num_classes, config = images.labels, len(images.classes), experiment.train
     weights = class_weights_for(config.loss, labels[train], num_classes=num_classes)
     weights = None if weights is None else weights.to(pictures.device)
@@ -134,13 +173,17 @@ def learner_for(
         return train_batches(experiment, images, pictures, train, batch_size=size, seed=seed)
 
     def fits(size: int) -> bool:
+        if ranks.num > 1:  # one alone cannot try
+            return False
         return fits_memory(net, batches_of(size), optimizer=experiment.optimizer, config=config, class_weights=weights)
 
     size = batch_size or choose_batch_size(config, num_pictures=len(train), device=pictures.device, fits=fits)
+    rows = val[ranks.part(len(val))]
 
     def judge(net: nn.Module) -> Validation:
-        seen = eval_batches(pictures, labels, val, batch_size=EVAL_BATCH, image=images.spec)
-        return validate(net, seen, precision=config.precision)
+        seen = eval_batches(pictures, labels, rows, batch_size=EVAL_BATCH, image=images.spec)
+        own = validate(net, seen, precision=config.precision) if len(rows) else Validation(0.0, 0.0)
+        return Validation(*ranks.mean(own, num=len(rows)))
 
     return Learner(net, batches_of(size), statistics, judge, class_weights=weights)
 
@@ -170,6 +213,8 @@ def run_fit(
     on_epoch: Callable[[EpochRecord], None] = ignore,
     on_progress: Callable[[ProgressUpdate], None] = ignore,
     on_rates: Callable[[RateTest], None] = ignore,
+    stop: Callable[[], bool] = never,
+    ranks: Ranks = ALONE,
 ) -> FitResult:
     return fit(
         learner.net,
@@ -183,4 +228,6 @@ def run_fit(
         on_epoch=on_epoch,
         on_progress=on_progress,
         on_rates=on_rates,
+        stop=stop,
+        ranks=ranks,
     )

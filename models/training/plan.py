@@ -16,6 +16,7 @@ class Speed:
 
     step_s: float
     validation_s: float
+    took_s: float = 0.0  # what measuring took; it counts as part of the run
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def make_plan(config: TrainConfig, *, steps_per_epoch: int, speed: Speed | None 
     if config.max_minutes is not None:
         if speed is None:
             raise ValueError("max_minutes needs a measured speed")
-        seconds = 60 * config.max_minutes * (1 - RESERVE)
+        seconds = 60 * config.max_minutes * (1 - RESERVE) - speed.took_s
         total_steps = min(total_steps, affordable(seconds, steps_per_epoch=steps_per_epoch, speed=speed))
     epochs = -(-total_steps // steps_per_epoch)
     patience = max(LEAST_PATIENCE, epochs // 3) if config.patience is None else config.patience

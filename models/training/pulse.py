@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from data.errors import InputError
+from data.errors import RunFailed
 from models.training.checkpoint import Checkpoints
 from models.training.optim import peak_of
 from models.training.state import Training
@@ -13,8 +13,17 @@ from models.training.state import Training
 PULSE_S = 0.25  # how often progress is told; looking at the loss makes a GPU wait
 
 
-class Diverged(InputError):  # noqa: N818 - a state, as in DataRefused
+class Diverged(RunFailed):
     """The loss is no longer a number: a smaller step is needed."""
+
+
+class Stopped(Exception):  # noqa: N818 - asked for, and no error
+    """Training was asked to stop, and did so after a step; the checkpoint holds what was learnt."""
+
+
+def never() -> bool:
+    """Nobody asks for a stop."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -34,14 +43,22 @@ class Pulse:
     """What happens now and then within an epoch: look at the loss, tell how far it is, save."""
 
     def __init__(
-        self, training: Training, checkpoints: Checkpoints | None, on_progress: Callable[[ProgressUpdate], None]
+        self,
+        training: Training,
+        checkpoints: Checkpoints | None,
+        on_progress: Callable[[ProgressUpdate], None],
+        stop: Callable[[], bool] = never,
     ) -> None:
-        self._training, self._checkpoints, self._on_progress = training, checkpoints, on_progress
+        self._training, self._checkpoints, self._on_progress, self._stop = training, checkpoints, on_progress, stop
         self._began = time.monotonic() - training.total_s
         self._told = -math.inf
 
     def __call__(self) -> None:
-        if self._checkpoints is not None and self._checkpoints.due:
+        """After every step. Raises `Stopped` where that was asked for."""
+        if self._stop():
+            self.save()
+            raise Stopped(place_of(self._training))
+        if self._checkpoints is not None and self._checkpoints.due(self._training.steps_done):
             self.save()
         now = time.monotonic()
         if now - self._told >= PULSE_S:
@@ -49,6 +66,12 @@ class Pulse:
             self._training.total_s = now - self._began
             check_finite(self._training)
             self._on_progress(progress_of(self._training))
+
+    def end_epoch(self) -> None:
+        """The end of the run is always saved, that of a short epoch only now and then."""
+        training, checkpoints = self._training, self._checkpoints
+        if training.finished or checkpoints is None or checkpoints.due(training.steps_done, epoch_ended=True):
+            self.save()
 
     def save(self) -> None:
         self._training.total_s = time.monotonic() - self._began
@@ -69,6 +92,12 @@ def diverged(training: Training) -> Diverged:
         f"the loss was no longer finite in epoch {training.epoch + 1}, by step {training.steps_done}, with "
         f"optimizer.lr {peak:.3g}; use a lower one, such as {peak / 10:.1g}, or a longer schedule.warmup"
     )
+
+
+def place_of(training: Training) -> str:
+    """Where a run stands, in words."""
+    plan = training.plan
+    return f"after step {training.steps_done:,} of {plan.total_steps:,}, in epoch {training.epoch + 1} of {plan.epochs}"
 
 
 def progress_of(training: Training) -> ProgressUpdate:

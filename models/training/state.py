@@ -2,16 +2,31 @@
 
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
+from statistics import median
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from models.records import EpochRecord
-from models.training.checkpoint import Packed
+from data.errors import InputError
+from models.device import describe
+from models.records import EpochRecord, FitSummary
+from models.training.checkpoint import Checkpoints, Packed
 from models.training.early_stop import EarlyStop
 from models.training.plan import Plan
 
 COUNTERS = ("epoch", "step", "images", "epoch_s", "total_s")  # fields that are plain numbers
+
+
+class Misfit(ValueError):  # noqa: N818 - a state, as in Diverged
+    """A checkpoint of something else."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    weights: dict[str, Tensor]  # of the best epoch, on the CPU
+    history: tuple[EpochRecord, ...]
+    summary: FitSummary
 
 
 @dataclass
@@ -22,6 +37,7 @@ class Training:
     optimizer: torch.optim.Optimizer
     plan: Plan
     stop: EarlyStop
+    spread: nn.Module  # what takes a batch: `net`, or `net` over several processes
     average: nn.Module | None = None  # moving average of the weights, if asked for
     epoch: int = 0
     step: int = 0  # done in this epoch
@@ -67,17 +83,66 @@ class Training:
         }
 
     def restore(self, packed: Packed) -> None:
-        """Into a fresh value of the same configuration."""
+        """Into a fresh value of the same configuration. Raises `Misfit`, before anything is changed."""
+        try:
+            require_fit(self, packed)
+            self.plan, self.stop = Plan(**packed["plan"]), EarlyStop(**packed["stop"])
+            self.history = [EpochRecord(**record) for record in packed["history"]]
+        except (KeyError, TypeError, AttributeError, IndexError, ValidationError) as error:
+            raise Misfit(f"it is of another form ({type(error).__name__}: {str(error).splitlines()[0]})") from None
         self.net.load_state_dict(packed["net"])
         self.optimizer.load_state_dict(packed["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(packed["average"])
-        self.plan = Plan(**packed["plan"])
-        self.stop = EarlyStop(**packed["stop"])
-        self.history = [EpochRecord(**record) for record in packed["history"]]
         self.best, self.sums = packed["best"], packed["sums"]
         for name in COUNTERS:
             setattr(self, name, packed[name])
+
+
+def resume(training: Training, saved: Packed, checkpoints: Checkpoints) -> None:
+    """Raises `InputError` for a checkpoint of another network, optimiser or version of this program."""
+    try:
+        training.restore(saved)
+    except Misfit as error:
+        raise InputError(
+            f"the checkpoint in {checkpoints.folder} does not fit: {error}; this program has changed since it was "
+            "written, so go on with the version that wrote it, or remove that folder to train this run afresh"
+        ) from None
+
+
+def require_fit(training: Training, packed: Packed) -> None:
+    """Raises `Misfit` that names the first tensor of `packed` that has no place in `training`."""
+    net, optimizer = training.net, training.optimizer
+    require_same(net.state_dict(), packed["net"])
+    if (training.average is None) != (packed["average"] is None):
+        raise Misfit(f"it holds {'no' if packed['average'] is None else 'a'} moving average of the weights")
+    here, there = groups_of(optimizer.state_dict()), groups_of(packed["optimizer"])
+    if here != there:
+        raise Misfit(f"its optimizer has {there}, and this one {here}")
+    names = {id(weight): name for name, weight in net.named_parameters()}
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for index, state in packed["optimizer"]["state"].items():
+        for key, tensor in state.items():
+            if isinstance(tensor, Tensor) and tensor.ndim and tensor.shape != weights[index].shape:
+                raise Misfit(
+                    f"the optimizer's {key} of {names[id(weights[index])]} is {tuple(tensor.shape)} there "
+                    f"and {tuple(weights[index].shape)} here"
+                )
+
+
+def require_same(here: dict[str, Tensor], there: dict[str, Tensor]) -> None:
+    """The same names and shapes, or `Misfit`."""
+    for name in [*here, *(name for name in there if name not in here)]:
+        shapes = [tuple(side[name].shape) if name in side else None for side in (there, here)]
+        if shapes[0] != shapes[1]:
+            told = [str(shape) if shape is not None else "missing" for shape in shapes]
+            raise Misfit(f"{name} is {told[0]} there and {told[1]} here")
+
+
+def groups_of(optimizer: Packed) -> str:
+    """Settings and number of weights of each group, in words."""
+    groups = optimizer["param_groups"]
+    return "; ".join(f"{len(group['params'])} weights with {', '.join(sorted(group.keys()))}" for group in groups)
 
 
 def copy_for_average(net: nn.Module) -> nn.Module:
@@ -96,3 +161,20 @@ def update_average(average: nn.Module, net: nn.Module, *, decay: float, step: in
     torch._foreach_lerp_([ours[name] for name in moving], [theirs[name] for name in moving], 1 - decay)
     for name in ours.keys() - moving:
         ours[name].copy_(theirs[name])
+
+
+def result_of(training: Training) -> FitResult:
+    history, best_epoch = training.history, training.stop.best_epoch
+    assert best_epoch is not None  # at least one epoch was judged, and NaN raises
+    summary = FitSummary(
+        epochs_planned=training.plan.epochs,
+        epochs_run=len(history),
+        best_epoch=best_epoch,
+        stopped_early=len(history) < training.plan.epochs,
+        seconds=training.total_s,
+        images_per_s=median(record.images_per_s for record in history),
+        parameters=sum(parameter.numel() for parameter in training.net.parameters()),
+        device=describe(training.sums.device),
+    )
+    weights = {name: tensor.cpu().contiguous() for name, tensor in training.best.items()}
+    return FitResult(weights=weights, history=tuple(history), summary=summary)

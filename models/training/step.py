@@ -45,5 +45,7 @@ def train_step(
     return torch.cat([total.view(1), norms])
 
 
-def dropout_seed(run_seed: int, epoch: int, step: int) -> int:
-    return int(np.random.SeedSequence([run_seed, epoch, step, DROPOUT]).generate_state(1, np.uint64)[0])
+def dropout_seed(run_seed: int, epoch: int, step: int, *, rank: int = 0) -> int:
+    """Of several processes each draws its own; the first draws what a single one would."""
+    entropy = [run_seed, epoch, step, DROPOUT, *([rank] if rank else [])]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])

@@ -77,6 +77,8 @@ def test_every_public_command_is_in_the_help(command: str, capsys: pytest.Captur
         (["models", "promote", "../x@1"], "cannot be stored"),
         (["serve", "--port", "70000"], "70000"),
         (["deploy"], "prefect server start"),
+        (["run", "--resume", "latest"], "no unfinished run is in"),
+        (["run", "--resume", "nonsense", "--train.epochs", "3"], "there is no run 'nonsense'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

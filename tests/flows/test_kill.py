@@ -1,9 +1,11 @@
-"""`kill -9` in the middle of training, then the same command: as if nothing had happened."""
+"""`kill -9`, SIGTERM or a cancel in the middle of training, then going on: as if nothing had happened."""
 
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from lamps import SMALL, Command, environment, wait_for
 
@@ -30,6 +32,81 @@ def test_a_killed_run_goes_on_and_ends_with_the_weights_of_an_undisturbed_one(
     assert len(list((tmp_path / "killed/trainserve/runs").glob("[0-9]*"))) == 1
     assert weights(resumed) == weights(undisturbed)
     assert resumed["metrics"]["test"] == undisturbed["metrics"]["test"]
+
+
+def test_sigterm_saves_says_how_to_go_on_and_loses_nothing(prefect_server: str, pictures: Path, tmp_path: Path):
+    api = {"PREFECT_API_URL": f"{prefect_server}/api"}
+    command = Command(tmp_path, environment(tmp_path / "killed", **api))
+    settings = ["--dataset.source", pictures, *LONG, "--train.checkpoint_every", "100000", "--name", "terminated"]
+    process = command.start("run", *settings)
+    wait_for(lambda: epochs_done(tmp_path) >= 3 or process.poll() is not None, timeout_s=120, every_s=0.02)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    (folder,) = (tmp_path / "killed/trainserve/runs").glob("[0-9]*")
+    assert process.returncode == 143
+    assert said.strip().splitlines()[-1].endswith(f"so does `trainserve run --resume {folder.name}`")
+    assert "Traceback" not in said
+    assert list((folder / "checkpoint").glob("*.pt"))
+    assert latest_run(prefect_server)["state_type"] == "CRASHED"
+
+    refused = command("run", "--resume", "latest", "--train.epochs", "50")
+    assert refused.returncode == 2
+    assert "train.epochs 40, now 50" in refused.stderr.strip().splitlines()[-1]
+    resumed = json.loads(command("run", "--resume", "latest", "--json").stdout)
+    assert resumed["run_id"] == folder.name
+    undisturbed = json.loads(
+        Command(tmp_path, environment(tmp_path / "other", **api))("run", *settings, "--json").stdout
+    )
+    assert weights(resumed) == weights(undisturbed)
+
+
+def test_two_processes_train_for_the_command_and_stop_with_it(prefect_server: str, pictures: Path, tmp_path: Path):
+    hidden = {"PREFECT_API_URL": f"{prefect_server}/api", "CUDA_VISIBLE_DEVICES": ""}
+    command = Command(tmp_path, environment(tmp_path / "killed", **hidden))
+    process = command.start("run", "--dataset.source", pictures, *LONG, "--train.devices", "2")
+    wait_for(lambda: epochs_done(tmp_path) >= 2 or process.poll() is not None, timeout_s=240, every_s=0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "stopped after step" in said
+    assert "epoch  1/40" in said
+    resumed = json.loads(command("run", "--resume", "latest", "--json").stdout)
+    folder = Path(resumed["run_folder"])
+    assert json.loads((folder / "fit.json").read_text())["device"].startswith("2 x cpu")
+    assert [json.loads(line)["epoch"] for line in (folder / "history.jsonl").read_text().splitlines()] == list(
+        range(40)
+    )
+
+
+def test_a_flow_run_that_is_cancelled_saves_and_ends_as_cancelled(prefect_server: str, pictures: Path, tmp_path: Path):
+    command = Command(tmp_path, environment(tmp_path / "killed", PREFECT_API_URL=f"{prefect_server}/api"))
+    forever = ["--train.batch_size", "4", "--train.epochs", "5000", "--train.patience", "4999"]
+    serving = command.start("deploy", "--dataset.source", pictures, *SMALL, *forever)
+    try:
+        api = f"{prefect_server}/api"
+        chosen = {"deployments": {"name": {"any_": ["train"]}}}
+        wait_for(lambda: bool(httpx.post(f"{api}/deployments/filter", json=chosen).json()), timeout_s=120)
+        deployment = httpx.post(f"{api}/deployments/filter", json=chosen).json()[0]["id"]
+        run = httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json={}).json()["id"]
+        wait_for(lambda: epochs_done(tmp_path) >= 3, timeout_s=180)
+        httpx.post(f"{api}/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}}).raise_for_status()
+        wait_for(lambda: state_of(prefect_server, run) == "CANCELLED", timeout_s=90)
+        (folder,) = (tmp_path / "killed/trainserve/runs").glob("[0-9]*")
+        assert "stopped after step" in (folder / "run.log").read_text()
+        assert list((folder / "checkpoint").glob("*.pt"))
+    finally:
+        serving.send_signal(signal.SIGINT)
+        serving.communicate(timeout=60)
+
+
+def latest_run(server: str) -> dict[str, Any]:
+    chosen = {"sort": "START_TIME_DESC", "limit": 1}
+    run: dict[str, Any] = httpx.post(f"{server}/api/flow_runs/filter", json=chosen).json()[0]
+    return run
+
+
+def state_of(server: str, run: str) -> str:
+    return str(httpx.get(f"{server}/api/flow_runs/{run}").json()["state_type"])
 
 
 def epochs_done(home: Path) -> int:

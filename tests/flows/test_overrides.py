@@ -56,6 +56,11 @@ def test_a_choice_of_numbers_is_read_as_numbers():
     assert experiment(["--dataset.channels", "1"]).dataset.channels == 1
 
 
+def test_devices_are_a_kind_or_a_number():
+    assert experiment(["--train.devices", "2"]).train.devices == 2
+    assert experiment(["--train.devices", "cuda"]).train.devices == "cuda"
+
+
 def test_a_change_of_kind_drops_the_fields_of_the_other_kind():
     chosen = experiment(["--model.kind", "vit", "--model.dim", "64", "--optimizer.kind", "sgd"])
     assert chosen.model == ViTConfig(dim=64)
@@ -157,7 +162,11 @@ def test_every_value_of_every_preset_can_be_typed():
         (["--train.epochs", "0"], ["train.epochs is 0", "greater than 0"]),
         (["--train.epochs", "many"], ["train.epochs is 'many'", "integer"]),
         (["--train.epochs", "3", "--train.epochs", "4"], ["given twice"]),
-        (["--train.devices", "tpu"], ["train.devices is 'tpu'", "'cuda'"]),
+        (
+            ["--train.devices", "tpu"],
+            ["train.devices is 'tpu'; it should be", "'cuda'", "or should be a valid integer"],
+        ),
+        (["--train.devices", "0"], ["train.devices is 0; it should be", "greater than or equal to 1"]),
         (["--model.kind", "resent"], ["model.kind is 'resent', which is not known", "did you mean resnet? use one of"]),
         (["--model.kind", "VGG16"], ["model.kind is 'VGG16'", "did you mean vgg?"]),
         (["--model.kind", "zzz"], ["model.kind is 'zzz', which is not known; use one of cnn, vit, "]),

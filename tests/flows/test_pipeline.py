@@ -112,6 +112,19 @@ def test_what_only_the_pictures_show_to_be_wrong_is_one_sentence_too(
     assert "Traceback" not in done.stderr
 
 
+def test_a_run_that_diverges_has_failed_and_says_so_in_one_sentence(
+    prefect_server: str, pictures: Path, tmp_path: Path
+):
+    command = Command(tmp_path, environment(tmp_path, PREFECT_API_URL=f"{prefect_server}/api"))
+    network = ["--model.kind", "vit", "--model.patch", "4", "--model.dim", "16", "--model.depth", "1"]
+    step = ["--optimizer.kind", "sgd", "--optimizer.lr", "1e12", "--train.clip_norm", "none", "--schedule.warmup", "0"]
+    size = ["--model.heads", "1", "--dataset.size", "12", "--train.batch_size", "16", "--train.epochs", "20"]
+    done = command("run", "--dataset.source", pictures, *network, *step, *size)
+    assert done.returncode == 1, done.stderr
+    assert "the loss was no longer finite" in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
 def test_without_a_server_a_run_brings_its_own_and_leaves_none(pictures: Path, tmp_path: Path):
     command = Command(tmp_path, environment(tmp_path))
     done = command("run", "--dataset.source", pictures, *TINY, "--json")

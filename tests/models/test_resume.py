@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from data.errors import InputError
 from data.loader import Pictures
 from data.prepare import Dataset
 from data.spec import AugmentConfig
@@ -110,8 +111,10 @@ def assert_same(one: FitResult, other: FitResult) -> None:
 @pytest.mark.parametrize("when", [(0, 0), (0, 2), (1, 0), (2, 1)], ids=str)
 def test_a_run_killed_anywhere_ends_with_the_same_bits(toy: Dataset, tmp_path: Path, when, every_s):
     with pytest.raises(Killed):
-        trained(experiment(), toy, Checkpoints(tmp_path, every_s=every_s), killed_at=when)
-    assert_same(trained(experiment(), toy, Checkpoints(tmp_path, every_s=every_s)), trained(experiment(), toy, None))
+        trained(experiment(), toy, Checkpoints(tmp_path, every_s=every_s, epoch_s=0), killed_at=when)
+    assert_same(
+        trained(experiment(), toy, Checkpoints(tmp_path, every_s=every_s, epoch_s=0)), trained(experiment(), toy, None)
+    )
 
 
 @pytest.mark.parametrize(
@@ -203,6 +206,55 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(toy: Dataset, tmp_path
     assert_same(trained(experiment(), toy, Checkpoints(tmp_path)), trained(experiment(), toy, None))
 
 
+def half_trained(toy: Dataset, folder: Path) -> None:
+    with pytest.raises(Killed):
+        trained(experiment(), toy, Checkpoints(folder, every_s=EVERY_STEP), killed_at=(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (
+            {"model": CNNConfig(width=16)},
+            r"1\.features\.0\.kernel\.weight is \(8, 3, 3, 3\) there and \(16, 3, 3, 3\) here",
+        ),
+        ({"optimizer": SGDConfig()}, r"its optimizer has .*betas.* and this one .*nesterov"),
+        ({"train": TrainConfig(epochs=3, batch_size=16, devices="cpu", ema=None)}, "it holds a moving average"),
+    ],
+    ids=["network", "optimizer", "average"],
+)
+def test_a_checkpoint_that_does_not_fit_is_one_sentence_with_the_way_on(toy: Dataset, tmp_path: Path, changed, named):
+    """As after a change of the code: a change of the settings gives another folder."""
+    half_trained(toy, tmp_path)
+    other = Experiment.model_validate(dict(experiment()) | changed)
+    with pytest.raises(InputError, match=named) as said:
+        trained(other, toy, Checkpoints(tmp_path))
+    assert "remove that folder to train this run afresh" in str(said.value)
+    assert str(tmp_path) in str(said.value)
+    assert "\n" not in str(said.value)
+
+
+def test_weights_that_changed_their_order_are_noticed(toy: Dataset, tmp_path: Path):
+    half_trained(toy, tmp_path)
+    newest = max(tmp_path.glob("*.pt"))
+    packed = torch.load(newest, weights_only=True)
+    state = packed["optimizer"]["state"]
+    state[0], state[1] = state[1], state[0]
+    torch.save(packed, newest)
+    with pytest.raises(InputError, match=r"the optimizer's exp_avg of 1\.features\.0\.kernel\.weight is"):
+        trained(experiment(), toy, Checkpoints(tmp_path))
+
+
+def test_a_checkpoint_of_an_older_form_is_one_sentence(toy: Dataset, tmp_path: Path):
+    half_trained(toy, tmp_path)
+    newest = max(tmp_path.glob("*.pt"))
+    packed = torch.load(newest, weights_only=True)
+    packed["plan"]["weeks"] = 3
+    torch.save(packed, newest)
+    with pytest.raises(InputError, match=r"of another form .*weeks"):
+        trained(experiment(), toy, Checkpoints(tmp_path))
+
+
 def test_two_checkpoints_are_kept(toy: Dataset, tmp_path: Path):
     trained(experiment(), toy, Checkpoints(tmp_path, every_s=EVERY_STEP))
     assert len(list(tmp_path.iterdir())) == 2
@@ -228,7 +280,7 @@ from models.training import learn
 from models.training.checkpoint import Checkpoints
 from models.run import open_run
 
-learn.Checkpoints = lambda folder: Checkpoints(folder, every_s=0.02)
+learn.Checkpoints = lambda folder, **given: Checkpoints(folder, every_s=0.02, **given)
 chosen = experiment(epochs=40, patience=39)
 folder = open_run(Path(sys.argv[1]), chosen, "f" * 64)
 print("ready", folder.path, flush=True)

@@ -1,3 +1,4 @@
+import fcntl
 import re
 import subprocess
 import sys
@@ -85,6 +86,21 @@ sys.stdin.readline()
     assert len(names) == 3
     assert {folder.run_id for folder in runs(tmp_path)} == names
     assert open_run(tmp_path, Experiment(), DATA).run_id in names  # once they have ended, one is gone on with
+
+
+def test_what_a_kill_left_half_made_is_cleared_away_unless_somebody_works_on_it(tmp_path: Path):
+    left, worked_on = tmp_path / "runs" / ".new-left", tmp_path / "runs" / ".new-worked-on"
+    for folder in (left, worked_on):
+        folder.mkdir(parents=True)
+        (folder / "experiment.json").write_text("{}")
+    with (worked_on / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        open_run(tmp_path, Experiment(), DATA)
+        assert not left.exists()
+        assert worked_on.exists()
+    open_run(tmp_path, Experiment(), OTHER_DATA)
+    assert not worked_on.exists()
+    assert len(runs(tmp_path)) == 2
 
 
 def test_an_epoch_that_is_told_again_has_one_line(tmp_path: Path):

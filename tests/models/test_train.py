@@ -1,4 +1,5 @@
 import math
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -294,6 +295,34 @@ def test_epochs_stay_the_upper_bound_of_minutes():
 def test_there_is_always_a_step():
     speed = Speed(step_s=1e6, validation_s=1e6)
     assert make_plan(TrainConfig(max_minutes=0.1), steps_per_epoch=7, speed=speed).total_steps == 1
+
+
+def test_measuring_the_speed_counts_as_part_of_the_minutes():
+    speed = Speed(step_s=1.0, validation_s=2.0, took_s=24.0)  # two epochs' worth
+    plan = make_plan(TrainConfig(epochs=30, max_minutes=61 / 60 / 0.95), steps_per_epoch=10, speed=speed)
+    assert plan.epochs == 3
+    late = Speed(step_s=1.0, validation_s=2.0, took_s=1e4)
+    assert make_plan(TrainConfig(max_minutes=0.1), steps_per_epoch=10, speed=late).total_steps == 1
+
+
+def test_the_seconds_of_a_run_include_the_measurement():
+    waited = 0.2
+    pixels, labels = pictures(40)
+
+    def slow(net: nn.Module) -> Validation:
+        time.sleep(waited)
+        return on(pixels, labels)(net)
+
+    result = fit(
+        network(),
+        Shuffled(pixels, labels),
+        slow,
+        optimizer=RATE,
+        schedule=CosineConfig(),
+        config=TrainConfig(epochs=1, max_minutes=10),
+    )
+    assert result.summary.epochs_run == 1
+    assert result.summary.seconds >= 2 * waited  # one validation while measuring, one of the epoch
 
 
 def test_the_schedule_ends_with_the_minutes():

@@ -1,0 +1,126 @@
+"""Going on with a run by its name, and what to say when the settings, the pictures or the run do not allow it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from data.errors import InputError
+from flows.console import display
+from flows.home import VERDICT, home, run_folder, unfinished
+from models.config import Experiment
+from models.run import RunFolder, claim, read_fingerprint, read_key, run_key, runs, worked_on
+
+LATEST = "latest"
+MOST_NAMED = 6  # differences, or runs, in one sentence
+
+
+def choose_folder(experiment: Experiment, fingerprint: str, *, resume: str | None) -> RunFolder:
+    """The folder that this process works in from now on. Raises `InputError` if it cannot be the one asked for.
+
+    Without `resume`: the unfinished run of the same settings and pictures, or a new one, with a line about others.
+    """
+    if resume is None:
+        folder = run_folder(experiment, fingerprint)
+        announce(folder, fingerprint)
+        return folder
+    folder = find(resume)
+    if read_key(folder) != run_key(experiment, fingerprint):
+        differing = differences(experiment_of(folder), experiment)
+        if differing:
+            raise InputError(other_settings(folder, differing))
+        raise InputError(
+            f"the pictures of {experiment.dataset.source} are not those that run {folder.run_id} was started with; "
+            "put them back, or leave out --resume to train on what is there now"
+        )
+    if not claim(folder.path):
+        raise InputError(f"run {folder.run_id} is under way in another process; wait for it, or stop that one first")
+    return folder
+
+
+def announce(folder: RunFolder, fingerprint: str) -> None:
+    """One line, at the start of a run, about those on the same pictures that wait to be gone on with."""
+    if (folder.path / "history.jsonl").exists():
+        return  # this is one of them
+    waiting = [
+        other.run_id
+        for other in unfinished(home())
+        if other != folder and read_fingerprint(other) == fingerprint and not worked_on(other.path)
+    ]
+    if waiting:
+        names = ", ".join(waiting[:MOST_NAMED]) + (" and others" if len(waiting) > MOST_NAMED else "")
+        display().note(f"a new run, {folder.run_id}; unfinished on the same pictures: {names} (see --resume)")
+
+
+def find(name: str) -> RunFolder:
+    """The unfinished run of this name; `latest` is the newest one that nobody works on. Raises `InputError`."""
+    waiting = [folder for folder in unfinished(home()) if not worked_on(folder.path)]
+    if name == LATEST:
+        if not waiting:
+            raise InputError(f"no unfinished run is in {home()}; leave out --resume to start one")
+        return waiting[0]
+    found = [folder for folder in runs(home()) if folder.run_id == name]
+    if not found:
+        known = ", ".join(folder.run_id for folder in waiting[:MOST_NAMED]) or "none"
+        raise InputError(f"there is no run {name!r} in {home()}; unfinished ones: {known}")
+    if (found[0].path / VERDICT).exists():
+        raise InputError(f"run {name} has got to its verdict and needs no more; leave out --resume to start another")
+    return found[0]
+
+
+def experiment_of(folder: RunFolder) -> Experiment:
+    """What it was started with. Raises `InputError` where this version of the program does not understand it."""
+    try:
+        return folder.experiment()
+    except (OSError, ValidationError):
+        raise InputError(
+            f"the settings of run {folder.run_id} are of another version of this program; "
+            "go on with that version, or leave out --resume to start another run"
+        ) from None
+
+
+def asked(folder: RunFolder, settings: Sequence[str], config: Path | None) -> Experiment:
+    """The run's own experiment. Raises `InputError` where settings are given that differ from it."""
+    from flows.cli import overrides
+
+    was = experiment_of(folder)
+    names, chosen = overrides.read_tokens(settings)
+    if names or config is not None:
+        wanted = overrides.experiment(settings, config=config)
+    else:
+        wanted = overrides.validated(overrides.merged(was.model_dump(), chosen))
+    differing = differences(was, wanted)
+    if differing:
+        raise InputError(other_settings(folder, differing))
+    return was
+
+
+def other_settings(folder: RunFolder, differing: Sequence[str]) -> str:
+    shown = ", ".join(differing[:MOST_NAMED])
+    more = f" and {len(differing) - MOST_NAMED} more" if len(differing) > MOST_NAMED else ""
+    return (
+        f"run {folder.run_id} was started with other settings: {shown}{more}; "
+        "leave them out to go on with it, or leave out --resume to start another run"
+    )
+
+
+def differences(was: Experiment, now: Experiment) -> list[str]:
+    """Such as `train.epochs 20, now 40`; of a section whose kind differs, the kind alone."""
+    before, after = dict(leaves(was.model_dump(mode="json"))), dict(leaves(now.model_dump(mode="json")))
+    paths = [path for path in before | after if before.get(path) != after.get(path)]
+    kinds = {path.removesuffix(".kind") for path in paths if path.endswith(".kind")}
+    told = [path for path in paths if path.endswith(".kind") or path.rpartition(".")[0] not in kinds]
+    return [f"{path} {shown(before.get(path))}, now {shown(after.get(path))}" for path in told]
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def shown(value: Any) -> str:
+    return "none" if value is None else str(value)

@@ -1,0 +1,83 @@
+"""SIGTERM and Ctrl-C: what trains is asked to save and stop, then the process ends as it was told to.
+
+Prefect raises its own exception in the main thread on SIGTERM, and a runner that cancels first looks whether Prefect's
+handler is still in place. So no handler is replaced while a flow runs: training works in a thread of its own, whatever
+exception reaches the main thread, which waits, is the request to stop, and goes on its way once the state is saved.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from contextvars import copy_context
+from types import FrameType
+from typing import NoReturn, TypeVar
+
+T = TypeVar("T")
+
+THREAD = "training"
+
+
+class Interrupted(BaseException):
+    """SIGTERM, or Ctrl-C, and how to go on; not an error, so that nobody handles it as one."""
+
+    def __init__(self, number: int, run_id: str | None = None) -> None:
+        again = "the same command goes on where it stopped"
+        resume = f"; so does `trainserve run --resume {run_id}`" if run_id else ""
+        super().__init__(f"interrupted; {again}{resume}")
+        self.status = 128 + number
+
+
+def stoppable(work: Callable[[Callable[[], bool]], T], *, on_stop: Callable[[], None]) -> T:
+    """`work(stop)` in a thread of its own, in this context; `stop()` is true once the caller has been interrupted.
+
+    The interruption is raised again when `work` has ended. A second one does not wait for that.
+    """
+    asked = threading.Event()
+    done: Future[T] = Future()
+    context = copy_context()
+
+    def run() -> None:
+        try:
+            done.set_result(context.run(work, asked.is_set))
+        except BaseException as error:  # noqa: BLE001 - the caller gets it
+            done.set_exception(error)
+
+    threading.Thread(target=run, name=THREAD, daemon=True).start()
+    try:
+        wait([done])
+    except BaseException:
+        asked.set()
+        on_stop()
+        wait([done])
+        raise
+    return done.result()
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM raises `Interrupted` here, also after Prefect has handled it for its flow."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - as signal handlers are called
+    raise Interrupted(number)
+
+
+def leave(status: int) -> NoReturn:
+    """End the process; a thread that still trains, after a second Ctrl-C, is not waited for."""
+    if any(thread.name == THREAD for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

@@ -1,0 +1,69 @@
+"""A batch that does not fit into the memory of the device: which one would, found by trying."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from data.errors import InputError
+from models.config import Experiment
+from models.training.fit import Batches
+from models.training.optim import build_optimizer
+from models.training.step import train_step
+
+T = TypeVar("T")
+
+SMALLEST = 2  # pictures: batch norm cannot learn from one
+
+
+def within_memory(train: Callable[[], T], *, size: int, attempt: Callable[[int], object], fixed: bool = False) -> T:
+    """`train()`. Raises `InputError` with the batch size that would fit, by `attempt`, where `size` does not.
+
+    `fixed`: one of several processes, where nothing can be tried without the others.
+    """
+    try:
+        return train()
+    except torch.OutOfMemoryError:
+        pass  # and let go of the frames, which hold the tensors, before anything is tried
+    if fixed:
+        raise InputError(f"train.batch_size {size} does not fit into the memory of the devices; use {size // 2}")
+    fits = largest(size // 2, attempt)
+    if fits is None:
+        raise InputError(
+            f"the network does not fit into the memory of the device, with no train.batch_size from {size} down to "
+            f"{SMALLEST}; use smaller pictures (dataset.size) or a smaller network"
+        )
+    raise InputError(
+        f"train.batch_size {size} does not fit into the memory of the device; use {fits}, which was tried and fits"
+    )
+
+
+def largest(size: int, attempt: Callable[[int], object]) -> int | None:
+    """The first of size, size / 2, size / 4 ... that `attempt` gets through; None if none does.
+
+    `attempt` raises `torch.OutOfMemoryError` for a batch that does not fit.
+    """
+    while size >= SMALLEST:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        try:
+            attempt(size)
+        except torch.OutOfMemoryError:
+            size //= 2
+        else:
+            return size
+    return None
+
+
+def one_step(net: nn.Module, batches: Batches, experiment: Experiment) -> Callable[[int], object]:
+    """An `attempt`: one step of training, of a copy, on the first pictures of the first batch."""
+
+    def attempt(size: int) -> None:
+        pixels, targets = next(iter(batches.epoch(0)))
+        twin = deepcopy(net).train()
+        optimizer = build_optimizer(twin, experiment.optimizer)
+        train_step(twin, optimizer, pixels[:size], targets[:size], config=experiment.train).tolist()
+
+    return attempt

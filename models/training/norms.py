@@ -1,0 +1,82 @@
+"""Batch norm over the whole batch where several processes each hold a share of it.
+
+On a GPU this is torch's own `SyncBatchNorm`, which refuses CPUs; there the same in plain operations.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def with_shared_norms(net: nn.Module) -> nn.Module:
+    """`net` with every batch norm replaced; weights, buffers and their names stay."""
+    if next(net.parameters()).device.type == "cuda":
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
+        return converted
+    for parent in list(net.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, _BatchNorm):
+                setattr(parent, name, SharedNorm(child))
+    return net
+
+
+class SharedNorm(_BatchNorm):
+    """(B, C, ...) -> the same shape, normalised over the B of all ranks; a rank's own B may be 0."""
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        self.weight, self.bias = norm.weight, norm.bias
+        self.running_mean, self.running_var = norm.running_mean, norm.running_var
+        self.num_batches_tracked = norm.num_batches_tracked
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training and self.running_mean is not None:
+            return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        x = input.float()
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        others = [dim for dim in range(x.ndim) if dim != 1]
+        count = x.new_tensor([x.numel() / x.shape[1]])
+        sums = added(torch.cat([x.sum(others), count]))
+        count, mean = sums[-1].detach(), sums[:-1] / sums[-1].detach()
+        centred = x - mean.view(shape)
+        variance = added(centred.square().sum(others)) / count
+        self._remember(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
+        y = centred * (variance + self.eps).rsqrt().view(shape)
+        if self.affine:
+            y = y * self.weight.view(shape) + self.bias.view(shape)
+        return y.to(input.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked += 1
+        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance, share)
+
+
+def added(own: Tensor) -> Tensor:
+    """The sum over all ranks, on every rank."""
+    total: Tensor = Added.apply(own)
+    return total
+
+
+class Added(torch.autograd.Function):
+    """What a rank puts in reaches the losses of all ranks, so their gradients are added too."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:  # noqa: ARG004 - as autograd calls it
+        total = own.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total

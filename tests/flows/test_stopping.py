@@ -1,0 +1,85 @@
+"""Ctrl-C and SIGTERM: what works is asked to stop and waited for, once; real signals to this process."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from flows.stopping import Interrupted, stoppable, terminable
+
+
+def ignore() -> None: ...
+
+
+def soon(number: int, *, times: int = 1, every_s: float = 0.1) -> None:
+    """A signal for this process, from outside its main thread."""
+
+    def send() -> None:
+        for _ in range(times):
+            time.sleep(every_s)
+            os.kill(os.getpid(), number)
+
+    threading.Thread(target=send, daemon=True).start()
+
+
+def test_work_that_is_not_interrupted_gives_its_value_or_its_error():
+    assert stoppable(lambda stop: stop(), on_stop=ignore) is False
+
+    def fail(_: Callable[[], bool]) -> None:
+        raise ValueError("its own")
+
+    with pytest.raises(ValueError, match="its own"):
+        stoppable(fail, on_stop=ignore)
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Interrupted)], ids=str
+)
+def test_an_interruption_waits_until_the_work_has_saved_and_then_goes_on_its_way(number: int, raised):
+    saved, told = [], []
+
+    def work(stop: Callable[[], bool]) -> None:
+        while not stop():
+            time.sleep(0.01)
+        time.sleep(0.1)
+        saved.append(True)
+        raise RuntimeError("stopped, which nobody hears")
+
+    soon(number)
+    with pytest.raises(raised), terminable():
+        stoppable(work, on_stop=lambda: told.append(True))
+    assert saved == told == [True]
+
+
+def test_a_second_interruption_does_not_wait():
+    over = threading.Event()
+    soon(signal.SIGINT, times=2)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        stoppable(lambda _: over.wait(60), on_stop=ignore)
+    assert time.monotonic() - began < 30
+    over.set()
+
+
+def test_work_sees_the_context_of_its_caller():
+    from contextvars import ContextVar
+
+    word: ContextVar[str] = ContextVar("word")
+    word.set("here")
+    assert stoppable(lambda _: word.get(), on_stop=ignore) == "here"
+
+
+def test_the_sentence_says_how_to_go_on_and_the_status_which_signal_it_was():
+    with pytest.raises(Interrupted) as end, terminable():
+        signal.raise_signal(signal.SIGTERM)
+    assert end.value.status == 143
+    told = Interrupted(signal.SIGINT, "20261121-digits-abcdef")
+    assert told.status == 130
+    assert str(told) == (
+        "interrupted; the same command goes on where it stopped; "
+        "so does `trainserve run --resume 20261121-digits-abcdef`"
+    )
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -1,0 +1,147 @@
+"""When a checkpoint is written, what a full disk does to it, and stopping on request."""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.loader import Pictures
+from data.prepare import Dataset
+from models.config import Experiment
+from models.run import RunFolder, open_run
+from models.training.checkpoint import Checkpoints
+from models.training.fit import FitResult
+from models.training.learn import learn, learner_for, run_fit
+from models.training.pulse import Stopped
+
+CPU = torch.device("cpu")
+
+
+def trained(chosen: Experiment, toy: Dataset, checkpoints: Checkpoints | None, **more) -> FitResult:
+    pictures = Pictures(toy.images.pixels, resident=more.pop("resident", None))
+    learner = learner_for(chosen, toy.images, pictures, train=toy.split.train, val=toy.split.val, seed=0)
+    learner.batches._prefetch = more.pop("prefetch", 2)
+    return run_fit(chosen, learner, checkpoints=checkpoints, **more)
+
+
+class StopAfter:
+    """Asked once after every step; says yes at the given one."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+
+class Killed(Exception):  # noqa: N818
+    """In place of SIGKILL."""
+
+
+class KillAfter(StopAfter):
+    def __call__(self) -> bool:
+        if super().__call__():
+            raise Killed
+        return False
+
+
+def same(one: FitResult, other: FitResult) -> bool:
+    return all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4], ids=["first step", "end of an epoch", "next epoch"])
+def test_a_run_that_is_asked_to_stop_saves_that_step_and_goes_on_from_it(
+    steps: int, tiny: Experiment, toy: Dataset, tmp_path: Path
+):
+    checkpoints = Checkpoints(tmp_path, every_s=3600)
+    with pytest.raises(Stopped, match=f"after step {steps} of 9, in epoch {1 + (steps > 3)} of 3"):
+        trained(tiny, toy, checkpoints, stop=StopAfter(steps))
+    saved = checkpoints.load(device=CPU)
+    assert saved is not None
+    assert saved["epoch"] * 3 + saved["step"] == steps
+    assert same(trained(tiny, toy, checkpoints), trained(tiny, toy, None))
+
+
+def test_a_stop_leaves_a_folder_that_learning_goes_on_with(tiny: Experiment, toy: Dataset, tmp_path: Path):
+    folder = open_run(tmp_path, tiny, "0" * 64)
+    with pytest.raises(Stopped):
+        learn(tiny, toy, folder, stop=StopAfter(4))
+    assert not folder.learned
+    assert len(folder.history()) == 1
+    learn(tiny, toy, folder)
+    assert [record.epoch for record in RunFolder(folder.path).history()] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "due"),
+    [
+        ({"every_steps": 4}, (4, 8), True),
+        ({"every_steps": 4, "every_s": 0.0}, (1, 5, 7), False),
+        ({"every_s": 0.0}, (1, 2, 3), True),
+        ({"every_s": 3600.0}, (1, 2, 3), False),
+    ],
+)
+def test_a_checkpoint_is_due_by_steps_where_asked_and_else_by_seconds(tmp_path: Path, settings, steps, due):
+    checkpoints = Checkpoints(tmp_path, **settings)
+    assert {checkpoints.due(step) for step in steps} == {due}
+
+
+def test_the_end_of_an_epoch_is_saved_unless_the_last_checkpoint_is_young(tmp_path: Path):
+    assert Checkpoints(tmp_path, every_s=3600, epoch_s=0).due(3, epoch_ended=True)
+    assert not Checkpoints(tmp_path, every_s=3600, epoch_s=3600).due(3, epoch_ended=True)
+
+
+def test_steps_between_checkpoints_are_a_setting(tiny: Experiment, toy: Dataset, tmp_path: Path):
+    chosen = Experiment.model_validate(tiny.model_dump() | {"train": tiny.train.model_dump() | {"checkpoint_every": 4}})
+    folder = open_run(tmp_path, chosen, "0" * 64)
+    with pytest.raises(Killed):
+        learn(chosen, toy, folder, stop=KillAfter(6))
+    saved = Checkpoints(folder.checkpoint).load(device=CPU)
+    assert saved is not None
+    assert saved["epoch"] * 3 + saved["step"] == 4
+
+
+@contextmanager
+def disk_of(num_bytes: int) -> Iterator[None]:
+    """No file may grow beyond this: the kernel then refuses as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_costs_one_checkpoint_and_not_the_run(tiny: Experiment, toy: Dataset, tmp_path: Path):
+    told: list[str] = []
+    checkpoints = Checkpoints(tmp_path, every_s=0, on_trouble=told.append)
+    with pytest.raises(Stopped):
+        trained(tiny, toy, checkpoints, stop=StopAfter(2))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with disk_of(10_000):
+        result = trained(tiny, toy, checkpoints)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert same(result, trained(tiny, toy, None))
+    assert "no checkpoint could be written" in told[0]
+    assert "File too large" in told[0]
+    assert "training goes on" in told[0]
+    assert same(trained(tiny, toy, Checkpoints(tmp_path)), result)
+
+
+def test_what_is_no_checkpoint_is_left_alone(tmp_path: Path):
+    (tmp_path / "checkpoint-12.pt.bak").write_text("mine")
+    checkpoints = Checkpoints(tmp_path)
+    for number in range(4):
+        checkpoints.save({"number": number})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-0000000002.pt", "checkpoint-0000000003.pt", "checkpoint-12.pt.bak",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("resident", "prefetch"), [(False, 0), (False, 1), (False, 7)])
+def test_streaming_and_prefetching_give_the_same_weights(resident: bool, prefetch: int, tiny: Experiment, toy: Dataset):
+    assert same(trained(tiny, toy, None, resident=resident, prefetch=prefetch), trained(tiny, toy, None, resident=True))

@@ -1,0 +1,172 @@
+"""Two processes that train together end where one ends, within rounding: real processes, gloo, one thread each."""
+
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from data.errors import InputError
+from data.loader import Pictures
+from data.prepare import Dataset
+from data.spec import AugmentConfig
+from models.config import Experiment, TrainConfig
+from models.device import choose_device, require_devices
+from models.training.checkpoint import Checkpoints
+from models.training.config import SGDConfig
+from models.training.distributed import ALONE, Ranks
+from models.training.learn import learner_for, run_fit
+from models.training.norms import with_shared_norms
+from models.training.pulse import Stopped
+from models.zoo.config import CNNConfig
+
+forks = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="a forked process cannot differentiate where a GPU has threads; test_launch does"
+)
+
+Work = Callable[[Ranks, Path], Any]
+
+
+def together(work: Work, folder: Path, *, num: int = 2) -> list[Any]:
+    """What `work` gives on each rank. Processes are forked, which costs no second import of torch."""
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=one_of, args=(work, folder, rank, num)) for rank in range(num)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    ended = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    assert ended == [0] * num, [file.read_text() for file in folder.glob("error-*")]
+    return [torch.load(folder / f"answer-{rank}", weights_only=True) for rank in range(num)]
+
+
+def one_of(work: Work, folder: Path, rank: int, num: int) -> None:
+    status = 1
+    try:
+        torch.set_num_threads(1)  # a forked process must not wait for its parent's threads
+        dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=num)
+        torch.save(work(Ranks(rank, num), folder), folder / f"answer-{rank}")
+        dist.destroy_process_group()
+        status = 0
+    except BaseException:  # noqa: BLE001 - told by the parent
+        (folder / f"error-{rank}").write_text(traceback.format_exc())
+    os._exit(status)
+
+
+def experiment(**train: object) -> Experiment:
+    """Uneven shares: 48 pictures in steps of 15 are 8 and 7, and at last 3, which are 2 and 1."""
+    return Experiment(
+        model=CNNConfig(width=8),
+        optimizer=SGDConfig(lr=0.02),
+        augment=AugmentConfig(crop=2, flip=True, mixup=0.2, cutmix=1.0),
+        train=TrainConfig(**{"epochs": 2, "batch_size": 15, "precision": "float32"} | train),
+    )
+
+
+def trained(chosen: Experiment, toy: Dataset, ranks: Ranks, *, rows: int | None = None, **more: Any) -> dict[str, Any]:
+    learner = learner_for(
+        chosen,
+        toy.images,
+        Pictures(toy.images.pixels),
+        train=toy.split.train[:rows],
+        val=toy.split.val[:-1],
+        seed=0,
+        ranks=ranks,
+    )
+    result = run_fit(chosen, learner, ranks=ranks, **more)
+    figures = [(r.train_loss, r.val_loss, r.val_accuracy, r.grad_norm) for r in result.history]
+    return {"weights": result.weights, "figures": torch.tensor(figures), "images": result.history[0].step}
+
+
+def close(one: dict[str, Any], other: dict[str, Any]) -> None:
+    torch.testing.assert_close(one["figures"], other["figures"], rtol=1e-4, atol=1e-5)
+    assert one["weights"].keys() == other["weights"].keys()
+    for name, tensor in one["weights"].items():
+        torch.testing.assert_close(tensor, other["weights"][name], rtol=1e-3, atol=1e-5)
+
+
+@forks
+def test_two_processes_end_where_one_ends(toy: Dataset, tmp_path: Path):
+    alone = trained(experiment(), toy, ALONE)
+    both = together(lambda ranks, _: trained(experiment(), toy, ranks), tmp_path)
+    close(both[0], alone)
+    for name, tensor in both[0]["weights"].items():
+        assert torch.equal(tensor, both[1]["weights"][name]), name
+    assert torch.equal(both[0]["figures"], both[1]["figures"])
+
+
+@forks
+def test_a_rank_may_have_no_picture_of_a_step(toy: Dataset, tmp_path: Path):
+    """Three processes and steps of two pictures."""
+    chosen = experiment(batch_size=2, epochs=1)
+    three = together(lambda ranks, _: trained(chosen, toy, ranks, rows=6), tmp_path, num=3)
+    close(three[0], trained(chosen, toy, ALONE, rows=6))
+
+
+@forks
+def test_minutes_give_one_plan_and_a_stop_is_everybodys(toy: Dataset, tmp_path: Path):
+    def work(ranks: Ranks, folder: Path) -> dict[str, Any]:
+        asked = iter([False, False, True])
+        checkpoints = Checkpoints(folder / "saved", writes=ranks.writes)
+        with pytest.raises(Stopped) as stopped:
+            trained(
+                experiment(max_minutes=60.0),
+                toy,
+                ranks,
+                checkpoints=checkpoints,
+                stop=lambda: ranks.rank == 1 and next(asked),  # one of them gets the signal
+            )
+        return {"said": str(stopped.value)}
+
+    both = together(work, tmp_path)
+    assert both[0] == both[1] == {"said": "after step 3 of 8, in epoch 1 of 2"}
+    saved = Checkpoints(tmp_path / "saved").load(device=torch.device("cpu"))
+    assert saved is not None
+    assert saved["step"] == 3
+
+
+@forks
+def test_shared_norms_are_the_norm_of_the_whole_batch(tmp_path: Path):
+    torch.manual_seed(0)
+    pixels, weight = 3 + 2 * torch.randn(9, 4, 3, 3), torch.randn(9, 4, 3, 3)
+
+    def normed(net: nn.Module, part: slice) -> dict[str, Any]:
+        x = pixels[part].clone().requires_grad_()
+        y = net(x)
+        (y * weight[part]).sum().backward()
+        return {"y": y.detach(), "gradient": x.grad, **net.state_dict()}
+
+    def work(ranks: Ranks, _: Path) -> dict[str, Any]:
+        return normed(with_shared_norms(nn.Sequential(nn.BatchNorm2d(4))), ranks.part(9))
+
+    alone, both = normed(nn.Sequential(nn.BatchNorm2d(4)), slice(9)), together(work, tmp_path)
+    for name in ("y", "gradient"):
+        torch.testing.assert_close(torch.cat([rank[name] for rank in both]), alone[name], rtol=1e-4, atol=1e-5)
+    for name in ("0.running_mean", "0.running_var", "0.num_batches_tracked"):
+        torch.testing.assert_close(both[1][name], alone[name])
+
+
+@pytest.mark.parametrize("num", [1, 2, 3, 8])
+@pytest.mark.parametrize("total", [0, 1, 7, 64])
+def test_the_shares_of_all_ranks_are_the_whole(num: int, total: int):
+    shares = [Ranks(rank, num).part(total) for rank in range(num)]
+    assert [row for share in shares for row in range(share.start, share.stop)] == list(range(total))
+    assert max(s.stop - s.start for s in shares) - min(s.stop - s.start for s in shares) <= 1
+
+
+def test_more_devices_than_there_are_is_a_sentence():
+    with pytest.raises(InputError, match=r"train.devices 1000 asks for more than the \d+ .* here; use at most \d+"):
+        require_devices(1000)
+
+
+def test_a_number_of_devices_is_of_one_kind():
+    assert choose_device(1) == choose_device("auto")
+    assert choose_device(2).type == ("cuda" if torch.cuda.is_available() else "cpu")

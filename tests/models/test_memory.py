@@ -1,0 +1,81 @@
+"""A batch that does not fit: which one would is found by trying, on a network that runs out of memory by itself."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from data.errors import InputError
+from models.config import Experiment
+from models.training.memory import largest, one_step, within_memory
+
+
+class Hungry(nn.Module):
+    """Takes at most so many pictures, as a small GPU does."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.layer = most, nn.Linear(3, 2)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if len(pixels) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return self.layer(pixels.float().mean((1, 2)))
+
+
+class OneBatch:
+    """Of 64 pictures."""
+
+    steps_per_epoch = 1
+
+    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: ARG002
+        yield torch.zeros(64, 4, 4, 3, dtype=torch.uint8), torch.arange(64) % 2
+
+
+def trained(most: int, *, fixed: bool = False) -> str:
+    net, batches = Hungry(most), OneBatch()
+
+    def train() -> str:
+        for pixels, _ in batches.epoch(0):
+            net(pixels)
+        return "trained"
+
+    return within_memory(train, size=64, attempt=one_step(net, batches, Experiment()), fixed=fixed)
+
+
+def test_what_fits_is_trained():
+    assert trained(64) == "trained"
+
+
+@pytest.mark.parametrize(("most", "fits"), [(63, 32), (16, 16), (15, 8), (2, 2)])
+def test_the_sentence_names_the_batch_size_that_fits(most: int, fits: int):
+    with pytest.raises(InputError) as said:
+        trained(most)
+    assert str(said.value) == (
+        f"train.batch_size 64 does not fit into the memory of the device; use {fits}, which was tried and fits"
+    )
+
+
+def test_a_network_that_fits_with_no_batch_is_said_so():
+    with pytest.raises(InputError, match=r"with no train.batch_size from 64 down to 2; use smaller pictures"):
+        trained(1)
+
+
+def test_one_of_several_processes_tries_nothing():
+    with pytest.raises(InputError, match=r"use 32$"):
+        trained(2, fixed=True)
+
+
+def test_the_largest_that_fits_may_be_the_one_that_was_asked_for():
+    """What `batch_size = "auto"` asks."""
+    tried = []
+    assert largest(64, tried.append) == 64
+    assert tried == [64]
+
+
+def test_trying_leaves_no_trace_in_the_network():
+    net = Hungry(16)
+    before = net.layer.weight.clone()
+    assert largest(64, one_step(net, OneBatch(), Experiment())) == 16
+    assert torch.equal(net.layer.weight, before)
