@@ -109,8 +109,10 @@ def differences(was: Experiment, now: Experiment) -> list[str]:
     """Such as `train.epochs 20, now 40`; of a section whose kind differs, the kind alone."""
     before, after = dict(leaves(was.model_dump(mode="json"))), dict(leaves(now.model_dump(mode="json")))
     paths = [path for path in before | after if before.get(path) != after.get(path)]
-    kinds = {path.removesuffix(".kind") for path in paths if path.endswith(".kind")}
-    told = [path for path in paths if path.endswith(".kind") or path.rpartition(".")[0] not in kinds]
+    kinds = [path for path in paths if path.endswith(".kind")]
+    told = [
+        path for path in paths if not any(path.startswith(kind.removesuffix("kind")) for kind in kinds if kind != path)
+    ]
     return [f"{path} {shown(before.get(path))}, now {shown(after.get(path))}" for path in told]
 
 

@@ -8,12 +8,10 @@ same arithmetic in the same order, and on a CPU ends with the same bits as one t
 import math
 import time
 from collections.abc import Callable, Iterator
-from copy import deepcopy
+from functools import partial
 from itertools import islice
-from statistics import median
 from typing import NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,14 +24,12 @@ from models.training.distributed import ALONE, Ranks
 from models.training.early_stop import EarlyStop
 from models.training.gradients import by_layer, optimized
 from models.training.optim import build_optimizer, peak_of, set_peak, set_rate
-from models.training.plan import Plan, Speed, make_plan
+from models.training.plan import Plan, make_plan
 from models.training.pulse import ProgressUpdate, Pulse, check_finite, diverged, never
 from models.training.schedule import factor
 from models.training.state import FitResult, Training, copy_for_average, result_of, resume, update_average
 from models.training.step import dropout_seed, train_step
-from models.training.trial import try_rates
-
-WARM_UP_STEPS, TIMED_STEPS = 2, 10  # of the speed measurement
+from models.training.trial import measure_speed, try_rates
 
 
 class Batches(Protocol):
@@ -82,36 +78,32 @@ def fit(
 ) -> FitResult:
     """Train `net`, in place, on the device it is on. With `checkpoints` it goes on where they end.
 
-    `on_epoch` hears of every epoch at least once: again of those that ended after the last checkpoint before a kill.
-    `on_rates` hears of the range test that chooses the rate where it is "auto". `stop` is asked after every step; once
-    it says yes, the state is saved. Raises `Diverged`, `Stopped`, `InputError`.
+    `on_epoch` hears of every epoch at least once: again of those after the last checkpoint before a kill. `on_rates`
+    hears how an "auto" rate was found. `stop` is asked after every step; once it says yes, the state is saved.
+    Raises `Diverged`, `Stopped`, `InputError`.
     """
     net.to(memory_format=torch.channels_last)
     training = begin(net, batches, validate, optimizer=optimizer, config=config, checkpoints=checkpoints, ranks=ranks)
     if math.isnan(peak_of(training.optimizer)):
         test = try_rates(net, batches, optimizer=optimizer, config=config, class_weights=class_weights)
-        set_peak(training.optimizer, *ranks.first((test.chosen,)))
+        keep_rate(training, ranks.first((test.chosen,))[0], checkpoints)
         on_rates(test)
+    one_epoch = partial(train_epoch, schedule=schedule, config=config, class_weights=class_weights, rank=ranks.rank)
     pulse = Pulse(training, checkpoints, on_progress, lambda: ranks.any(stop()))
     while not training.finished:
-        train_epoch(
-            training,
-            batches,
-            schedule=schedule,
-            config=config,
-            class_weights=class_weights,
-            pulse=pulse,
-            rank=ranks.rank,
-        )
+        one_epoch(training, batches, pulse=pulse)
         record = judge_epoch(training, validate)
-        training.history.append(record)
-        training.stop = training.stop.seen(*monitored(record, config))
-        if training.stop.improved:
-            training.keep_best()
-        training.next_epoch()
+        training.end_epoch(record, *monitored(record, config))
         on_epoch(record)
         pulse.end_epoch()
     return result_of(training)
+
+
+def keep_rate(training: Training, rate: float, checkpoints: Checkpoints | None) -> None:
+    """Before the first step, so that it is looked for once."""
+    set_peak(training.optimizer, rate)
+    if checkpoints is not None:
+        checkpoints.save(training.pack())
 
 
 def begin(
@@ -213,33 +205,3 @@ def monitored(record: EpochRecord, config: TrainConfig) -> tuple[float, ...]:
     if config.monitor == "val_loss":
         return (record.val_loss,)
     return (1 - record.val_accuracy, record.val_loss)
-
-
-def measure_speed(
-    net: nn.Module,
-    batches: Batches,
-    validate: Validate,
-    *,
-    optimizer: OptimizerConfig,
-    config: TrainConfig,
-    ranks: Ranks = ALONE,
-) -> Speed:
-    """A few steps and a validation of a copy; `net` is left as it was."""
-    began = time.monotonic()
-    twin = deepcopy(net).train()
-    spread, steps = ranks.spread(twin), build_optimizer(twin, optimizer)
-
-    def step_s(done: float) -> float:
-        times = [time.monotonic()]
-        for pixels, targets in islice(batches.epoch(0, done=done), WARM_UP_STEPS + TIMED_STEPS):
-            train_step(spread, steps, pixels, targets, config=config).tolist()  # waits for a GPU
-            times.append(time.monotonic())
-        took = np.diff(times).tolist()
-        return median(took[WARM_UP_STEPS:] or took)
-
-    share = batches.growing
-    mean_step_s = (share * step_s(0.0) if share else 0.0) + (1 - share) * step_s(1.0)
-    stepped = time.monotonic()
-    validate(twin)
-    ended = time.monotonic()
-    return Speed(*ranks.first((mean_step_s, ended - stepped, ended - began)))  # or each would make a plan of its own

@@ -178,14 +178,22 @@ def learner_for(
         return fits_memory(net, batches_of(size), optimizer=experiment.optimizer, config=config, class_weights=weights)
 
     size = batch_size or choose_batch_size(config, num_pictures=len(train), device=pictures.device, fits=fits)
+    judge = judge_for(experiment, images, pictures, val, ranks=ranks)
+    return Learner(net, batches_of(size), statistics, judge, class_weights=weights)
+
+
+def judge_for(
+    experiment: Experiment, images: Images, pictures: Pictures, val: np.ndarray, *, ranks: Ranks
+) -> Callable[[nn.Module], Validation]:
+    """Each rank looks at its share of the rows, and all get the figures of the whole."""
     rows = val[ranks.part(len(val))]
 
     def judge(net: nn.Module) -> Validation:
-        seen = eval_batches(pictures, labels, rows, batch_size=EVAL_BATCH, image=images.spec)
-        own = validate(net, seen, precision=config.precision) if len(rows) else Validation(0.0, 0.0)
+        seen = eval_batches(pictures, images.labels, rows, batch_size=EVAL_BATCH, image=images.spec)
+        own = validate(net, seen, precision=experiment.train.precision) if len(rows) else Validation(0.0, 0.0)
         return Validation(*ranks.mean(own, num=len(rows)))
 
-    return Learner(net, batches_of(size), statistics, judge, class_weights=weights)
+    return judge
 
 
 def train_batches(

@@ -61,7 +61,12 @@ class Training:
     def finished(self) -> bool:
         return self.epoch >= self.plan.epochs or self.stop.spent
 
-    def next_epoch(self) -> None:
+    def end_epoch(self, record: EpochRecord, *figures: float) -> None:
+        """`figures` are those that early stopping watches."""
+        self.history.append(record)
+        self.stop = self.stop.seen(*figures)
+        if self.stop.improved:
+            self.keep_best()
         self.epoch, self.step, self.images, self.epoch_s = self.epoch + 1, 0, 0, 0.0
         self.sums.zero_()
 

@@ -1,10 +1,14 @@
-"""What is found out by trying on a copy of the network before training: the learning rate, the size of a batch."""
+"""What is found out by trying on a copy of the network before training: the learning rate, the size of a batch, the
+speed."""
 
+import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from itertools import count, islice
+from statistics import median
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,13 +16,16 @@ from models.config import TrainConfig
 from models.device import seed
 from models.records import RateTest
 from models.training.config import OptimizerConfig
+from models.training.distributed import ALONE, Ranks
 from models.training.lr_range import range_test
 from models.training.optim import build_optimizer, set_peak, set_rate
+from models.training.plan import Speed
 from models.training.step import dropout_seed, train_step
 
 if TYPE_CHECKING:
-    from models.training.fit import Batches
+    from models.training.fit import Batches, Validate
 
+WARM_UP_STEPS, TIMED_STEPS = 2, 10  # of the speed measurement
 BATCH_SIZE = 64  # pictures in a step, where no other is asked for
 LEAST_STEPS = 20  # in an epoch, with a batch size found by trying: larger batches would make too few steps
 TRIED_STEPS = 2  # the second has the optimiser's memory too
@@ -111,3 +118,33 @@ def free_share(device: torch.device) -> float:
     """Of a GPU's memory; what torch keeps for later counts as taken."""
     free, total = torch.cuda.mem_get_info(device)
     return free / total
+
+
+def measure_speed(
+    net: nn.Module,
+    batches: "Batches",
+    validate: "Validate",
+    *,
+    optimizer: OptimizerConfig,
+    config: TrainConfig,
+    ranks: Ranks = ALONE,
+) -> Speed:
+    """A few steps and a validation of a copy; `net` is left as it was."""
+    began = time.monotonic()
+    twin = deepcopy(net).train()
+    spread, steps = ranks.spread(twin), build_optimizer(twin, optimizer)
+
+    def step_s(done: float) -> float:
+        times = [time.monotonic()]
+        for pixels, targets in islice(batches.epoch(0, done=done), WARM_UP_STEPS + TIMED_STEPS):
+            train_step(spread, steps, pixels, targets, config=config).tolist()  # waits for a GPU
+            times.append(time.monotonic())
+        took = np.diff(times).tolist()
+        return median(took[WARM_UP_STEPS:] or took)
+
+    share = batches.growing
+    mean_step_s = (share * step_s(0.0) if share else 0.0) + (1 - share) * step_s(1.0)
+    stepped = time.monotonic()
+    validate(twin)
+    ended = time.monotonic()
+    return Speed(*ranks.first((mean_step_s, ended - stepped, ended - began)))  # or each would make a plan of its own
