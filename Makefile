@@ -22,7 +22,7 @@ demo: setup ## train on the built-in digits, serve, classify a picture over HTTP
 	@$(RUN_PYTHON) examples/demo.py
 
 test: setup ## the test suite
-	@$(RUN_PYTHON) -m pytest
+	@OMP_NUM_THREADS=1 $(RUN_PYTHON) -m pytest -n 2 --dist loadfile
 
 test-all: setup ## and the marked tests: Prefect server, browser, slow (not: gpu, network)
 	@.ci/need chromium
@@ -37,10 +37,9 @@ format: setup ## what lint asks for, as far as ruff can do it
 	@$(RUN_PYTHON) -m ruff check --fix .
 	@$(RUN_PYTHON) -m ruff format .
 
-# Takes an hour or more. benchmarks/serving.py asks a service that runs: it says how at its top.
+# Takes hours; each benchmark can be run by itself, as its first lines say.
 bench: setup ## the benchmarks, into benchmarks/results.md
-	@$(RUN_PYTHON) benchmarks/accuracy.py --data "$${TRAINSERVE_DATA:-../shared/data}"
-	@$(RUN_PYTHON) benchmarks/render.py
+	@$(RUN_PYTHON) -m benchmarks.run_all "$${TRAINSERVE_DATA:-../shared/data}"
 
 image: ## build the serving image, start it, ask it over HTTP, stop it, state its size
 	@.ci/image
