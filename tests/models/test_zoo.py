@@ -49,6 +49,7 @@ KINDS = [  # narrow, so that all of this takes seconds
     LSTMConfig(width=32),
 ]
 each_kind = pytest.mark.parametrize("config", KINDS, ids=lambda config: config.kind)
+BY_HEART = KINDS[:2] + [k if hasattr(k, "marks") else pytest.param(k, marks=pytest.mark.slow) for k in KINDS[2:]]
 SIDES = (8, 28, 32, 33, 64, 224)
 
 
@@ -106,7 +107,7 @@ def test_every_weight_learns(config: ModelConfig):
     assert [name for name, weight in net.named_parameters() if torch.equal(weight, before[name])] == []
 
 
-@each_kind
+@pytest.mark.parametrize("config", BY_HEART, ids=lambda config: config.kind)
 def test_the_defaults_learn_32_pictures_by_heart(config: ModelConfig):
     """Noise with labels that it does not tell, and the optimiser that is used where no other is chosen."""
     image, labels = square(16), torch.arange(32) % 4
