@@ -35,6 +35,11 @@ class TrainConfig(Frozen):
         title="Batch size",
         description="pictures in a step; by default 64, or all of a small set; auto: as many as the GPU has room for",
     )
+    sampling: Literal["natural", "balanced"] = Field(
+        "natural",
+        title="Sampling",
+        description="natural: every picture once an epoch; balanced: as many pictures, of every class equally many",
+    )
     accumulate: int = Field(
         1,
         ge=1,
@@ -79,6 +84,15 @@ class TrainConfig(Frozen):
             raise ValueError(
                 f"patience {self.patience} can never end a run of {self.epochs} epochs; "
                 f"use less than {self.epochs}, or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _balanced_once(self) -> Self:
+        if self.sampling == "balanced" and self.loss.class_weights is not None:
+            raise ValueError(
+                f"sampling balanced and loss.class_weights {self.loss.class_weights} would both make up for rare "
+                "classes; use one of them"
             )
         return self
 

@@ -159,6 +159,7 @@ def train_batches(
             experiment.augment, images.spec, mirror=images.snapshot.mirror, any_size=any_size(experiment.model)
         ),
         num_classes=len(images.classes),
+        balanced=experiment.train.sampling == "balanced",
     )
 
 
