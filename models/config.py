@@ -109,6 +109,16 @@ class CrossvalConfig(Frozen):
         return self
 
 
+class AnswerConfig(Frozen):
+    """How the trained network answers, in evaluation and in service alike; while it trains it is asked once."""
+
+    mirror: bool = Field(
+        False,
+        title="Mirror",
+        description="the mean of the answers to a picture and its mirror image, at twice the cost",
+    )
+
+
 class ReleaseConfig(Frozen):
     """When a new model replaces the one in service."""
 
@@ -153,6 +163,7 @@ class Experiment(Frozen):
     augment: AugmentConfig = Field(default_factory=AugmentConfig, title="Augmentation")
     train: TrainConfig = Field(default_factory=TrainConfig, title="Training")
     crossval: CrossvalConfig = Field(default_factory=CrossvalConfig, title="Cross-validation")
+    answer: AnswerConfig = Field(default_factory=AnswerConfig, title="Answers")
     release: ReleaseConfig = Field(default_factory=ReleaseConfig, title="Release")
     diagnose: DiagnoseConfig = Field(default_factory=DiagnoseConfig, title="Diagnosis")
 
