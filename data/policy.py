@@ -1,8 +1,8 @@
 """RandAugment (https://arxiv.org/abs/1909.13719) and TrivialAugment (https://arxiv.org/abs/2103.10158), in batches.
 
-Every picture draws its own operations, strengths and signs. All its moves are one resampling, the other operations
-follow in the order drawn. Departures: strengths between the 31 levels too, bilinear instead of nearest pixels, what
-lies outside is grey, and TrivialAugment's 32 pixels of translation are at most the side.
+Every picture draws its own operations, strengths and signs. Departures from the papers: all moves of a picture come
+first, as one resampling, and the other operations follow in the order drawn; TrivialAugment's strengths are not only
+31 levels, its 32 pixels of translation are at most the side; pixels are bilinear, and what lies outside is grey.
 
 Pixels (B, H, W, C) of 0..255. On a CPU only the pictures that drew an operation are computed; a GPU, which would
 have to be waited for to know them, computes all.
@@ -115,7 +115,7 @@ def resample(pixels: Tensor, size: tuple[int, int], *, view: Tensor | None, move
     planes = pixels.permute(0, 3, 1, 2).float()
     seen = F.grid_sample(planes, grid, padding_mode="reflection", align_corners=False).permute(0, 2, 3, 1)
     if moved is not None:
-        seen = torch.where((place.abs() > 1).any(3, keepdim=True), FILL, seen)
+        seen = torch.where(place.abs().amax(3, keepdim=True) > 1, FILL, seen)
     return seen.contiguous()
 
 

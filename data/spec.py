@@ -158,7 +158,7 @@ class AugmentConfig(Frozen):
     policy: Literal["none", "trivial", "rand"] = Field(
         "none",
         title="Policy",
-        description="random operations on each picture: TrivialAugment or RandAugment",
+        description="random operations on each picture, as in TrivialAugment or RandAugment",
     )
     rand_operations: int | None = Field(
         None, ge=1, le=8, title="RandAugment's operations", description="on each picture; by default 2"

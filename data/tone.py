@@ -69,7 +69,7 @@ def retone(pixels: Tensor, operation: Tensor, amount: Tensor) -> Tensor:
     of 8 bits, solarise inverts the upper `amount` of 256 levels; other operations change nothing.
     """
     num, _, _, channels = pixels.shape
-    index = pixels.round().to(torch.int64).view(num, -1, channels)
+    index = pixels.round().to(torch.int64).reshape(num, -1, channels)
     index += LEVELS * torch.arange(channels, device=pixels.device)
     index = index.view(num, -1)
     counts = torch.zeros(num, channels * LEVELS, dtype=torch.int32, device=pixels.device)

@@ -16,6 +16,7 @@ from data import augment, policy
 from data.policy import Drawn
 from data.spec import AugmentConfig, ImageSpec
 from data.tone import Operation as Op
+from data.tone import retone, saturate, sharpen
 
 ROUNDING = 1.01  # levels: Pillow cuts its results to whole ones
 HEIGHT, WIDTH = 26, 34
@@ -177,13 +178,17 @@ def test_a_picture_does_not_depend_on_its_neighbours(name: str) -> None:
     assert torch.equal(pixels, photographs(num=60)), "the pictures given were changed"
 
 
-def test_all_pictures_computed_and_those_needed_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels = photographs(num=60)
-    config = AugmentConfig(policy="rand", rand_operations=3, rand_magnitude=20)
-    drawn = policy.draw(config, (HEIGHT, WIDTH), pixels, generator=seeded())
-    expected = changed(pixels, drawn)
-    monkeypatch.setattr(policy, "where_needed", policy.where)  # as on a GPU
-    assert torch.allclose(changed(pixels, drawn), expected, atol=1e-3)
+@pytest.mark.parametrize("change", [saturate, sharpen, retone])
+def test_computing_all_pictures_or_those_needed_is_the_same(change: Callable[..., Tensor]) -> None:
+    pixels = photographs(num=28).float()
+    needed = torch.arange(28) % 3 == 0
+    arguments = [torch.linspace(0, 0.9, 28)]
+    if change is retone:
+        arguments.insert(0, torch.arange(28) % 14)
+    on_a_gpu = policy.where(pixels, needed, change, *arguments)
+    assert torch.equal(policy.where_needed(pixels.clone(), needed, change, *arguments), on_a_gpu)
+    assert torch.equal(on_a_gpu[~needed], pixels[~needed])
+    assert not torch.equal(on_a_gpu, pixels)
 
 
 def test_every_operation_and_strength_comes_as_often() -> None:
