@@ -11,21 +11,24 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from data import policy
 from data.drawing import rectangles, uniform
 from data.errors import InputError
 from data.mixing import mix, mix_weights
 from data.preprocess import centre
 from data.spec import AugmentConfig, ImageSpec
+from data.tone import grey as grey_of
 
 CROP_SHARE = 8  # by default the random crop moves a picture by up to a side / CROP_SHARE
 PHOTOGRAPH_SIDE = 48  # pixels; below it a zoom leaves too little to see
 PHOTOGRAPH = {"zoom": 0.75, "rotate": 20.0, "color": 0.3, "mixup": 0.4, "cutmix": 1.0}
 GROWING = 0.6  # share of the epochs
 SMALL = dict.fromkeys(PHOTOGRAPH, 0.0)
+IN_POLICY = dict.fromkeys(("rotate", "color"), 0.0)  # what a policy does itself
+RAND = {"rand_operations": 2, "rand_magnitude": 9}
 LOG_RATIO = math.log(4 / 3)  # aspect ratios of zoom
 ERASE_AREA = (0.02, 0.25)  # of the picture
 ERASE_LOG_RATIO = math.log(3)
-LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's grey
 
 
 def resolve(config: AugmentConfig, image: ImageSpec, *, mirror: bool, any_size: bool) -> AugmentConfig:
@@ -35,6 +38,7 @@ def resolve(config: AugmentConfig, image: ImageSpec, *, mirror: bool, any_size: 
     sizes too. Raises `InputError` for what this network cannot do.
 
     Photographs, which have the pixels for it, are zoomed into, coloured and mixed; small pictures are only shifted.
+    A policy turns and colours by itself.
     """
     if config.grow and not any_size:
         raise InputError(
@@ -43,6 +47,8 @@ def resolve(config: AugmentConfig, image: ImageSpec, *, mirror: bool, any_size: 
     side = min(image.height, image.width)
     photograph = side >= PHOTOGRAPH_SIDE
     changes = PHOTOGRAPH if photograph else SMALL
+    if config.policy != "none":
+        changes = {**changes, **IN_POLICY, **(RAND if config.policy == "rand" else {})}
     asked = {name: value for name, value in config.model_dump().items() if value is not None}
     chosen = {**changes, "flip": mirror, "grow": GROWING if photograph and any_size else 0.0, **asked}
     crop = 0 if image.margin or chosen["zoom"] else side // CROP_SHARE
@@ -66,24 +72,45 @@ def augment(
     The targets are the labels, int64 (B,), or with mixup or cutmix their mixture, float32 (B, num_classes): both are
     what `torch.nn.functional.cross_entropy` takes. `config` comes from `resolve`.
     """
-    size = seen or (image.height, image.width)
-    if not config.zoom and (image.margin or config.crop):
-        padded = pixels if image.margin else reflect(pixels, config.crop or 0)
-        pixels = crop(padded, height=image.height, width=image.width, generator=generator)
-    if config.zoom or config.rotate:
-        pixels = zoom(pixels, size, share=config.zoom or 0.0, degrees=config.rotate or 0.0, generator=generator)
-    if pixels.shape[1:3] != size:
-        pixels = scale(pixels, size)
-    if config.flip:
-        pixels = flip(pixels, generator=generator)
+    whole = (image.height, image.width)
+    drawn = None if config.policy == "none" else policy.draw(config, whole, pixels, generator=generator)
+    pixels = place(pixels, config, image, seen or whole, drawn=drawn, generator=generator)
     if config.color:
         pixels = color(pixels, strength=config.color, generator=generator)
+    if drawn is not None:
+        pixels = policy.tone(pixels, drawn)
     if config.erase:
         pixels = erase(pixels, probability=config.erase, generator=generator)
     if config.mixup or config.cutmix:
         weight = mix_weights(pixels, mixup=config.mixup or 0.0, cutmix=config.cutmix or 0.0, generator=generator)
         return mix(pixels, labels, weight, num_classes=num_classes, generator=generator)
     return pixels, labels
+
+
+def place(
+    pixels: Tensor,
+    config: AugmentConfig,
+    image: ImageSpec,
+    size: tuple[int, int],
+    *,
+    drawn: policy.Drawn | None,
+    generator: Generator,
+) -> Tensor:
+    """All that only moves pixels, to `size` (height, width)."""
+    if not config.zoom and (image.margin or config.crop):
+        padded = pixels if image.margin else reflect(pixels, config.crop or 0)
+        pixels = crop(padded, height=image.height, width=image.width, generator=generator)
+    zoomed = bool(config.zoom or config.rotate)
+    if zoomed:
+        share, degrees = config.zoom or 0.0, config.rotate or 0.0
+        pixels = zoom(pixels, size, share=share, degrees=degrees, generator=generator, drawn=drawn)
+    if pixels.shape[1:3] != size:
+        pixels = scale(pixels, size)
+    if config.flip:
+        pixels = flip(pixels, generator=generator)
+    if drawn is not None and not zoomed:
+        pixels = policy.move(pixels, drawn)
+    return pixels
 
 
 def reflect(pixels: Tensor, padding: int) -> Tensor:
@@ -119,9 +146,18 @@ def scale(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(planes, size, mode="bilinear", antialias=True).permute(0, 2, 3, 1).contiguous()
 
 
-def zoom(pixels: Tensor, size: tuple[int, int], *, share: float, degrees: float, generator: Generator) -> Tensor:
+def zoom(
+    pixels: Tensor,
+    size: tuple[int, int],
+    *,
+    share: float,
+    degrees: float,
+    generator: Generator,
+    drawn: policy.Drawn | None = None,
+) -> Tensor:
     """A random part of each stored picture, at least 1 - share of its area, turned by up to `degrees` either way and
-    scaled to `size` (height, width) in the same sampling; float32. Beyond the border the picture is mirrored.
+    scaled to `size` (height, width) in the same sampling, with the moves of `drawn`; float32. Beyond the border the
+    picture is mirrored.
     """
     num = len(pixels)
     area = uniform(num, 1 - share, 1, pixels, generator)
@@ -141,10 +177,7 @@ def zoom(pixels: Tensor, size: tuple[int, int], *, share: float, degrees: float,
         ],
         dim=1,
     )
-    grid = F.affine_grid(theta, [num, pixels.shape[3], *size], align_corners=False)
-    planes = pixels.permute(0, 3, 1, 2).float()
-    scaled = F.grid_sample(planes, grid, padding_mode="reflection", align_corners=False)
-    return scaled.permute(0, 2, 3, 1).contiguous()
+    return policy.resample(pixels, size, view=theta, moved=None if drawn is None else policy.moves(drawn, size))
 
 
 def flip(pixels: Tensor, *, generator: Generator) -> Tensor:
@@ -170,8 +203,7 @@ def color(pixels: Tensor, *, strength: float, generator: Generator) -> Tensor:
     low, high = 1 - strength, 1 + strength
     brightness, contrast, saturation = (uniform(num, low, high, pixels, generator).view(-1, 1, 1, 1) for _ in range(3))
     values = pixels.float()
-    luma = torch.tensor(LUMA if channels == 3 else (1.0,), device=pixels.device)
-    grey = (values * luma).sum(3, keepdim=True)
+    grey = grey_of(values)
     mean = grey.mean((1, 2), keepdim=True)
     if channels == 3:
         values = torch.lerp(grey, values, saturation)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data import sampling
 from data.augment import augment, centre_view
 from data.errors import InputError
 from data.spec import AugmentConfig, ImageSpec
@@ -22,7 +23,6 @@ from data.spec import AugmentConfig, ImageSpec
 ROOM = 0.5  # share of the device's memory that pictures may take; the rest is for the network
 PREFETCH = 2  # batches gathered ahead while streaming
 SMALLER, SIDE_STEP = 2 / 3, 8  # of the side at the beginning of a run that grows; pixels
-ORDER, CHANGES = 1, 2  # which random numbers: the epoch's order, a step's augmentation
 
 
 class Batch(NamedTuple):
@@ -72,8 +72,9 @@ class Pictures:
 class TrainBatches:
     """Shuffled, augmented batches of the training rows.
 
-    Every row comes once an epoch. The last short batch is kept, except that a single left-over picture joins the batch
-    before it: batch norm cannot learn from one picture.
+    Every row comes once an epoch; if balanced, as many rows, of every class equally many (`data.sampling`). The last
+    short batch is kept, except that a single left-over picture joins the batch before it: batch norm cannot learn
+    from one picture.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class TrainBatches:
         image: ImageSpec,
         config: AugmentConfig,
         num_classes: int,
+        balanced: bool = False,
         prefetch: int = PREFETCH,
     ) -> None:
         """labels (M,) of all pictures, rows those trained on; `config` comes from `augment.resolve`."""
@@ -98,7 +100,7 @@ class TrainBatches:
         self._pictures, self._rows, self._seed = pictures, np.asarray(rows, np.int64), seed
         self._labels = np.asarray(labels, np.int64)
         self._image, self._config, self._num_classes = image, config, num_classes
-        self._prefetch = prefetch
+        self._balanced, self._prefetch = balanced, prefetch
         self._generator = torch.Generator(pictures.device)
 
     @property
@@ -116,7 +118,10 @@ class TrainBatches:
 
     def rows(self, epoch: int) -> list[np.ndarray]:
         """The rows of each step of an epoch."""
-        order = _random(self._seed, epoch, 0, ORDER).permutation(self._rows)
+        if self._balanced:
+            order = sampling.balanced(self._rows, self._labels[self._rows], seed=self._seed, epoch=epoch)
+        else:
+            order = sampling.natural(self._rows, seed=self._seed, epoch=epoch)
         cuts = np.arange(1, self.steps_per_epoch) * self.batch_size
         return np.split(order, cuts)
 
@@ -131,7 +136,7 @@ class TrainBatches:
         rows = self.rows(epoch)[start_step:]
         for step, pixels in enumerate(self._pictures.batches(rows, prefetch=self._prefetch), start_step):
             labels = torch.from_numpy(self._labels[rows[step - start_step]]).to(pixels.device, non_blocking=True)
-            seed = int(_random(self._seed, epoch, step, CHANGES).integers(2**63))
+            seed = int(sampling.stream(self._seed, epoch, step, sampling.CHANGES).integers(2**63))
             yield Batch(
                 *augment(
                     pixels,
@@ -175,8 +180,3 @@ def memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _random(seed: int, epoch: int, step: int, purpose: int) -> np.random.Generator:
-    # `purpose` is last and not 0, because numpy takes [1, 2] and [1, 2, 0] for the same entropy.
-    return np.random.default_rng([seed, epoch, step, purpose])

@@ -1,9 +1,9 @@
 """What a picture looks like to a network, and which pictures there are: frozen values, no code that runs."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Frozen(BaseModel):
@@ -155,3 +155,23 @@ class AugmentConfig(Frozen):
         title="CutMix",
         description="alpha of the Beta distribution, 0 for none; by default 1 for photographs",
     )
+    policy: Literal["none", "trivial", "rand"] = Field(
+        "none",
+        title="Policy",
+        description="random operations on each picture, as in TrivialAugment or RandAugment",
+    )
+    rand_operations: int | None = Field(
+        None, ge=1, le=8, title="RandAugment's operations", description="on each picture; by default 2"
+    )
+    rand_magnitude: int | None = Field(
+        None, ge=0, le=30, title="RandAugment's magnitude", description="strength of each; by default 9"
+    )
+
+    @model_validator(mode="after")
+    def _rand_is_meant(self) -> Self:
+        if self.policy != "rand" and (self.rand_operations, self.rand_magnitude) != (None, None):
+            raise ValueError(
+                f"rand_operations and rand_magnitude mean nothing to policy {self.policy}; "
+                "set augment.policy to rand, or leave them out"
+            )
+        return self

@@ -35,6 +35,11 @@ class TrainConfig(Frozen):
         title="Batch size",
         description="pictures in a step; by default 64, or all of a small set; auto: as many as the GPU has room for",
     )
+    sampling: Literal["natural", "balanced"] = Field(
+        "natural",
+        title="Sampling",
+        description="natural: every picture once an epoch; balanced: as many pictures, of every class equally many",
+    )
     accumulate: int = Field(
         1,
         ge=1,
@@ -90,6 +95,15 @@ class TrainConfig(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _balanced_once(self) -> Self:
+        if self.sampling == "balanced" and self.loss.class_weights is not None:
+            raise ValueError(
+                f"sampling balanced and loss.class_weights {self.loss.class_weights} would both make up for rare "
+                "classes; use one of them"
+            )
+        return self
+
 
 class CrossvalConfig(Frozen):
     """Stratified k-fold cross-validation, before the final training."""
@@ -101,6 +115,16 @@ class CrossvalConfig(Frozen):
         if self.folds == 1:
             raise ValueError("folds 1 leaves nothing to train on; use 0 for none, or at least 2")
         return self
+
+
+class AnswerConfig(Frozen):
+    """How the trained network answers, in evaluation and in service alike; while it trains it is asked once."""
+
+    mirror: bool = Field(
+        False,
+        title="Mirror",
+        description="the mean of the answers to a picture and its mirror image, at twice the cost",
+    )
 
 
 class ReleaseConfig(Frozen):
@@ -147,6 +171,7 @@ class Experiment(Frozen):
     augment: AugmentConfig = Field(default_factory=AugmentConfig, title="Augmentation")
     train: TrainConfig = Field(default_factory=TrainConfig, title="Training")
     crossval: CrossvalConfig = Field(default_factory=CrossvalConfig, title="Cross-validation")
+    answer: AnswerConfig = Field(default_factory=AnswerConfig, title="Answers")
     release: ReleaseConfig = Field(default_factory=ReleaseConfig, title="Release")
     diagnose: DiagnoseConfig = Field(default_factory=DiagnoseConfig, title="Diagnosis")
 

@@ -16,6 +16,7 @@ from models.device import choose_device
 from models.evaluation.diagnosis.measure import measure
 from models.evaluation.inference import logits_of
 from models.evaluation.metrics import Metrics, score
+from models.mirror import Mirrored
 from models.records import Calibration, Checks, CVResult, Lineage, RunResult
 from models.run import RunFolder
 from models.training.learn import EVAL_BATCH
@@ -101,10 +102,12 @@ def finish(
 
 
 def load_network(folder: RunFolder, device: str = "cpu") -> nn.Module:
-    """uint8 (B, H, W, C) -> logits (B, K), with the best weights, ready to answer."""
-    network = folder.network()
-    net = build(folder.experiment().model, network.image, network.statistics, len(network.classes))
+    """uint8 (B, H, W, C) -> logits (B, K), with the best weights, ready to answer: `answer.mirror` is in it."""
+    network, experiment = folder.network(), folder.experiment()
+    net = build(experiment.model, network.image, network.statistics, len(network.classes))
     net.load_state_dict(load_file(folder.weights_file))
+    if experiment.answer.mirror:
+        net = Mirrored(net)
     return net.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
 

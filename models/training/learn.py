@@ -18,6 +18,7 @@ from data.prepare import Dataset
 from models.config import Experiment
 from models.device import choose_device
 from models.evaluation.inference import validate
+from models.mirror import check_mirror
 from models.pixels import measure
 from models.records import EpochRecord, FitSummary, PixelStatistics, RateTest
 from models.run import NetworkSpec, RunFolder
@@ -159,6 +160,7 @@ def learner_for(
 
     `batch_size` is one that was found before, by trying. Raises `InputError`.
     """
+    check_mirror(images.snapshot, mirror=experiment.answer.mirror)
     statistics = published_statistics(experiment.model) or measure(images.pixels, train)
     torch.manual_seed(seed)
     net = build(experiment.model, images.spec, statistics, len(images.classes))
@@ -210,6 +212,7 @@ def train_batches(
             experiment.augment, images.spec, mirror=images.snapshot.mirror, any_size=any_size(experiment.model)
         ),
         num_classes=len(images.classes),
+        balanced=experiment.train.sampling == "balanced",
     )
 
 

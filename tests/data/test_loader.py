@@ -12,11 +12,13 @@ from data.augment import resolve
 from data.errors import InputError
 from data.loader import Pictures, TrainBatches, eval_batches, smaller
 from data.preprocess import centre
+from data.sampling import balanced
 from data.spec import AugmentConfig, ImageSpec
 
 IMAGE = ImageSpec(height=4, width=4, channels=1, margin=1)
 PLAIN = AugmentConfig(crop=0, flip=False)
 MIXED = resolve(AugmentConfig(mixup=0.2, erase=0.5), IMAGE, mirror=True, any_size=True)
+TRIVIAL = resolve(AugmentConfig(policy="trivial"), IMAGE, mirror=True, any_size=True)
 
 
 def stored(num: int) -> np.ndarray:
@@ -26,7 +28,7 @@ def stored(num: int) -> np.ndarray:
 
 def batches(
     num: int = 40, *, rows: np.ndarray | None = None, batch_size: int = 8, seed: int = 0, prefetch: int = 2,
-    resident: bool = True, config: AugmentConfig = PLAIN,
+    resident: bool = True, config: AugmentConfig = PLAIN, balanced: bool = False,
 ) -> TrainBatches:  # fmt: skip
     return TrainBatches(
         Pictures(stored(num), resident=resident),
@@ -37,6 +39,7 @@ def batches(
         image=IMAGE,
         config=config,
         num_classes=5,
+        balanced=balanced,
         prefetch=prefetch,
     )
 
@@ -84,15 +87,56 @@ def test_epochs_and_seeds_differ_and_repeat():
     assert seen(train, 1) != seen(batches(seed=1), 0)
 
 
-def test_an_epoch_can_start_in_the_middle():
-    train = batches(config=MIXED)
+@pytest.mark.parametrize("config", [MIXED, TRIVIAL], ids=["mixed", "trivial"])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_an_epoch_can_start_in_the_middle(config, balanced):
+    train = batches(config=config, balanced=balanced)
     whole = list(train.epoch(2))
     for start in range(train.steps_per_epoch + 1):
-        rest = list(batches(config=MIXED).epoch(2, start_step=start))
+        rest = list(batches(config=config, balanced=balanced).epoch(2, start_step=start))
         assert len(rest) == len(whole) - start
         for expected, batch in zip(whole[start:], rest, strict=True):
             assert torch.equal(expected.pixels, batch.pixels)
             assert torch.equal(expected.targets, batch.targets)
+
+
+@settings(max_examples=50, deadline=None)
+@given(counts=st.lists(st.integers(1, 30), min_size=1, max_size=6), seed=st.integers(0, 9), epoch=st.integers(0, 40))
+def test_balanced_epochs_have_every_class_equally_often(counts, seed, epoch):
+    labels = np.repeat(np.arange(len(counts)) * 3, counts)  # some classes have no training pictures
+    rows = np.arange(len(labels)) + 100
+    order = balanced(rows, labels, seed=seed, epoch=epoch)
+    assert len(order) == len(rows)
+    per_class = np.bincount(labels[order - 100], minlength=3 * len(counts))[::3]
+    assert per_class.max() - per_class.min() <= 1
+    several = [balanced(rows, labels, seed=seed, epoch=epoch + i) for i in range(len(counts))]
+    in_all = np.bincount(labels[np.concatenate(several) - 100], minlength=3 * len(counts))[::3]
+    assert set(in_all.tolist()) == {len(rows)}, "over as many epochs as there are classes, exactly"
+
+
+def test_balanced_epochs_go_through_a_large_class_and_repeat_a_small_one():
+    labels = np.repeat([0, 1, 2], [300, 30, 6])
+    rows, num = np.arange(336), 112  # of each class in each epoch
+    epochs = [balanced(rows, labels, seed=0, epoch=epoch) for epoch in range(30)]
+    large = np.concatenate([order[labels[order] == 0] for order in epochs])
+    for epoch in range(2, 30):  # 3 epochs show 336 of 300
+        upto = np.bincount(large[: num * (epoch + 1)], minlength=300)
+        assert upto.max() - upto.min() <= 1, "none comes again before all have come"
+        assert upto.min() >= 1
+    for order in epochs:
+        small = np.bincount(order[labels[order] == 2] - 330, minlength=6)
+        assert small.max() - small.min() <= 2, "an epoch may begin and end in the middle of an order"
+        assert small.min() >= num // 6 - 1
+
+
+def test_balanced_epochs_and_seeds_differ_and_repeat():
+    rows = np.arange(3, 40)
+    train = batches(rows=rows, balanced=True)
+    assert train.steps_per_epoch == batches(rows=rows).steps_per_epoch == len(seen(train, 0))
+    assert seen(train, 1) == seen(batches(rows=rows, balanced=True), 1)
+    assert seen(train, 0) != seen(train, 1)
+    assert seen(train, 0) != seen(batches(rows=rows, balanced=True, seed=1), 0)
+    assert {row for epoch in range(3) for step in seen(train, epoch) for row in step} == set(rows.tolist())
 
 
 @pytest.mark.parametrize("resident", [True, False])

@@ -51,6 +51,21 @@ def test_bright_and_dark_are_told_apart(tiny: Experiment, toy: Dataset, folder: 
     assert folder.history()[summary.best_epoch].val_accuracy > 0.9
 
 
+def test_balanced_sampling_shows_a_rare_class_as_often(tiny: Experiment, toy: Dataset):
+    labels = toy.images.labels
+    rare = toy.split.train[labels[toy.split.train] == 1][:3]
+    rows = np.sort(np.concatenate([toy.split.train[labels[toy.split.train] == 0], rare]))
+
+    def shares(experiment: Experiment) -> np.ndarray:
+        learner = learner_for(experiment, toy.images, Pictures(toy.images.pixels), train=rows, val=rows, seed=0)
+        return np.bincount(labels[np.concatenate(learner.batches.rows(0))])
+
+    assert shares(tiny).tolist() == [24, 3]
+    assert sorted(shares(changed(tiny, sampling="balanced"))) == [13, 14]
+    with pytest.raises(ValueError, match="would both make up for rare classes; use one of them"):
+        changed(tiny, sampling="balanced", loss={"kind": "focal", "class_weights": "balanced"})
+
+
 def test_statistics_and_batches_come_from_the_training_rows_alone(tiny: Experiment, toy: Dataset):
     """Rows that are not for training are made unmistakable: any of them in a batch or a mean would show."""
     pixels = toy.images.pixels

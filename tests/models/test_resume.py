@@ -124,8 +124,9 @@ def test_a_run_killed_anywhere_ends_with_the_same_bits(toy: Dataset, tmp_path: P
         experiment(ema=0.9),
         experiment(max_minutes=60.0),
         experiment(accumulate=3, loss=FocalConfig(class_weights="balanced")),
+        experiment(sampling="balanced"),
     ],
-    ids=["sgd", "moving average", "minutes", "accumulation and weighted loss"],
+    ids=["sgd", "moving average", "minutes", "accumulation and weighted loss", "balanced"],
 )
 def test_momentum_average_and_plan_survive_a_kill(toy: Dataset, tmp_path: Path, chosen: Experiment):
     for when in ((0, 2), (1, 1), (2, 2)):

@@ -13,6 +13,7 @@ from models.evaluation.diagnosis.shift import look_for_shift
 from models.evaluation.diagnosis.units import watched
 from models.evaluation.inference import logits_of
 from models.evaluation.metrics import negative_log_likelihood
+from models.mirror import single
 from models.records import Checks, Spectrum, TrainingFit
 
 SAMPLE = 2_000  # training pictures
@@ -29,14 +30,14 @@ def measure(
     temperature: float,
     experiment: Experiment,
 ) -> Checks:
-    """`net` holds the final weights and stays as it is; `temperature` is that of its calibrated probabilities."""
+    """`net` answers with the final weights and stays as it is; `temperature` calibrates its probabilities."""
     rows = spread(split.train, SAMPLE)
     with watched(net) as firing:
         batches = eval_batches(pictures, images.labels, rows, batch_size=BATCH, image=images.spec)
         logits, labels = (answers.cpu() for answers in logits_of(net, batches))
     curved, failed = None, None
     if experiment.diagnose.hessian:
-        curved, failed = curvature(net, pictures, images, split, experiment=experiment)
+        curved, failed = curvature(single(net), pictures, images, split, experiment=experiment)
     probabilities = torch.softmax(logits.double() / temperature, dim=1).numpy()
     return Checks(
         training=TrainingFit(
