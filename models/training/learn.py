@@ -26,6 +26,7 @@ from models.training.fit import FitResult, Validation, fit, ignore
 from models.training.losses import class_weights_for
 from models.training.pulse import ProgressUpdate
 from models.training.trial import choose_batch_size, fits_memory
+from models.training.utilisation import with_utilisation
 from models.zoo.build import any_size, build, load_published, published_statistics
 
 EVAL_BATCH = 256  # pictures; no gradients are kept, so more than in training fit
@@ -78,9 +79,10 @@ def learn(
     )
     board.close()
     whole.write(folder.weights_file, save(result.weights))
-    folder.write_fit(result.summary)
+    summary = with_utilisation(result.summary, result.history, learner.net, learner.batches, dataset.images.spec)
+    folder.write_fit(summary)
     checkpoints.clear()
-    return result.summary
+    return summary
 
 
 def keep_rates(folder: RunFolder, on_choice: Callable[[str], None], test: RateTest) -> None:
