@@ -70,7 +70,7 @@ def main() -> None:
         "torch",
         "torchvision",
         loss=done.history[-1].train_loss,
-        optimizer=optimizer.kind,
+        optimizer=type(optimizer).__name__.removesuffix("Config"),
         precision="float32" if wide else "bfloat16",
         trainserve=version("trainserve"),
     )
