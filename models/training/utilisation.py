@@ -12,7 +12,6 @@ from torch import nn
 from data.loader import TrainBatches, smaller
 from data.spec import ImageSpec
 from models.records import EpochRecord, FitSummary
-from models.zoo.cost import cost
 
 PASSES = 3  # way forward, and back to the activations and to the weights
 # Words of a GPU's name -> dense bfloat16 TFLOP/s with float32 sums, from its maker's data sheet; narrower names first.
@@ -63,6 +62,8 @@ def with_utilisation(
     peak = peak_flops(summary.device)
     if peak is None:
         return summary
+    from models.zoo.cost import cost  # late: its counter brings Triton, most of a second, which a start can do without
+
     full = cost(net, image).flops
     height, width = smaller(image)
     growing = batches.growing
