@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "onnxruntime", "bentoml", "prefect")
@@ -27,6 +28,12 @@ def version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def command(name: str) -> str:
+    """How this benchmark was started, without the folders of this machine."""
+    shown = [Path(argument).name if "/" in argument else argument for argument in sys.argv[1:]]
+    return " ".join([f"python -m benchmarks.{name}", *shown])
 
 
 def describe() -> dict[str, str]:

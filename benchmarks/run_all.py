@@ -1,4 +1,8 @@
-"""Every benchmark, and the page: `python -m benchmarks.run_all ../shared/data` (about two hours on 2 cores)."""
+"""Every benchmark, and the page: `python -m benchmarks.run_all ../shared/data` (hours on 2 cores).
+
+With a folder for the other trainers' environments as a second argument (`python -m benchmarks.training --help` says
+what goes there) training and data path are measured beside them.
+"""
 
 import subprocess
 import sys
@@ -6,7 +10,17 @@ import sys
 
 def main() -> None:
     data = sys.argv[1] if len(sys.argv) > 1 else "../shared/data"
-    for name, *options in (("accuracy", "--data", data), ("serving", "--data", data), ("attention",), ("render",)):
+    peers = ["--peers-env", sys.argv[2]] if len(sys.argv) > 2 else []
+    cifar, flowers = f"{data}/cifar10.tar.gz", f"{data}/flowers.tar.gz"
+    for name, *options in (
+        ("accuracy", "--data", data),
+        ("training", "--data", cifar, *peers),
+        ("datapath", "--data", cifar, "--photos", flowers, *peers),
+        ("start",),
+        ("serving", "--data", data),
+        ("attention",),
+        ("render",),
+    ):
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], check=True)
 
 

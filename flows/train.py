@@ -11,6 +11,7 @@ from prefect.logging import get_run_logger
 
 from flows import artifacts
 from flows.console import display, duration, epoch_line
+from flows.pages import percent
 from flows.prepare import Prepared, opened
 from flows.stopping import stoppable
 from models.config import Experiment
@@ -95,8 +96,15 @@ def train(experiment: Experiment, prepared: Prepared, folder: Path) -> FitSummar
         fit = stoppable(work, on_stop=watch.stopping)
         early = ", stopped early" if fit.stopped_early else ""
         said = (
-            f"{fit.epochs_run} epochs{early}, best {fit.best_epoch + 1}; {fit.parameters:,} parameters on {fit.device}"
+            f"{fit.epochs_run} epochs{early}, best {fit.best_epoch + 1}; "
+            f"{fit.parameters:,} parameters on {fit.device}, {speed_of(fit)}"
         )
         bar.moved(1.0, said)
         watch.said(said)
     return fit
+
+
+def speed_of(fit: FitSummary) -> str:
+    """418 images/s; 52,000 images/s, 31.5 % of its bfloat16 peak."""
+    share = "" if fit.utilisation is None else f", {percent(fit.utilisation)} of its bfloat16 peak"
+    return f"{fit.images_per_s:,.0f} images/s{share}"

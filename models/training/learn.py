@@ -32,6 +32,7 @@ from models.training.norms import with_shared_norms
 from models.training.pulse import ProgressUpdate, never
 from models.training.state import FitResult
 from models.training.trial import choose_batch_size, fits_memory
+from models.training.utilisation import with_utilisation
 from models.zoo.build import any_size, build, load_published, published_statistics
 
 EVAL_BATCH = 256  # pictures; no gradients are kept, so more than in training fit
@@ -66,10 +67,8 @@ def learn(
     what was chosen by trying, `on_trouble` what is wrong but no reason to stop. Raises `InputError`, `Diverged`,
     `Stopped`.
     """
-    config = experiment.train
-    checkpoints = Checkpoints(
-        folder.checkpoint, every_steps=config.checkpoint_every, writes=ranks.writes, on_trouble=on_trouble
-    )
+    every = experiment.train.checkpoint_every
+    checkpoints = Checkpoints(folder.checkpoint, every_steps=every, writes=ranks.writes, on_trouble=on_trouble)
     if folder.learned:
         checkpoints.clear()  # a kill may have come between the last file and this
         return folder.fit()
@@ -82,7 +81,8 @@ def learn(
             attempt=one_step(learner.net, learner.batches, experiment),
             fixed=ranks.num > 1,
         )
-    summary = result.summary.model_copy(update={"device": ranks.describe(result.summary.device)})
+    summary = with_utilisation(result.summary, result.history, learner.net, learner.batches, dataset.images.spec)
+    summary = summary.model_copy(update={"device": ranks.describe(summary.device)})
     if ranks.writes:
         whole.write(folder.weights_file, save(result.weights))
         folder.write_fit(summary)

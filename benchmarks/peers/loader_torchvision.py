@@ -1,0 +1,41 @@
+"""torchvision's data path: ImageFolder, transforms.v2, DataLoader, in this process.
+
+https://docs.pytorch.org/vision/stable/transforms.html. Forms: `32`, padded crop and flip; `128`, random resized crop
+and flip.
+"""
+
+import torch
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from benchmarks.peers.clock import Clock, options
+from benchmarks.peers.network import MEAN, PADDING, STD
+
+
+def main() -> None:
+    chosen = options(__doc__)
+    side = int(chosen.form)
+    small = v2.RandomCrop(side, padding=PADDING, padding_mode="reflect")
+    changes = v2.Compose(
+        [
+            v2.ToImage(),
+            small if side == 32 else v2.RandomResizedCrop(side, scale=(0.25, 1.0), antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, STD),
+        ]
+    )
+    dataset = ImageFolder(chosen.folder / "train", transform=changes)
+    loader = DataLoader(dataset, batch_size=chosen.batch, shuffle=True)
+    clock = Clock()
+    for _ in range(chosen.epochs):
+        clock.start()
+        for _ in loader:
+            pass
+        clock.stop(len(dataset))
+    clock.tell("torch", "torchvision", "pillow")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The tables of speed for results.md: training, data path, start, CIFAR-10 on a GPU. "" where one was not measured."""
+
+from collections.abc import Callable
+from typing import Any
+
+Read = Callable[[str], list[dict[str, Any]]]
+Table = Callable[[list[str], list[list[str]]], str]
+
+
+def sections(read: Read, table: Table) -> list[str]:
+    return [training(read, table), datapath(read, table), start(read, table), cifar(read, table)]
+
+
+def on(figures: dict[str, Any]) -> str:
+    m = figures["machine"]
+    return f"`{figures['command']}`; {m['processor']}, {m['cores']} cores, Python {m['python']}, commit {m['commit']}"
+
+
+def spread(figures: dict[str, float] | None, digits: int = 0) -> str:
+    """median (lowest to highest)."""
+    if figures is None:
+        return ""
+    middle, low, high = (f"{figures[key]:,.{digits}f}" for key in ("median", "low", "high"))
+    return f"{middle} ({low} to {high})"
+
+
+def versions(row: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in row["versions"].items())
+
+
+def training(read: Read, table: Table) -> str:
+    parts = []
+    for f in read("training.json"):
+        rows = [
+            [
+                name,
+                f"{row['settings']['optimizer']}, {row['settings']['precision']}",
+                spread(row["images_per_cpu_s"], 1),
+                spread(row["of_bare"], 2),
+                spread(row["images_per_s"], 1),
+                spread(row["whole_wall_s"], 0),
+                versions(row),
+            ]
+            for name, row in f["contenders"].items()
+        ]
+        head = ["trainer", "optimiser, precision", "images per CPU second", "of the bare loop", "images/s",
+                "whole command s", "versions"]  # fmt: skip
+        best = ", ".join(f"{name}: {spread(figures, 2)}" for name, figures in f["over_best"].items())
+        parts += [
+            "## Training beside other trainers",
+            f"ResNet-18 at 32 px, {f['pictures']['per_class']:,} pictures of each class ({f['pictures']['from']}), "
+            f"batches of 64, one thread; median, lowest and highest of {f['repeats']} repetitions, ratios within one; "
+            f"{on(f)}",
+            table(head, rows),
+        ]
+        if best:
+            parts.append(f"Over the best of {', '.join(f['over_the_best_of'])} in the same repetition: {best}.")
+    return "\n\n".join(parts)
+
+
+def datapath(read: Read, table: Table) -> str:
+    parts = []
+    for f in read("datapath.json"):
+        rows = [
+            [
+                f"{row['side']} px ({f['pictures'][str(row['side'])]})",
+                row["what"],
+                spread(row["images_per_cpu_s"]),
+                spread(row["of_torchvision"], 1),
+                "" if row["goal"] is None else f"{row['goal']:,}",
+                decoding(row["settings"]),
+                versions(row),
+            ]
+            for row in f["rows"]
+        ]
+        parts += [
+            "## From a folder of JPEGs to batches",
+            "Random crop, flip, normalisation; nothing trained; one thread. Ours decodes once, and the figure is of "
+            f"the epochs after that; median, lowest and highest of {f['repeats']} repetitions; {on(f)}",
+            table(["pictures", "data path", "images per CPU second", "of torchvision", "goal", "decoding once, CPU s",
+                   "versions"], rows),
+        ]  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def decoding(settings: dict[str, Any]) -> str:
+    if "prepare_cpu_s" not in settings:
+        return ""
+    return f"{settings['prepare_cpu_s']:.1f} for {settings['pictures']:,}"
+
+
+def start(read: Read, table: Table) -> str:
+    parts = []
+    for f in read("start.json"):
+        rows = [["`import torch` alone", spread(f["import_torch_s"], 1)]]
+        rows += [[f"until: {what}", spread(figures, 1)] for what, figures in f["seen_after_s"].items()]
+        rows.append(["**first step, beyond `import torch`** (goal under 3)", spread(f["beyond_torch_s"], 1)])
+        imports = [[row["package"], f"{row['own_s']:.2f}", str(row["modules"])] for row in f["imports"]]
+        parts += [
+            "## From the command to the first step",
+            f"`trainserve run digits`, warm caches, {f['threads']} threads; {on(f)}",
+            table(["what", "seconds (median, lowest to highest)"], rows),
+            "Imports until the first epoch had ended, under `-X importtime`, which makes them slower:",
+            table(["package", "own seconds", "modules"], imports),
+        ]
+    return "\n\n".join(parts)
+
+
+def cifar(read: Read, table: Table) -> str:
+    rows, commands = [], []
+    for f in read("cifar-speed-*.json"):
+        of = f["of_runs"]
+        rows.append(
+            [
+                f["device"],
+                "all, as the records" if f["as_records"] else "nine tenths",
+                mean(of["loop_s"], "{:.2f}"),
+                mean(of["training_s"], "{:.2f}"),
+                mean(f["command_s"], "{:.1f}"),
+                f"{f['first']['loop_s']:.1f}",
+                mean(of["test_accuracy"], "{:.2%}"),
+                mean(of.get("utilisation"), "{:.1%}"),
+                str(of["loop_s"]["n"]),
+            ]
+        )
+        commands.append(f"- {on(f)}, torch {f['machine']['torch']}")
+    if not rows:
+        return ""
+    head = ["device", "trained on", "loop s", "training alone s", "from the command s", "first loop of a process s",
+            "test accuracy", "of the bfloat16 peak", "runs"]  # fmt: skip
+    return "\n\n".join(["## CIFAR-10 in seconds", table(head, rows), "\n".join(commands)])
+
+
+def mean(figures: dict[str, float] | None, form: str) -> str:
+    """mean ± standard deviation."""
+    return f"{form.format(figures['mean'])} ± {form.format(figures['std'])}" if figures else ""

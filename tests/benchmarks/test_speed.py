@@ -1,0 +1,106 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import render_speed, start
+from benchmarks.pictures import HELD_OUT, folder_of
+from benchmarks.render import table
+from benchmarks.spread import ratios, spread
+from benchmarks.training import summary
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(rate: float) -> dict[str, object]:
+    return {
+        "images_per_cpu_s": rate,
+        "images_per_s": rate / 2,
+        "whole": {"wall_s": 10.0, "cpu_s": 9.0},
+        "versions": {"torch": "2.15.0"},
+        "settings": {"optimizer": "SGD", "precision": "float32"},
+    }
+
+
+def test_ratios_are_taken_within_a_repetition():
+    # The second repetition was on a machine half as fast: the medians alone would say 1.
+    assert ratios([200.0, 120.0, 60.0], [100.0, 60.0, 30.0]) == {"median": 2.0, "low": 2.0, "high": 2.0, "n": 3}
+
+
+def test_a_spread_says_the_median_and_the_extremes():
+    assert spread([3.0, 1.0, 2.0]) == {"median": 2.0, "low": 1.0, "high": 3.0, "n": 3}
+
+
+def test_fit_is_compared_with_the_best_of_the_others_in_each_repetition():
+    runs = {
+        "bare": [run(100), run(50)],
+        "fit": [run(99), run(48)],
+        "timm": [run(80), run(30)],
+        "fastai": [run(60), run(40)],
+        "ultralytics": [run(300), run(300)],  # not one of those that the goal names
+    }
+    found = summary(runs)
+    assert found["contenders"]["fit"]["of_bare"]["low"] == pytest.approx(0.96)
+    assert found["over_best"]["fit"] == {"median": pytest.approx((99 / 80 + 48 / 40) / 2), "low": 1.2, "high": 99 / 80,
+                                         "n": 2}  # fmt: skip
+
+
+def test_without_the_others_there_is_nothing_to_compare_with():
+    assert summary({"bare": [run(100)], "fit": [run(99)]})["over_best"] == {}
+
+
+def test_what_was_not_measured_has_no_section():
+    assert render_speed.sections(lambda _: [], table) == ["", "", "", ""]
+
+
+def test_the_section_of_training_has_a_row_for_each_contender():
+    figures = {
+        **summary({"bare": [run(100)], "fit": [run(99)], "timm": [run(80)]}),
+        "command": "python -m benchmarks.training",
+        "pictures": {"per_class": 200, "from": "made up, 32 px"},
+        "repeats": 1,
+        "machine": {"processor": "P", "cores": "2", "python": "3.11", "commit": "c"},
+    }
+    page = render_speed.training(lambda _: [figures], table)
+    assert "| fit | SGD, float32 | 99.0 (99.0 to 99.0) | 0.99 (0.99 to 0.99) |" in page
+    assert "fit: 1.24 (1.24 to 1.24)" in page
+
+
+def test_own_time_and_module_are_read_from_a_line_of_importtime():
+    found = start.IMPORT.search("import time:      1234 |      99999 |     torch.nn.functional")
+    assert found is not None
+    assert found.groups() == ("1234", "torch.nn.functional")
+    assert start.IMPORT.search("import time: self [us] | cumulative | imported package") is None
+
+
+def test_made_up_pictures_fill_train_val_and_test(tmp_path: Path):
+    folder_of(tmp_path, per_class=2, side=16)
+    assert len(list((tmp_path / "train").glob("*/*.jpg"))) == 20
+    assert len(list((tmp_path / "val").glob("class3/*.jpg"))) == HELD_OUT
+
+
+@pytest.mark.slow
+def test_fit_and_the_bare_loop_are_measured_side_by_side(tmp_path: Path):
+    small = ["--only", "bare", "fit", "--repeats", "1", "--epochs", "2", "--per-class", "7"]
+    command = [sys.executable, "-m", "benchmarks.training", *small, "--results", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    figures = json.loads((tmp_path / "training.json").read_text())
+    assert list(figures["contenders"]) == ["bare", "fit"]
+    assert figures["contenders"]["fit"]["of_bare"]["median"] > 0.1
+
+
+@pytest.mark.slow
+def test_the_data_path_is_measured_at_both_sizes(tmp_path: Path):
+    small = ["--repeats", "1", "--epochs", "2", "--per-class", "7", "--photos-per-class", "7"]
+    command = [sys.executable, "-m", "benchmarks.datapath", *small, "--results", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    rows = json.loads((tmp_path / "datapath.json").read_text())["rows"]
+    assert {(row["side"], row["what"]) for row in rows} == {
+        (32, "trainserve"),
+        (32, "torchvision"),
+        (128, "trainserve"),
+        (128, "torchvision"),
+        (128, "trainserve, defaults"),
+    }
