@@ -80,10 +80,18 @@ def run(command: list[str], folder: Path, *, epochs: int) -> Run:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
     told = json.loads(done.stdout.strip().splitlines()[-1])
     counted = told.pop("epochs")[1:]
-    images, wall_s, cpu_s = (sum(epoch[name] for epoch in counted) for name in ("images", "wall_s", "cpu_s"))
+    total = {name: sum(epoch[name] for epoch in counted) for name in counted[0]}
+    images, cpu_s = total["images"], total["cpu_s"]
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     whole = {"wall_s": wall, "cpu_s": cpu}
-    return {"images_per_cpu_s": images / cpu_s, "images_per_s": images / wall_s, "whole": whole, **told}
+    return {
+        "images_per_cpu_s": images / cpu_s,
+        "images_per_s": images / total["wall_s"],
+        "kernel_share": total["kernel_s"] / cpu_s,
+        "page_faults_per_image": total["page_faults"] / images,
+        "whole": whole,
+        **told,
+    }
 
 
 def summary(runs: dict[str, list[Run]]) -> dict[str, Any]:
@@ -94,6 +102,8 @@ def summary(runs: dict[str, list[Run]]) -> dict[str, Any]:
         rows[name] = {
             "images_per_cpu_s": spread(rates[name]),
             "images_per_s": spread([one["images_per_s"] for one in some]),
+            "kernel_share": spread([one["kernel_share"] for one in some]),
+            "page_faults_per_image": spread([one["page_faults_per_image"] for one in some]),
             "whole_wall_s": spread([one["whole"]["wall_s"] for one in some]),
             "whole_cpu_s": spread([one["whole"]["cpu_s"] for one in some]),
             "of_bare": ratios(rates[name], rates["bare"]) if "bare" in rates else None,

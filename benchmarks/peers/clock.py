@@ -3,34 +3,40 @@
 import argparse
 import json
 import os
+import resource
 import time
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+FIGURES = ("wall_s", "cpu_s", "kernel_s", "page_faults")
+
 
 @dataclass
 class Clock:
-    """Wall seconds, and CPU seconds of all threads of this process and of children that have ended."""
+    """Wall seconds, CPU seconds of all threads of this process and of children that have ended; and of this process the
+    part that the kernel took, with the page faults, which are most of it: memory given back and taken again."""
 
     epochs: list[dict[str, float]] = field(default_factory=list)
-    began: tuple[float, float] = (0.0, 0.0)
+    began: tuple[float, ...] = ()
 
     def start(self) -> None:
         self.began = now()
 
     def stop(self, images: int) -> None:
-        wall, cpu = now()
-        self.epochs.append({"images": images, "wall_s": wall - self.began[0], "cpu_s": cpu - self.began[1]})
+        took = (after - before for after, before in zip(now(), self.began, strict=True))
+        self.epochs.append({"images": images, **dict(zip(FIGURES, took, strict=True))})
 
     def tell(self, *packages: str, **settings: object) -> None:
         told = {"epochs": self.epochs, "versions": {name: version(name) for name in packages}, "settings": settings}
         print("\n" + json.dumps(told), flush=True)
 
 
-def now() -> tuple[float, float]:
-    times = os.times()
-    return time.perf_counter(), time.process_time() + times.children_user + times.children_system
+def now() -> tuple[float, ...]:
+    """In the order of FIGURES."""
+    times, usage = os.times(), resource.getrusage(resource.RUSAGE_SELF)
+    cpu = time.process_time() + times.children_user + times.children_system
+    return time.perf_counter(), cpu, usage.ru_stime, usage.ru_minflt
 
 
 def options(description: str | None) -> argparse.Namespace:

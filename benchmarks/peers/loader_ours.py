@@ -28,7 +28,7 @@ def main() -> None:
     asked = AS_OTHERS if side == "128" and not defaults else AugmentConfig()
     with tempfile.TemporaryDirectory(prefix="trainserve-bench-") as home:
         spec = DatasetSpec(source=str(chosen.folder.resolve()), size=int(side), channels=3)
-        _, began = now()
+        began = now()[1]
         dataset = prepare(spec, Path(home))
         prepare_cpu_s = now()[1] - began  # with those of the processes that decode
         images, rows = dataset.images, dataset.split.train

@@ -18,6 +18,8 @@ def run(rate: float) -> dict[str, object]:
     return {
         "images_per_cpu_s": rate,
         "images_per_s": rate / 2,
+        "kernel_share": 0.01,
+        "page_faults_per_image": 300.0,
         "whole": {"wall_s": 10.0, "cpu_s": 9.0},
         "versions": {"torch": "2.15.0"},
         "settings": {"optimizer": "SGD", "precision": "float32"},
