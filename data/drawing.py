@@ -3,7 +3,6 @@
 from functools import lru_cache
 
 import torch
-from scipy.special import betaincinv
 from torch import Generator, Tensor
 
 QUANTILES = 4096  # of the Beta distribution
@@ -18,6 +17,8 @@ def uniform(num: int, low: float, high: float, like: Tensor, generator: Generato
 @lru_cache(maxsize=8)
 def beta_quantiles(alpha: float) -> Tensor:
     """(QUANTILES,) float32: Beta(alpha, alpha) at even probabilities; torch cannot draw it from a generator."""
+    from scipy.special import betaincinv  # late: most of a second to import, and only mixing needs it
+
     at = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
     return torch.from_numpy(betaincinv(alpha, alpha, at.numpy())).float()
 
