@@ -29,7 +29,7 @@ def serve_pipeline(experiment: Experiment, *, cron: str | None, timezone: str) -
         )
     os.environ["PREFECT_API_URL"] = api
     server.quiet_environment()
-    require_answer(api)
+    server.require_answer(api)
     logs.quiet_terminal()
     os.environ["TRAINSERVE_HOME"] = str(writable_home())  # its runs are processes of their own, started elsewhere
     experiment = anchored(experiment)
@@ -57,19 +57,6 @@ def anchored(experiment: Experiment) -> Experiment:
     tree = experiment.model_dump()
     tree["dataset"]["source"] = str(source.path.resolve())
     return Experiment.model_validate(tree)
-
-
-def require_answer(api: str) -> None:
-    """Raises `InputError` if the Prefect server is not there."""
-    import httpx
-
-    try:
-        httpx.get(f"{api.rstrip('/')}/health", timeout=10).raise_for_status()
-    except httpx.HTTPError as error:
-        raise InputError(
-            f"the Prefect server at {api} does not answer ({error or type(error).__name__}); "
-            "start it with `prefect server start`, or correct PREFECT_API_URL"
-        ) from None
 
 
 def _schedule(cron: str, timezone: str) -> "Schedule":

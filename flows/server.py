@@ -16,6 +16,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from data.errors import InputError
+
 START_UP_S = 180.0  # its first start makes the database: half a minute on a slow machine
 
 
@@ -100,6 +102,19 @@ def configured() -> str | None:
     from prefect.settings import get_current_settings  # three seconds, so only where it may matter
 
     return get_current_settings().api.url
+
+
+def require_answer(api: str) -> None:
+    """Raises `InputError` if the Prefect server is not there."""
+    import httpx
+
+    try:
+        httpx.get(f"{api.rstrip('/')}/health", timeout=10).raise_for_status()
+    except httpx.HTTPError as error:
+        raise InputError(
+            f"the Prefect server at {api} does not answer ({error or type(error).__name__}); "
+            "start it with `prefect server start`, or correct PREFECT_API_URL"
+        ) from None
 
 
 def _mentions_prefect(file: Path) -> bool:

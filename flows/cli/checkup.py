@@ -103,10 +103,8 @@ def prefect_api() -> Iterator[Checked]:
         message = "no server chosen: each run brings its own; a schedule needs `prefect server start`"
         yield Checked(what="Prefect", level="note", message=message)
         return
-    from flows.deployments import require_answer
-
     try:
-        require_answer(api)
+        server.require_answer(api)
         yield Checked(what="Prefect", level="ok", message=f"{api} answers")
     except InputError as error:
         yield Checked(what="Prefect", level="wrong", message=str(error))

@@ -59,9 +59,12 @@ def prefect_at_hand(view: Display, *, meanwhile: Callable[[], None]) -> None:
     logs.quiet_terminal()
     warnings.simplefilter("ignore")
     writable_home()
-    own = server.LocalServer(home() / "logs" / "prefect-server.log") if server.configured() is None else None
+    api = server.configured()
+    own = server.LocalServer(home() / "logs" / "prefect-server.log") if api is None else None
     if own is not None:
         own.start()
+    if api is not None:
+        server.require_answer(api)
     meanwhile()
     view.moved("importing Prefect", 0, 0)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lamps import ROOT, Command, draw
+from lamps import ROOT, Command, draw, environment
 from PIL import Image
 
 from flows.cli.app import main
@@ -177,6 +177,14 @@ def test_run_refuses_an_empty_folder_before_anything_heavy_and_leaves_no_server(
     assert "holds no files" in one_sentence(done.stderr)
     assert done.stdout == ""
     assert time.monotonic() - began < 30  # two seconds on an idle machine; importing torch alone takes longer
+    assert not list((tmp_path / "trainserve").glob("runs/*"))
+
+
+def test_run_says_that_the_chosen_prefect_server_is_not_there(tmp_path: Path):
+    gone = Command(tmp_path, environment(tmp_path, PREFECT_API_URL="http://127.0.0.1:9/api"))
+    done = gone("run")
+    assert done.returncode == 2
+    assert "the Prefect server at http://127.0.0.1:9/api does not answer" in one_sentence(done.stderr)
     assert not list((tmp_path / "trainserve").glob("runs/*"))
 
 
