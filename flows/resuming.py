@@ -43,26 +43,31 @@ def announce(folder: RunFolder, fingerprint: str) -> None:
     """One line, at the start of a run, about those on the same pictures that wait to be gone on with."""
     if (folder.path / "history.jsonl").exists():
         return  # this is one of them
-    waiting = [
-        other.run_id
-        for other in unfinished(home())
-        if other != folder and read_fingerprint(other) == fingerprint and not worked_on(other.path)
-    ]
-    if waiting:
-        names = ", ".join(waiting[:MOST_NAMED]) + (" and others" if len(waiting) > MOST_NAMED else "")
+    others = [o.run_id for o in waiting() if o != folder and read_fingerprint(o) == fingerprint]
+    if others:
+        names = ", ".join(others[:MOST_NAMED]) + (" and others" if len(others) > MOST_NAMED else "")
         display().note(f"a new run, {folder.run_id}; unfinished on the same pictures: {names} (see --resume)")
 
 
+def waiting() -> list[RunFolder]:
+    """Unfinished runs that nobody works on and that got as far as a checkpoint, the newest first.
+
+    One without was refused before its first step, such as for its batch size, and would be again.
+    """
+    begun = (folder for folder in unfinished(home()) if folder.learned or any(folder.checkpoint.glob("*.pt")))
+    return [folder for folder in begun if not worked_on(folder.path)]
+
+
 def find(name: str) -> RunFolder:
-    """The unfinished run of this name; `latest` is the newest one that nobody works on. Raises `InputError`."""
-    waiting = [folder for folder in unfinished(home()) if not worked_on(folder.path)]
+    """The unfinished run of this name; `latest` is the newest one that waits. Raises `InputError`."""
+    there = waiting()
     if name == LATEST:
-        if not waiting:
+        if not there:
             raise InputError(f"no unfinished run is in {home()}; leave out --resume to start one")
-        return waiting[0]
+        return there[0]
     found = [folder for folder in runs(home()) if folder.run_id == name]
     if not found:
-        known = ", ".join(folder.run_id for folder in waiting[:MOST_NAMED]) or "none"
+        known = ", ".join(folder.run_id for folder in there[:MOST_NAMED]) or "none"
         raise InputError(f"there is no run {name!r} in {home()}; unfinished ones: {known}")
     if (found[0].path / VERDICT).exists():
         raise InputError(f"run {name} has got to its verdict and needs no more; leave out --resume to start another")

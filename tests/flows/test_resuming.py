@@ -27,6 +27,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def left(home: Path, experiment: Experiment = TWENTY, fingerprint: str = DATA) -> RunFolder:
     """As a process that was killed leaves it."""
+    folder = refused(home, experiment, fingerprint)
+    folder.checkpoint.mkdir()
+    (folder.checkpoint / "checkpoint-0000000001.pt").write_bytes(b"")
+    return folder
+
+
+def refused(home: Path, experiment: Experiment = TWENTY, fingerprint: str = DATA) -> RunFolder:
+    """As a run leaves it that ended before its first step."""
     folder = new_run(home, experiment, fingerprint)
     release(folder.path)
     return folder
@@ -60,6 +68,12 @@ def test_of_another_kind_only_the_kind_is_told():
     assert resuming.differences(Experiment(model=CNNConfig(width=8)), Experiment(model=ViTConfig())) == [
         "model.kind cnn, now vit"
     ]
+
+
+def test_a_run_that_was_refused_before_its_first_step_does_not_wait(home: Path):
+    begun = left(home)
+    refused(home, TWENTY, OTHER_DATA)
+    assert resuming.find("latest") == begun
 
 
 def test_the_latest_is_the_newest_that_waits(home: Path):
