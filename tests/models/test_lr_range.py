@@ -69,13 +69,15 @@ def test_a_loss_that_never_falls_is_refused_with_a_remedy(losses: list[float]):
 class Digits:
     """In batches of 32."""
 
+    growing = 0.0
+
     def __init__(self) -> None:
         bunch = load_digits()
         self.pixels = torch.from_numpy((bunch.images * 15).astype(np.uint8)[..., None])
         self.labels = torch.from_numpy(bunch.target).long()
         self.steps_per_epoch = len(self.labels) // 32
 
-    def epoch(self, epoch: int, *, start_step: int = 0):
+    def epoch(self, epoch: int, *, start_step: int = 0, done: float = 1.0):  # noqa: ARG002
         order = torch.from_numpy(np.random.default_rng(epoch).permutation(len(self.labels)))
         for rows in order.split(32)[start_step : self.steps_per_epoch]:
             yield self.pixels[rows], self.labels[rows]

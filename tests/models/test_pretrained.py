@@ -269,4 +269,4 @@ def test_a_backbone_learns_to_tell_bright_from_dark(toy: Dataset, published: Pat
     chosen = experiment(published, tune, ema=None)
     chosen = chosen.model_copy(update={"train": chosen.train.model_copy(update={"epochs": 8})})
     result = run_fit(chosen, learner_of(chosen, toy))
-    assert result.history[-1].train_loss < result.history[0].train_loss
+    assert max(record.val_accuracy for record in result.history) > 0.9
