@@ -30,8 +30,10 @@ def cases(data: Path, minutes: float) -> dict[str, list[str]]:
         "digits-vit": ["--model.kind", "vit"],
         "flowers-cnn": ["--dataset.source", flowers],
         "flowers-vit": ["--dataset.source", flowers, "--model.kind", "vit"],
+        "flowers-conv_vit": ["--dataset.source", flowers, "--model.kind", "conv_vit"],
         "cifar10-cnn": ["--dataset.source", cifar, *budget],
         "cifar10-vit": ["--dataset.source", cifar, "--model.kind", "vit", *budget],
+        "cifar10-conv_vit": ["--dataset.source", cifar, "--model.kind", "conv_vit", *budget],
     }
 
 
