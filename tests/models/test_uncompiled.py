@@ -48,7 +48,7 @@ def steps(net: nn.Module, optimizer: torch.optim.Optimizer, num: int) -> list[Te
     return [weight.detach().clone() for weight in net.parameters()]
 
 
-@pytest.mark.parametrize("kind, settings", KINDS, ids=lambda given: getattr(given, "__name__", ""))
+@pytest.mark.parametrize(("kind", "settings"), KINDS, ids=lambda given: getattr(given, "__name__", ""))
 def test_steps_and_state_are_those_of_torch(kind: type[torch.optim.Optimizer], settings: dict[str, object]):
     theirs, ours = network(), network()
     reference = kind(theirs.parameters(), lr=0.01, **settings)
