@@ -6,7 +6,8 @@ The command runs in a terminal of its own (a pseudo-terminal), whose text is wat
 seen, and the first step has been taken when the bar of the training speaks of epoch 1. The bar is drawn ten times a
 second, so a figure is late by up to 0.1 s. One run before the first warms the caches: byte code, digests, decoded
 pictures, Prefect's database. `import torch` is timed in a process of its own in each repetition; the goal, under 3 s,
-is for what comes beyond it.
+is for what comes beyond it. Processor seconds until then, which other jobs disturb least, are told apart for the
+command and for the Prefect server that it starts; on Linux alone.
 
 Where the time goes: one more run under `python -X importtime`, of which the seconds that each package's own modules
 take until the first epoch has ended are summed; the profile makes imports slower, so shares say more than seconds.
@@ -27,7 +28,7 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks import machine
 from benchmarks.spread import spread
@@ -50,6 +51,30 @@ IMPORT = re.compile(r"import time:\s+(\d+) \|\s+\d+ \| +(\S+)")  # own microseco
 PACKAGES_SHOWN = 15
 
 
+class Moment(NamedTuple):
+    """Since the command."""
+
+    wall_s: float
+    cpu_s: float  # of the command's own process
+    server_cpu_s: float  # of those it started, and waits for
+
+
+def processor_s(pid: int) -> tuple[float, float]:
+    """Processor seconds of this process and of its children so far."""
+    own, children = 0.0, 0.0
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = file.read_text().rpartition(")")[2].split()  # from the third of proc(5) on
+        except OSError:  # it has ended
+            continue
+        seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        if file.parent.name == str(pid):
+            own = seconds
+        elif fields[1] == str(pid):
+            children += seconds
+    return own, children
+
+
 def environment(home: Path, threads: int) -> dict[str, str]:
     return os.environ | {
         "TRAINSERVE_HOME": str(home / "trainserve"),
@@ -61,13 +86,13 @@ def environment(home: Path, threads: int) -> dict[str, str]:
     }
 
 
-def watched(home: Path, threads: int) -> dict[str, float]:
-    """What was seen begin -> seconds since the command. The command is ended after its first step."""
+def watched(home: Path, threads: int) -> dict[str, Moment]:
+    """What was seen begin -> when. The command is ended after its first step."""
     began = time.perf_counter()
     pid, terminal = pty.fork()
     if pid == 0:
         os.execvpe(sys.executable, [sys.executable, "-c", COMMAND, *RUN], environment(home, threads))
-    seen: dict[str, float] = {}
+    seen: dict[str, Moment] = {}
     text = ""
     try:
         while FIRST_STEP not in seen and time.perf_counter() - began < LIMIT_S:
@@ -76,7 +101,7 @@ def watched(home: Path, threads: int) -> dict[str, float]:
             text += ESCAPES.sub("", read(terminal))
             for words, what in WORDS.items():
                 if what not in seen and words in text:
-                    seen[what] = time.perf_counter() - began
+                    seen[what] = Moment(time.perf_counter() - began, *processor_s(pid))
     finally:
         os.kill(pid, signal.SIGINT)
         drain(terminal)
@@ -136,7 +161,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    runs: list[dict[str, float]] = []
+    runs: list[dict[str, Moment]] = []
     torch_s: list[float] = []
     with tempfile.TemporaryDirectory(prefix="trainserve-bench-") as name:
         home = Path(name)
@@ -145,7 +170,7 @@ def main() -> None:
             torch_s.append(import_torch_s())
             runs.append(watched(home, options.threads))
             print(f"import torch {torch_s[-1]:.2f} s; {runs[-1]}", file=sys.stderr)
-    steps = [one[FIRST_STEP] for one in runs]
+    steps = [one[FIRST_STEP].wall_s for one in runs]
     stages = [what for what in WORDS.values() if all(what in one for one in runs)]
     figures = {
         "command": machine.command("start"),
@@ -155,13 +180,16 @@ def main() -> None:
         "import_torch_s": spread(torch_s),
         "beyond_torch_s": spread([step - torch for step, torch in zip(steps, torch_s, strict=True)]),
         "goal_beyond_torch_s": 3.0,
-        "seen_after_s": {what: spread([one[what] for one in runs]) for what in stages},
+        "seen_after_s": {what: spread([one[what].wall_s for one in runs]) for what in stages},
+        "cpu_s_until": {what: spread([one[what].cpu_s for one in runs]) for what in stages},
+        "server_cpu_s_until": {what: spread([one[what].server_cpu_s for one in runs]) for what in stages},
         "imports": imported,
         "machine": machine.describe(),
     }
     options.results.mkdir(exist_ok=True, parents=True)
     (options.results / "start.json").write_text(json.dumps(figures, indent=1) + "\n")
-    print(json.dumps({key: figures[key] for key in ("first_step_s", "import_torch_s", "beyond_torch_s")}, indent=1))
+    shown = ("first_step_s", "import_torch_s", "beyond_torch_s", "cpu_s_until", "server_cpu_s_until")
+    print(json.dumps({key: figures[key] for key in shown}, indent=1))
 
 
 if __name__ == "__main__":

@@ -6,15 +6,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
-
-import httpx
 
 from data import progress as progress_
 from data import whole
 from data.errors import DownloadError
 from data.progress import Progress
 from data.spec import Frozen
+
+if TYPE_CHECKING:
+    import httpx
 
 TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
 
@@ -80,6 +82,8 @@ def shown(url: str) -> str:
 
 
 def _until_whole(url: str, target: Path, sha256: str | None, progress: Progress, patience: Patience) -> Path:
+    import httpx  # late: a third of a second, and most runs fetch nothing
+
     part = target.with_name(f"{target.name}.part")
     failures, doubted = 0, False
     timeout = httpx.Timeout(patience.silence_s)
@@ -114,7 +118,7 @@ def _until_whole(url: str, target: Path, sha256: str | None, progress: Progress,
 
 
 def _attempt(
-    client: httpx.Client, url: str, earlier: Path | None, part: Path, progress: Progress, patience: Patience
+    client: "httpx.Client", url: str, earlier: Path | None, part: Path, progress: Progress, patience: Patience
 ) -> bool:
     """One request; True: `part` is whole, False: `earlier` is still what the server has. Raises if it breaks."""
     have, headers = _resume(url, part)
@@ -159,7 +163,7 @@ def _unless_changed(url: str, target: Path) -> dict[str, str]:
     return {header: value for header, value in asked.items() if value is not None}
 
 
-def _accept(url: str, response: httpx.Response, part: Path, have: int) -> int | None:
+def _accept(url: str, response: "httpx.Response", part: Path, have: int) -> int | None:
     """The size of the whole file, if the server says it. Raises unless the answer is (the rest of) the file."""
     status = response.status_code
     if status == 200:
@@ -178,7 +182,7 @@ def _accept(url: str, response: httpx.Response, part: Path, have: int) -> int | 
     raise DownloadError(f"{shown(url)} answers with status {status} {response.reason_phrase}; check the address")
 
 
-def _fast_enough(response: httpx.Response, patience: Patience) -> Iterator[bytes]:
+def _fast_enough(response: "httpx.Response", patience: Patience) -> Iterator[bytes]:
     """The raw bytes; raises when they drip. A time-out between two bytes alone would wait for ever."""
     since, got = time.monotonic(), 0
     for chunk in response.iter_raw():

@@ -14,6 +14,10 @@ from models.records import CVResult, Lineage, RunResult
 from models.run import RunFolder
 
 
+def moved(what: str, done: int = 0, total: int = 0) -> None:
+    display().moved(f"{what} {done:,} of {total:,}" if total else what, done, total)
+
+
 @task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE, persist_result=False)
 def evaluate(prepared: Prepared, folder: Path, crossval: CVResult | None, lineage: Lineage) -> RunResult:
     """Metrics with intervals, calibration, predictions, report. A run that has them keeps them."""
@@ -23,12 +27,16 @@ def evaluate(prepared: Prepared, folder: Path, crossval: CVResult | None, lineag
 
     run, dataset = RunFolder(folder), opened(prepared)
     with display().stage("evaluate"):
-        result = run.result() if run.finished else judge.evaluate(run, dataset, crossval=crossval, lineage=lineage)
+        if run.finished:
+            result = run.result()
+        else:
+            result = judge.evaluate(run, dataset, crossval=crossval, lineage=lineage, progress=moved)
         test = result.test
         interval = f"{percent(test.interval.low)} to {percent(test.interval.high)}"
         said = f"{percent(test.accuracy)} of {test.n:,} test pictures ({interval})"
         display().say(said)
         get_run_logger().info("evaluated: %s", said)
+        moved("writing the report")
         page = report.write(run, dataset)
         artifacts.show_metrics(result)
         artifacts.show_picture(

@@ -114,6 +114,11 @@ def test_the_command_line_starts_without_torch_or_prefect():
     assert not loaded_after("flows.cli") & {*LEARNING, *ENGINES}
 
 
+def test_a_run_starts_its_prefect_server_before_it_loads_what_looks_at_pictures():
+    """The server takes longest to start, and waits for what is imported before."""
+    assert not loaded_after("flows.cli.overrides", "flows.cli.running") & {"PIL", "httpx", *LEARNING, *ENGINES}
+
+
 def test_no_folder_and_no_file_is_named_after_nothing():
     words = {"utils", "util", "common", "helpers", "helper", "misc", "manager"}
     assert not [path for path in sources() if words & set(path.relative_to(ROOT).with_suffix("").parts)]

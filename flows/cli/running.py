@@ -13,14 +13,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from data import catalog, snapshot, validate
-from data.catalog import Archive, Folder
 from data.errors import DataRefused
 from flows import logs, server, stopping
 from flows.console import Display, duration, shown, stderr_console
 from flows.home import home, writable_home
 from flows.outcome import Outcome
-from flows.pages import percent
 from models.config import Experiment
 from models.evaluation.metrics import Metrics
 
@@ -79,6 +76,9 @@ def prefect_at_hand(view: Display, *, meanwhile: Callable[[], None]) -> None:
 
 def refuse_early(experiment: Experiment) -> None:
     """What a look at local files shows, while the server starts. Raises `InputError`."""
+    from data import catalog, snapshot, validate  # late: Pillow and more, which the server need not wait for
+    from data.catalog import Archive, Folder
+
     spec = experiment.dataset
     if not isinstance(catalog.parse_source(spec.source), Folder | Archive):
         return
@@ -111,6 +111,8 @@ def unexpected(error: Exception) -> str:
 
 def summarise(outcome: Outcome, console: Console) -> None:
     """For a person."""
+    from flows.pages import percent  # late, as below: what reports need, the start of the server need not wait for
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("", "accuracy", "95 % interval", "macro F1", "pictures"):
         table.add_column(column, justify="left" if not column else "right")
@@ -137,5 +139,7 @@ def summarise(outcome: Outcome, console: Console) -> None:
 
 
 def _cells(metrics: Metrics) -> tuple[str, ...]:
+    from flows.pages import percent
+
     interval = f"{percent(metrics.interval.low)} to {percent(metrics.interval.high)}"
     return percent(metrics.accuracy), interval, percent(metrics.macro_f1), f"{metrics.n:,}"

@@ -12,6 +12,7 @@ from torch import nn
 
 from data.loader import Pictures, eval_batches
 from data.prepare import Dataset
+from data.progress import Progress, ignore
 from models.device import choose_device
 from models.evaluation.diagnosis.measure import measure
 from models.evaluation.inference import logits_of
@@ -28,8 +29,11 @@ LOG_T_PRIOR_STD = 0.5
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "onnx", "onnxruntime")
 
 
-def evaluate(folder: RunFolder, dataset: Dataset, *, crossval: CVResult | None, lineage: Lineage) -> RunResult:
+def evaluate(
+    folder: RunFolder, dataset: Dataset, *, crossval: CVResult | None, lineage: Lineage, progress: Progress = ignore
+) -> RunResult:
     """Look at the test pictures, once, and finish the folder: predictions.npz, then run.json."""
+    progress("answers to validation and test pictures", 0, 0)
     images, split, experiment = dataset.images, dataset.split, folder.experiment()
     pictures = Pictures(images.pixels, choose_device(experiment.train.devices))
     net = load_network(folder, device=str(pictures.device))
@@ -41,8 +45,7 @@ def evaluate(folder: RunFolder, dataset: Dataset, *, crossval: CVResult | None, 
     val_logits, test_logits = logits(split.val), logits(split.test)
     val_labels, test_labels = images.labels[split.val], images.labels[split.test]
     temperature = fit_temperature(val_logits, val_labels)
-    val = probabilities(val_logits, temperature=temperature)
-    test = probabilities(test_logits, temperature=temperature)
+    val, test = (probabilities(some, temperature=temperature) for some in (val_logits, test_logits))
     folder.write_predictions(
         {
             "val_logits": val_logits,
@@ -64,7 +67,7 @@ def evaluate(folder: RunFolder, dataset: Dataset, *, crossval: CVResult | None, 
         crossval=crossval,
         lineage=lineage,
         flops=cost(net, images.spec).flops,
-        checks=measure(net, pictures, images, split, temperature=temperature, experiment=experiment),
+        checks=measure(net, pictures, images, split, temperature=temperature, experiment=experiment, progress=progress),
     )
 
 

@@ -18,6 +18,7 @@ from models.training.config import (
     SGDConfig,
 )
 from models.training.muon import Muon, inner_weights
+from models.training.uncompiled import uncompiled
 
 
 @runtime_checkable
@@ -42,12 +43,12 @@ def bare_optimizer(net: nn.Module, config: OptimizerConfig, *, lr: float) -> tor
     groups = parameter_groups(net, weight_decay=config.weight_decay)
     match config:
         case AdamWConfig():
-            return torch.optim.AdamW(groups, lr=lr, betas=config.betas, fused=True)
+            return uncompiled(torch.optim.AdamW)(groups, lr=lr, betas=config.betas, fused=True)
         case SGDConfig():
             nesterov = config.nesterov and config.momentum > 0
-            return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=nesterov, fused=True)
+            return uncompiled(torch.optim.SGD)(groups, lr=lr, momentum=config.momentum, nesterov=nesterov, fused=True)
         case MuonConfig():
-            return Muon(
+            return uncompiled(Muon)(
                 split_groups(groups, new_weights(net)),
                 lr=lr,
                 weight_decay=config.weight_decay,
@@ -55,13 +56,13 @@ def bare_optimizer(net: nn.Module, config: OptimizerConfig, *, lr: float) -> tor
                 betas=config.betas,
             )
         case AdamConfig():
-            return torch.optim.Adam(groups, lr=lr, betas=config.betas, fused=True)
+            return uncompiled(torch.optim.Adam)(groups, lr=lr, betas=config.betas, fused=True)
         case RMSpropConfig():
-            return torch.optim.RMSprop(groups, lr=lr, alpha=config.alpha, momentum=config.momentum)
+            return uncompiled(torch.optim.RMSprop)(groups, lr=lr, alpha=config.alpha, momentum=config.momentum)
         case AdagradConfig():
-            return torch.optim.Adagrad(groups, lr=lr)
+            return uncompiled(torch.optim.Adagrad)(groups, lr=lr)
         case AdadeltaConfig():
-            return torch.optim.Adadelta(groups, lr=lr, rho=config.rho)
+            return uncompiled(torch.optim.Adadelta)(groups, lr=lr, rho=config.rho)
         case _:
             assert_never(config)
 

@@ -37,13 +37,19 @@ class PretrainedConfig(Frozen):
         le=1,
         title="Backbone rate",
         description="share of the learning rate that the backbone, or its adapters, learn with; "
-        "by default 0.05 for a backbone, 0.5 for adapters",
+        "by default 0.05 for a backbone, 0.1 for adapters",
     )
     rank: int = Field(8, ge=1, le=256, title="Rank", description="of the adapters")
 
     @property
     def rate_share(self) -> float:
-        """Of the peak of a network that starts at random: what is good already is only nudged."""
+        """Of the peak of a network that starts at random: what is good already is only nudged.
+
+        Adapters take AdamW's steps under Muon too, so with its peak of 2e-3 this is 2e-4, LoRA's own rate
+        (https://arxiv.org/abs/2106.09685, table 11). At 1e-3 the steps of fifty layers add up to more than a deep
+        frozen network bears: on a MobileNet the loss on fixed pictures leapt from 0.64 to 1.05, well
+        above that of guessing; at 2e-4 it fell.
+        """
         if self.rate is not None:
             return self.rate
-        return 0.5 if self.tune == "adapter" else 0.05
+        return 0.1 if self.tune == "adapter" else 0.05

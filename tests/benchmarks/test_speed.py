@@ -1,6 +1,8 @@
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,18 @@ def test_the_data_path_is_measured_at_both_sizes(tmp_path: Path):
         (128, "torchvision"),
         (128, "trainserve, defaults"),
     }
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this is not Linux")
+def test_processor_seconds_are_those_of_the_process_and_of_its_running_children():
+    code = "while True: pass"
+    child = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        while start.processor_s(os.getpid())[1] < 0.05:
+            time.sleep(0.02)
+    finally:
+        child.kill()
+        child.wait()
+    own, children = start.processor_s(os.getpid())
+    assert own == pytest.approx(time.process_time(), abs=0.1)
+    assert children == 0

@@ -89,6 +89,17 @@ def test_a_small_network_gives_the_exact_ends_whatever_the_batches(smoothing: fl
     assert found.slope == pytest.approx(float(slope), rel=1e-4)
 
 
+def test_every_product_with_the_hessian_is_told():
+    heard: list[tuple[int, int]] = []
+
+    def progress(what: str, done: int, total: int) -> None:
+        assert "Hessian" in what
+        heard.append((done, total))
+
+    found = spectrum(small_network(), [pictures()], label_smoothing=0.0, iterations=5, progress=progress)
+    assert heard == [(done, 7) for done in range(found.iterations + 2)]
+
+
 def test_two_layers_of_zeros_stand_on_a_saddle():
     net = nn.Sequential(nn.Linear(6, 4, bias=False), nn.Linear(4, 3, bias=False))
     for weight in net.parameters():

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from data.progress import Progress, ignore
 from models.records import Spectrum
 
 SEED = 0
@@ -77,21 +78,30 @@ class Surface:
 
 
 def spectrum(
-    net: nn.Module, batches: Sequence[tuple[Tensor, Tensor]], *, label_smoothing: float, iterations: int
+    net: nn.Module,
+    batches: Sequence[tuple[Tensor, Tensor]],
+    *,
+    label_smoothing: float,
+    iterations: int,
+    progress: Progress = ignore,
 ) -> Spectrum:
     """`batches`: pixels and labels of the pictures the loss is a mean over. `net` is left in evaluation mode.
+
+    `progress` hears of every product with the Hessian, at most `iterations` and one for either end.
 
     Raises RuntimeError where the network has an operation that cannot be differentiated twice, or memory is short.
     """
     surface = Surface(net.eval(), batches, label_smoothing)
     weights = surface.weights
     size = sum(weight.numel() for weight in weights)
+    most = affordable(iterations, size)
+    product = counted(surface.product, most + 2, progress)
     start = torch.randn(size, generator=torch.Generator().manual_seed(SEED)).to(weights[0].device)
     recurrent = any(isinstance(module, nn.RNNBase) for module in net.modules())  # cuDNN's is differentiable once
     precise = torch.backends.cudnn.flags(enabled=not recurrent, allow_tf32=False)
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), precise:
         slope = float(surface.gradient().norm())
-        ends = extremes(surface.product, start, iterations=affordable(iterations, size))
+        ends = extremes(product, start, iterations=most)
     return Spectrum(
         n=surface.n,
         parameters=size,
@@ -104,6 +114,19 @@ def spectrum(
         values=tuple(ends.values.tolist()),
         weights=tuple(ends.weights.tolist()),
     )
+
+
+def counted(product: Product, most: int, progress: Progress) -> Product:
+    """The same, telling how many are done: each may take seconds."""
+    done = 0
+
+    def told(vector: Tensor) -> Tensor:
+        nonlocal done
+        progress("curvature: product with the Hessian", done, most)
+        done += 1
+        return product(vector)
+
+    return told
 
 
 def flat(parts: Sequence[Tensor]) -> Tensor:

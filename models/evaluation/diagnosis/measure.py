@@ -6,6 +6,7 @@ from torch import nn
 
 from data.images import Images
 from data.loader import Pictures, eval_batches
+from data.progress import Progress, ignore
 from data.split import Split
 from models.config import Experiment
 from models.evaluation.diagnosis.curvature import spectrum
@@ -29,15 +30,18 @@ def measure(
     *,
     temperature: float,
     experiment: Experiment,
+    progress: Progress = ignore,
 ) -> Checks:
     """`net` answers with the final weights and stays as it is; `temperature` calibrates its probabilities."""
     rows = spread(split.train, SAMPLE)
+    progress(f"answers to {len(rows):,} training pictures", 0, 0)
     with watched(net) as firing:
         batches = eval_batches(pictures, images.labels, rows, batch_size=BATCH, image=images.spec)
         logits, labels = (answers.cpu() for answers in logits_of(net, batches))
     curved, failed = None, None
     if experiment.diagnose.hessian:
-        curved, failed = curvature(single(net), pictures, images, split, experiment=experiment)
+        curved, failed = curvature(single(net), pictures, images, split, experiment=experiment, progress=progress)
+    progress("comparing training and test pictures", 0, 0)
     probabilities = torch.softmax(logits.double() / temperature, dim=1).numpy()
     return Checks(
         training=TrainingFit(
@@ -59,13 +63,16 @@ def curvature(
     split: Split,
     *,
     experiment: Experiment,
+    progress: Progress = ignore,
 ) -> tuple[Spectrum | None, str | None]:
     """The spectrum, or why there is none: a trained network is not lost for it."""
     config, smoothing = experiment.diagnose, experiment.train.label_smoothing
     rows = spread(split.train, config.hessian_pictures)
     seen = eval_batches(pictures, images.labels, rows, batch_size=HESSIAN_BATCH, image=images.spec)
     try:
-        found = spectrum(net, list(seen), label_smoothing=smoothing, iterations=config.hessian_iterations)
+        found = spectrum(
+            net, list(seen), label_smoothing=smoothing, iterations=config.hessian_iterations, progress=progress
+        )
     except RuntimeError as error:  # no second derivative of some operation, or no memory
         return None, str(error).strip().splitlines()[0]
     return found, None
