@@ -206,16 +206,6 @@ def test_a_link_that_is_no_web_address_is_left_out():
     assert "over 3 folds" in seen(html)
 
 
-def test_settings_name_every_value_and_mark_what_was_changed():
-    lines = {(s.section, s.title): s for s in report.settings(run_result().experiment)}
-    assert lines["Training", "Epochs"].value == "77"
-    assert lines["Training", "Epochs"].changed
-    assert lines["Optimizer", "Learning rate"].value == "0.002"
-    assert not lines["Optimizer", "Learning rate"].changed
-    assert lines["Training", "Seed"].value == "0"
-    assert lines["Training", "Minutes"].value == "–"
-
-
 def test_a_run_without_mistakes_or_history_still_has_a_page():
     html = report.render(run_result(), history=[], data=data_report())
     assert "There are none to show." in html
