@@ -17,6 +17,7 @@ from data.errors import UnreadableImage
 from data.prepare import Dataset
 from data.validate import ValidationReport
 from models.evaluation import plots
+from models.evaluation.conclusion import next_step, standing
 from models.evaluation.diagnose import diagnose
 from models.evaluation.diagnosis import pictures
 from models.evaluation.diagnosis.evidence import evidence_of, peers_of
@@ -95,13 +96,16 @@ def render(
         lstrip_blocks=True,
     )
     chosen = settings(result.experiment, result.decided)
+    findings = _findings(evidence_of(result, history, peers=peers))
     environment.filters |= {"percent": _percent, "duration": _duration, "flops": _flops, "data_uri": _data_uri}
     return environment.get_template("report.html.j2").render(
         run=result,
         history=history,
         data=data,
         mistakes=mistakes,
-        findings=_findings(evidence_of(result, history, peers=peers)),
+        findings=findings,
+        standing=standing(None, ""),
+        next_step=next_step([remark for remark, _ in findings]),
         classes=_ranked(result.test),
         confused=_confused(result.test),
         settings=[(name, list(group)) for name, group in groupby(chosen, lambda line: line.section)],

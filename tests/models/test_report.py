@@ -16,6 +16,7 @@ from data.split import Split
 from data.validate import ClassCount, Finding, ValidationReport
 from models.config import Experiment, TrainConfig
 from models.evaluation import report
+from models.evaluation.conclusion import conclude
 from models.evaluation.metrics import reliability, score
 from models.records import (
     Calibration,
@@ -30,6 +31,7 @@ from models.records import (
     RunResult,
     Spectrum,
     TrainingFit,
+    Verdict,
 )
 from models.run import RunFolder
 
@@ -163,6 +165,36 @@ def test_the_page_states_the_figures_of_the_run(plain):
         assert figure in text
     assert "Stopped after 6 of 77 epochs" in text
     assert "All is well." in text
+
+
+def verdict(*, promoted: bool, reason: str) -> Verdict:
+    return Verdict(promoted=promoted, relation="first", reason=reason, n=N, challenger_accuracy=0.8)
+
+
+def test_the_page_begins_with_what_the_model_is_how_good_and_what_to_try(plain):
+    first = seen(plain.partition("<main>")[2].partition("</section>")[0])
+    assert "This cnn for the 3 classes of flowers is right on 83.3 % of 30 test pictures" in first
+    assert "(95 % interval 66.4 % to 92.7 %)" in first
+    assert "not decided when this page was written" in first
+    assert "What to try next (Overfitting): more pictures" in first
+    bare = run_result().model_copy(update={"checks": None})
+    assert "asks for a change" in seen(report.render(bare, history=[], data=data_report()))
+
+
+def test_the_release_puts_its_decision_into_the_page_and_a_later_one_replaces_it(tmp_path):
+    file = tmp_path / "report.html"
+    conclude(file, verdict(promoted=True, reason="First model."), "flowers@1")
+    assert not file.exists()
+    file.write_text(page((EVIL, "<!-- release -->", "<!-- /release -->")))
+    conclude(file, verdict(promoted=False, reason=f"Kept {EVIL}."), "flowers@2")
+    text = seen(file.read_text())
+    assert "it was not promoted ( flowers@2 )" in text
+    assert f"Kept {EVIL}." in text
+    assert "not decided" not in text
+    conclude(file, verdict(promoted=True, reason="Better."), "flowers@2")
+    text = seen(file.read_text())
+    assert "it went into service as flowers@2 . Better." in text
+    assert "not promoted" not in text
 
 
 def test_each_finding_says_what_to_try_and_has_its_picture_once(plain):
