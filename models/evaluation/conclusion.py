@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from data import whole
 from models.evaluation.diagnosis.remark import Remark
-from models.records import Verdict
+from models.records import EpochRecord, RunResult, Verdict
 
 OPEN, CLOSE = Markup("<!-- release -->"), Markup("<!-- /release -->")
 UNDECIDED = Markup("whether it goes into service was not decided when this page was written.")
@@ -22,9 +22,11 @@ def standing(verdict: Verdict | None, model: str) -> Markup:
     if verdict is None:
         said = UNDECIDED
     elif verdict.promoted:
-        said = Markup('<b class="right">it went into service</b> as <code>{}</code>. {}').format(model, verdict.reason)
+        said = Markup('<b class="right">it went into service</b> as <code>{}</code>.').format(model)
     else:
-        said = Markup('<b class="wrong">it was not promoted</b> (<code>{}</code>). {}').format(model, verdict.reason)
+        said = Markup('<b class="wrong">it was not promoted</b> (<code>{}</code>).').format(model)
+    if verdict is not None:
+        said += Markup('<span class="soft reason">{}</span>').format(verdict.reason)
     return OPEN + said + CLOSE
 
 
@@ -44,3 +46,19 @@ def next_step(remarks: Sequence[Remark]) -> tuple[str, str] | None:
         if remark.remedy:
             return remark.remedy, remark.text.partition(":")[0]
     return None
+
+
+def two_accuracies(result: RunResult, history: Sequence[EpochRecord]) -> str | None:
+    """Why the validation accuracy of the kept epoch is not that of the table, where a reader can see that it is not."""
+    kept = next((record for record in history if record.epoch == result.fit.best_epoch), None)
+    if kept is None or f"{100 * kept.val_accuracy:.1f}" == f"{100 * result.validation.accuracy:.1f}":
+        return None
+    asked = result.experiment.train.precision
+    precision = (result.decided or {}).get("train.precision", asked)
+    how = ["in bfloat16, which is faster"] if precision == "bfloat16" else []
+    how += ["without the mirror image"] if result.experiment.answer.mirror else []
+    return (
+        f"While training, validation pictures were answered {' and '.join(how) or 'in the precision of training'}: "
+        f"{100 * kept.val_accuracy:.1f} % right in the kept epoch. All other figures are of the model as it is "
+        f"exported, in float32: {100 * result.validation.accuracy:.1f} %."
+    )

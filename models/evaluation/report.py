@@ -17,7 +17,7 @@ from data.errors import UnreadableImage
 from data.prepare import Dataset
 from data.validate import ValidationReport
 from models.evaluation import plots
-from models.evaluation.conclusion import next_step, standing
+from models.evaluation.conclusion import next_step, standing, two_accuracies
 from models.evaluation.diagnose import diagnose
 from models.evaluation.diagnosis import pictures
 from models.evaluation.diagnosis.evidence import evidence_of, peers_of
@@ -105,6 +105,7 @@ def render(
         mistakes=mistakes,
         findings=findings,
         standing=standing(None, ""),
+        difference=two_accuracies(result, history),
         next_step=next_step([remark for remark, _ in findings]),
         classes=_ranked(result.test),
         confused=_confused(result.test),

@@ -197,6 +197,27 @@ def test_the_release_puts_its_decision_into_the_page_and_a_later_one_replaces_it
     assert "not promoted" not in text
 
 
+def test_that_accuracy_while_training_is_not_that_of_the_model_as_exported_is_said(plain):
+    said = "While training, validation pictures were answered"
+    assert f"{said} in the precision of training: 80.0 % right in the kept epoch" in seen(plain)  # 83.3 % in the tile
+    run = run_result().model_copy(update={"decided": {"train.precision": "bfloat16"}})
+    given = {"history": history(), "data": data_report()}
+    text = seen(report.render(run, **given))  # type: ignore[arg-type]
+    assert f"{said} in bfloat16, which is faster: 80.0 % right" in text
+    assert "as it is exported, in float32: 83.3 %." in text
+    alike = [record.model_copy(update={"val_accuracy": 25 / 30}) for record in history()]
+    assert said not in seen(page(history=alike))
+
+
+def test_copies_are_named_in_pairs_a_few_of_them():
+    pairs = tuple((f"rose/{i}.png", f"{EVIL}{i}.png") for i in range(12))
+    found = Finding(rule="duplicates", level="note", message="12 copied files within a class.", groups=pairs)
+    text = seen(page(data=data_report().model_copy(update={"findings": (found,)})))
+    assert f"rose/9.png = {EVIL}9.png" in text
+    assert "and others" in text
+    assert "rose/10.png" not in text
+
+
 def test_each_finding_says_what_to_try_and_has_its_picture_once(plain):
     text = seen(plain)
     assert "Dead ReLUs: 30 of 32 units" in text
