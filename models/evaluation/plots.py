@@ -55,8 +55,8 @@ def learning_curves(
         left.legend(frameon=False, labelcolor=INK)
         for axes in (left, right):
             epoch_axis(axes, len(history))
-        if len(history) == 1:  # a single point would be stretched over the whole height
-            left.set_ylim(bottom=0)
+        if len(history) == 1:  # the little between two points would be stretched over the whole height
+            left.set_ylim(0, 1.2 * max(history[0].train_loss, history[0].val_loss))
             right.set_ylim(0, 100)
         if history and best_epoch is not None:
             for axes in (left, right):
@@ -202,7 +202,9 @@ def _mark(axes: "Axes", epoch: int, accuracy: float, *, on_the_left: bool) -> No
 
 def epoch_axis(axes: "Axes", epochs: int) -> None:
     """Whole epochs only; a single one stands in the middle."""
-    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     if epochs == 1:
         axes.set_xlim(0, 2)
         axes.set_xticks([1])
