@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Literal
 
 import numpy as np
@@ -25,6 +25,7 @@ class Finding(Frozen):
     level: Literal["note", "warn", "stop"]
     message: str  # one sentence: what, the value, the remedy
     files: tuple[str, ...] = ()  # at most 50 of them, relative to the source's root
+    groups: tuple[tuple[str, ...], ...] = ()  # those of one content together, at most 50 groups
 
 
 def no_pictures(snapshot: Snapshot) -> Iterable[Finding]:
@@ -64,18 +65,18 @@ def test_only(snapshot: Snapshot) -> Iterable[Finding]:
 
 
 def duplicates(snapshot: Snapshot) -> Iterable[Finding]:
-    copies = [rows[1:] for rows in _same_content(snapshot) if len({int(snapshot.labels[row]) for row in rows}) == 1]
-    files = [snapshot.files[row] for row in chain.from_iterable(copies)]
+    same = [rows for rows in _same_content(snapshot) if len({int(snapshot.labels[row]) for row in rows}) == 1]
+    files = _names(snapshot, [rows[1:] for rows in same])
     if files:
         message = f"{_count(files, 'copied file')} within a class; remove them to count each picture once"
-        yield _finding("duplicates", "note", message, files)
+        yield _finding("duplicates", "note", message, files, _groups(snapshot, same))
 
 
 def contradictions(snapshot: Snapshot) -> Iterable[Finding]:
     twice = [rows for rows in _same_content(snapshot) if len({int(snapshot.labels[row]) for row in rows}) > 1]
     if twice:
         message = f"{_count(twice, 'picture')} in more than one class; keep each in the class it belongs to"
-        yield _finding("contradictions", "warn", message, _names(snapshot, twice))
+        yield _finding("contradictions", "warn", message, _names(snapshot, twice), _groups(snapshot, twice))
 
 
 def leakage(snapshot: Snapshot) -> Iterable[Finding]:
@@ -86,7 +87,7 @@ def leakage(snapshot: Snapshot) -> Iterable[Finding]:
             f"{_count(twice, 'picture')} in more than one of train, val and test; "
             "only the test copy is used, or that of val where test has none; remove the others"
         )
-        yield _finding("leakage", "warn", message, _names(snapshot, twice))
+        yield _finding("leakage", "warn", message, _names(snapshot, twice), _groups(snapshot, twice))
 
 
 def imbalance(snapshot: Snapshot) -> Iterable[Finding]:
@@ -167,9 +168,19 @@ def _names(snapshot: Snapshot, groups: Iterable[Sequence[int]]) -> list[str]:
     return [snapshot.files[row] for row in chain.from_iterable(groups)]
 
 
-def _finding(rule: str, level: Literal["note", "warn", "stop"], message: str, files: Iterable[str] = ()) -> Finding:
-    listed = tuple(_printable(file) for _, file in zip(range(LISTED), files, strict=False))
-    return Finding(rule=rule, level=level, message=message, files=listed)
+def _groups(snapshot: Snapshot, groups: Iterable[Sequence[int]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(_printable(snapshot.files[row]) for row in rows[:LISTED]) for rows in islice(groups, LISTED))
+
+
+def _finding(
+    rule: str,
+    level: Literal["note", "warn", "stop"],
+    message: str,
+    files: Iterable[str] = (),
+    groups: tuple[tuple[str, ...], ...] = (),
+) -> Finding:
+    listed = tuple(_printable(file) for file in islice(files, LISTED))
+    return Finding(rule=rule, level=level, message=message, files=listed, groups=groups)
 
 
 def _count(things: Sequence[object], noun: str) -> str:

@@ -80,7 +80,7 @@ class DatasetSpec(Frozen):
         ge=8,
         le=1024,
         title="Largest size",
-        description="upper bound of a size decided from the pictures; by default 64, or what the model was made for",
+        description="upper bound of a size decided from the pictures; by default 96, or what the model was made for",
     )
     channels: Literal[1, 3] | None = Field(None, title="Channels", description="1 for grey, 3 for colour")
     margin: int = Field(0, ge=0, le=256, title="Margin", description="stored pixels beyond each side, for random crops")

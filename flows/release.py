@@ -12,6 +12,7 @@ from flows.home import write_verdict
 from flows.judge import judge, try_as_service
 from flows.prepare import Prepared, opened
 from models.config import ReleaseConfig
+from models.evaluation.conclusion import conclude
 from models.records import Verdict
 from models.run import RunFolder
 from serving import store
@@ -28,6 +29,7 @@ def release(prepared: Prepared, folder: Path, bundle: Path, config: ReleaseConfi
         verdict = judge(run, opened(prepared), ref, config)
         if verdict.promoted:
             store.promote(ref, reason=verdict.reason)
+        conclude(run.report_file, verdict, str(ref))
         write_verdict(run, verdict)
         artifacts.show_verdict(verdict, str(ref))
         display().say(f"{ref} {'is now in service' if verdict.promoted else 'was not promoted'}")

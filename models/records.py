@@ -174,6 +174,7 @@ class RunResult(Frozen):
     versions: dict[str, str]
     flops: int | None = None  # of one picture's way forward; None in runs from before it was counted
     checks: Checks | None = None  # not in old runs
+    decided: dict[str, JsonValue] | None = None  # path of a setting left open -> the value it got; not in old runs
 
 
 class ModelCard(Frozen):

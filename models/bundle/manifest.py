@@ -16,7 +16,7 @@ NAME = "manifest.json"
 FORMAT = 1
 MAX_FILES = 64
 MAX_BYTES = {NAME: 1 << 20, "card.json": 16 << 20, "model.onnx": (2 << 30) - 1}  # a protobuf ends at 2 GiB
-MAX_BYTES_OTHER = 32 << 20  # a golden picture, or the pixels of all of them
+MAX_BYTES_OTHER = 64 << 20  # a golden picture, or the pixels of all of them
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(/[a-z0-9][a-z0-9._-]{0,63})?")
 
 Value = TypeVar("Value", bound=BaseModel)

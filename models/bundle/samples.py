@@ -13,6 +13,8 @@ from data.preprocess import ORIENTATION, read_header, to_pixels
 from data.spec import ImageSpec
 from models.bundle.golden import Kind
 
+DIFFICULT = 4  # golden pictures that are made of plain ones
+MOST_PLAIN = 10  # classes that the page offers a picture of
 MAX_SIDE = 256  # a golden picture; the page shows it
 MIN_SIDE = 24  # smaller ones are enlarged, so that cropping and turning leave something to see
 TURNED_LEFT = 6  # stored a quarter turn to the left; a reader must turn it back
@@ -25,8 +27,9 @@ class Picture:
     file: bytes  # PNG
 
 
-def choose(labels: np.ndarray, rows: np.ndarray, *, count: int = 4) -> list[int]:
-    """`count` of `rows`, of as many classes as there are; rows repeat only if there are too few."""
+def choose(labels: np.ndarray, rows: np.ndarray, *, fewest: int = DIFFICULT, most: int = MOST_PLAIN) -> list[int]:
+    """One of `rows` for each class, within bounds; rows repeat only if there are too few."""
+    count = min(max(len(np.unique(labels[rows])), fewest), most)
     seen: Counter[int] = Counter()
     rank = {}  # how many of the same class come before
     for row in map(int, rows):
@@ -37,10 +40,10 @@ def choose(labels: np.ndarray, rows: np.ndarray, *, count: int = 4) -> list[int]
 
 
 def make(sources: Sequence[tuple[Path, str]], image: ImageSpec) -> list[Picture]:
-    """The sources (four files with their labels) as they are, then turned, with alpha, grey, and not square."""
+    """The sources (at least four files with their labels), then four turned, with alpha, grey, and not square."""
     plain = [(_open(path, image), label) for path, label in sources]
     pictures = [Picture("plain", label, _png(picture)) for picture, label in plain]
-    (turned, rgba, grey, wide) = (plain[i % len(plain)] for i in range(4))
+    (turned, rgba, grey, wide) = (plain[i] for i in range(DIFFICULT))
     return [
         *pictures,
         Picture("turned", turned[1], _turned(turned[0])),

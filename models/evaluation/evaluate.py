@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import torch
+from pydantic import JsonValue
 from safetensors.torch import load_file
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
@@ -14,6 +15,7 @@ from data.loader import Pictures, eval_batches
 from data.prepare import Dataset
 from data.progress import Progress, ignore
 from models.device import choose_device
+from models.evaluation.decided import decided
 from models.evaluation.diagnosis.measure import measure
 from models.evaluation.inference import logits_of
 from models.evaluation.metrics import Metrics, score
@@ -68,6 +70,7 @@ def evaluate(
         lineage=lineage,
         flops=cost(net, images.spec).flops,
         checks=measure(net, pictures, images, split, temperature=temperature, experiment=experiment, progress=progress),
+        decided=decided(experiment, dataset, folder),
     )
 
 
@@ -81,6 +84,7 @@ def finish(
     lineage: Lineage,
     flops: int,
     checks: Checks | None = None,
+    decided: dict[str, JsonValue] | None = None,
 ) -> RunResult:
     """run.json: what the folder says of itself, and the figures."""
     network = folder.network()
@@ -99,6 +103,7 @@ def finish(
         versions=versions(),
         flops=flops,
         checks=checks,
+        decided=decided,
     )
     folder.write_result(result)
     return result

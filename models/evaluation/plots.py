@@ -54,12 +54,15 @@ def learning_curves(
         titles(right, "Validation accuracy", "epoch", "%")
         left.legend(frameon=False, labelcolor=INK)
         for axes in (left, right):
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            epoch_axis(axes, len(history))
+        if len(history) == 1:  # the little between two points would be stretched over the whole height
+            left.set_ylim(0, 1.2 * max(history[0].train_loss, history[0].val_loss))
+            right.set_ylim(0, 100)
         if history and best_epoch is not None:
             for axes in (left, right):
                 axes.axvline(best_epoch + 1, color=INK, linewidth=1, linestyle=":")
             kept = epochs.index(best_epoch + 1)
-            _mark(right, epochs[kept], accuracy[kept], on_the_left=2 * kept > len(epochs))
+            _mark(right, epochs[kept], accuracy[kept], on_the_left=2 * kept >= len(epochs))
 
     return render(draw, width=4.6 if stacked else 9.0, height=6.0 if stacked else 3.2, fmt=fmt)
 
@@ -195,6 +198,16 @@ def _mark(axes: "Axes", epoch: int, accuracy: float, *, on_the_left: bool) -> No
         ha="right" if on_the_left else "left",
         color=INK,
     )
+
+
+def epoch_axis(axes: "Axes", epochs: int) -> None:
+    """Whole epochs only; a single one stands in the middle."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    if epochs == 1:
+        axes.set_xlim(0, 2)
+        axes.set_xticks([1])
 
 
 def titles(axes: "Axes", title: str, x: str, y: str) -> None:

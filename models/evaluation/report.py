@@ -15,16 +15,16 @@ from markupsafe import Markup, escape
 from data import whole
 from data.errors import UnreadableImage
 from data.prepare import Dataset
-from data.spec import Frozen
 from data.validate import ValidationReport
-from models.config import Experiment
 from models.evaluation import plots
+from models.evaluation.conclusion import next_step, standing, two_accuracies
 from models.evaluation.diagnose import diagnose
 from models.evaluation.diagnosis import pictures
 from models.evaluation.diagnosis.evidence import evidence_of, peers_of
 from models.evaluation.diagnosis.remark import Evidence, Peer, Remark
 from models.evaluation.metrics import Metrics, Reliability, reliability
 from models.evaluation.mistakes import most_confident, thumbnail
+from models.evaluation.settings import settings
 from models.records import EpochRecord, RunResult
 from models.run import RunFolder
 
@@ -40,16 +40,6 @@ class Picture:
     predicted: str
     probability: float  # of the wrong answer
     jpeg: bytes | None  # None: the file can no longer be read
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One line of the settings."""
-
-    section: str
-    title: str
-    value: str
-    changed: bool  # differs from the default
 
 
 def write(folder: RunFolder, dataset: Dataset) -> Path:
@@ -105,16 +95,21 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    chosen = settings(result.experiment, result.decided)
+    findings = _findings(evidence_of(result, history, peers=peers))
     environment.filters |= {"percent": _percent, "duration": _duration, "flops": _flops, "data_uri": _data_uri}
     return environment.get_template("report.html.j2").render(
         run=result,
         history=history,
         data=data,
         mistakes=mistakes,
-        findings=_findings(evidence_of(result, history, peers=peers)),
+        findings=findings,
+        standing=standing(None, ""),
+        difference=two_accuracies(result, history),
+        next_step=next_step([remark for remark, _ in findings]),
         classes=_ranked(result.test),
         confused=_confused(result.test),
-        settings=[(name, list(group)) for name, group in groupby(settings(result.experiment), lambda s: s.section)],
+        settings=[(name, list(group)) for name, group in groupby(chosen, lambda line: line.section)],
         link=_link(result.lineage.flow_run_url),
         **_figures(result, history, after, before),
     )
@@ -142,24 +137,6 @@ def _figures(
         "matrix": _inline(plots.confusion(result.test), "Confusion matrix"),
         "reliability": _inline(plots.reliability(after, before=before), "Reliability diagram") if after else None,
     }
-
-
-def settings(experiment: Experiment) -> tuple[Setting, ...]:
-    """Every value that decided the run, in the words of the form."""
-    lines = []
-    for name, field in type(experiment).model_fields.items():
-        value = getattr(experiment, name)
-        if isinstance(value, Frozen):
-            section = field.title or name.capitalize()
-            lines += [_setting(section, value, key) for key in type(value).model_fields]
-    return tuple(lines)
-
-
-def _setting(section: str, value: Frozen, key: str) -> Setting:
-    field, chosen = type(value).model_fields[key], getattr(value, key)
-    title = field.title or key.replace("_", " ").capitalize()
-    text = "–" if chosen is None else ("yes" if chosen else "no") if isinstance(chosen, bool) else str(chosen)
-    return Setting(section, title, text, changed=key != "kind" and chosen != field.default)
 
 
 def _ranked(metrics: Metrics) -> list[dict[str, Any]]:

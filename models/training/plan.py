@@ -44,8 +44,12 @@ def make_plan(config: TrainConfig, *, steps_per_epoch: int, speed: Speed | None 
         seconds = 60 * config.max_minutes * (1 - RESERVE) - speed.took_s
         total_steps = min(total_steps, affordable(seconds, steps_per_epoch=steps_per_epoch, speed=speed))
     epochs = -(-total_steps // steps_per_epoch)
-    patience = max(LEAST_PATIENCE, epochs // 3) if config.patience is None else config.patience
-    return Plan(steps_per_epoch=steps_per_epoch, total_steps=total_steps, patience=patience)
+    return Plan(steps_per_epoch=steps_per_epoch, total_steps=total_steps, patience=patience_of(config, epochs))
+
+
+def patience_of(config: TrainConfig, epochs: int) -> int:
+    """Epochs without improvement before a run of `epochs` is stopped."""
+    return max(LEAST_PATIENCE, epochs // 3) if config.patience is None else config.patience
 
 
 def default_epochs(steps_per_epoch: int) -> int:

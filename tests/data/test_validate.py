@@ -100,9 +100,11 @@ def test_a_class_that_shrinks_below_three_readable_pictures_stops(check):
 def test_copies_within_a_class_are_noted_and_across_classes_warned_of(check, png):
     finding = by_rule(check(some(rose=20, tulip=20) | {"rose/copy.png": png(0)}).findings)["duplicates"]
     assert (finding.level, len(finding.files)) == ("note", 1)
+    assert [set(group) for group in finding.groups] == [{"rose/0.png", "rose/copy.png"}]
     finding = by_rule(check({"tulip/copy.png": png(1)}).findings)["contradictions"]  # number 0 is tulip/copy.png
     assert finding.level == "warn"
     assert set(finding.files) == {"rose/1.png", "tulip/copy.png"}
+    assert [set(group) for group in finding.groups] == [set(finding.files)]
 
 
 def test_a_picture_in_two_parts_is_leakage(check, png):

@@ -30,6 +30,7 @@ def test_the_run_folder_holds_the_promised_files(finished: FinishedRun):
     assert any((folder / "tensorboard").iterdir())
     assert "epoch 2/2" in (folder / "run.log").read_text()
     assert json.loads((folder / "verdict.json").read_text()) == finished.outcome["verdict"]
+    assert ("it went into service" in (folder / "report.html").read_text()) == finished.outcome["verdict"]["promoted"]
 
 
 def test_the_flow_run_is_completed_with_a_task_for_each_stage(finished: FinishedRun):

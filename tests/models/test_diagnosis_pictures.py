@@ -81,3 +81,10 @@ def test_what_was_not_recorded_is_not_drawn():
     assert available(run(3, checks=False)).keys() == {"curves", "rate", "gradients"}
     assert available(run(3, layers=0, checks=False)).keys() == {"curves", "rate"}
     assert available(run(0, checks=False)) == {}
+
+
+def test_where_every_unit_fires_there_is_no_picture_of_dead_ones():
+    alive = run(3, layers=1)  # the first layer has none
+    assert alive.checks is not None
+    assert alive.checks.dead
+    assert "dead units" not in available(alive)

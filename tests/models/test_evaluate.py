@@ -38,6 +38,8 @@ def test_evaluation_finishes_the_run(evaluated, toy: Dataset):
     assert result.crossval is not None
     assert result.flops == cost(load_network(folder), toy.images.spec).flops > 0
     assert {"python", "torch", "numpy", "pillow", "onnxruntime"} <= result.versions.keys()
+    assert result.decided is not None
+    assert result.decided["augment.grow"] == 0.0  # small pictures are not made smaller
 
     arrays = folder.predictions()
     assert np.array_equal(arrays["test_rows"], toy.split.test)

@@ -18,7 +18,7 @@ from data.prepare import Dataset
 from data.spec import ImageSpec
 from data.split import Split
 from data.validate import ValidationReport
-from models.bundle import samples
+from models.bundle import golden, manifest, samples
 from models.bundle.bundle import Bundle
 from models.bundle.export import export, write_bundle
 from models.bundle.graph import OPSET, ExportError, calibrated, compare, to_onnx
@@ -213,7 +213,20 @@ def test_an_answer_that_changes_by_more_than_the_tolerance_is_refused() -> None:
 def test_samples_are_of_different_classes_while_there_are_any() -> None:
     labels = np.array([0, 0, 0, 1, 1, 2])
     assert sorted(labels[samples.choose(labels, np.arange(6))]) == [0, 0, 1, 2]
+    assert sorted(labels[samples.choose(labels, np.array([0, 1]))]) == [0, 0, 0, 0]
     assert samples.choose(labels, np.array([5])) == [5, 5, 5, 5]
+
+
+@pytest.mark.parametrize(("num_classes", "offered"), [(5, 5), (10, 10), (100, 10)])
+def test_every_class_has_a_sample_while_they_are_few(num_classes: int, offered: int) -> None:
+    labels = np.repeat(np.arange(num_classes), 3)
+    chosen = labels[samples.choose(labels, np.arange(len(labels)))]
+    assert sorted(chosen) == list(range(offered))
+    assert offered + samples.DIFFICULT <= golden.MOST
+
+
+def test_the_largest_pictures_fit_into_a_bundle() -> None:
+    assert golden.MOST * 1024 * 1024 * 3 <= manifest.MAX_BYTES_OTHER
 
 
 @pytest.mark.parametrize("side", [8, 30, 40, 256])

@@ -60,6 +60,22 @@ def test_curves_of_hardly_any_epochs_are_drawn(epochs):
     assert plots.learning_curves(history(epochs), best_epoch=0 if epochs else None)
 
 
+def test_the_axis_of_a_single_epoch_says_1_and_its_accuracy_is_seen_on_the_whole_scale():
+    shown = texts(plots.learning_curves(history(1), best_epoch=0))
+    losses = {float(text) for text in shown if text.replace(".", "").isdigit() and float(text) < 10}
+    assert 0 in losses
+    assert max(losses) > 1.1  # above both points, so that neither is cut
+    assert shown.count("1") == 2
+    assert {"0", "100"} <= set(shown)
+
+
+@pytest.mark.parametrize("epochs", [2, 3, 10])
+def test_the_name_of_the_last_epoch_stands_to_the_left_of_its_line(epochs):
+    svg = plots.learning_curves(history(epochs), best_epoch=epochs - 1)
+    name = next(t for t in ElementTree.fromstring(svg).iter() if (t.text or "").startswith("kept: "))
+    assert "text-anchor: end" in name.get("style", "")
+
+
 @pytest.mark.parametrize("count", [2, 100])
 def test_a_confusion_matrix_can_be_drawn_for_any_number_of_classes(count):
     svg = plots.confusion(measured(names(count)))

@@ -16,6 +16,7 @@ from data.split import Split
 from data.validate import ClassCount, Finding, ValidationReport
 from models.config import Experiment, TrainConfig
 from models.evaluation import report
+from models.evaluation.conclusion import conclude
 from models.evaluation.metrics import reliability, score
 from models.records import (
     Calibration,
@@ -30,6 +31,7 @@ from models.records import (
     RunResult,
     Spectrum,
     TrainingFit,
+    Verdict,
 )
 from models.run import RunFolder
 
@@ -165,6 +167,57 @@ def test_the_page_states_the_figures_of_the_run(plain):
     assert "All is well." in text
 
 
+def verdict(*, promoted: bool, reason: str) -> Verdict:
+    return Verdict(promoted=promoted, relation="first", reason=reason, n=N, challenger_accuracy=0.8)
+
+
+def test_the_page_begins_with_what_the_model_is_how_good_and_what_to_try(plain):
+    first = seen(plain.partition("<main>")[2].partition("</section>")[0])
+    assert "This cnn for the 3 classes of flowers is right on 83.3 % of 30 test pictures" in first
+    assert "(95 % interval 66.4 % to 92.7 %)" in first
+    assert "not decided when this page was written" in first
+    assert "What to try next (Overfitting): more pictures" in first
+    bare = run_result().model_copy(update={"checks": None})
+    assert "asks for a change" in seen(report.render(bare, history=[], data=data_report()))
+
+
+def test_the_release_puts_its_decision_into_the_page_and_a_later_one_replaces_it(tmp_path):
+    file = tmp_path / "report.html"
+    conclude(file, verdict(promoted=True, reason="First model."), "flowers@1")
+    assert not file.exists()
+    file.write_text(page((EVIL, "<!-- release -->", "<!-- /release -->")))
+    conclude(file, verdict(promoted=False, reason=f"Kept {EVIL}."), "flowers@2")
+    text = seen(file.read_text())
+    assert "it was not promoted ( flowers@2 )" in text
+    assert f"Kept {EVIL}." in text
+    assert "not decided" not in text
+    conclude(file, verdict(promoted=True, reason="Better."), "flowers@2")
+    text = seen(file.read_text())
+    assert "it went into service as flowers@2 . Better." in text
+    assert "not promoted" not in text
+
+
+def test_that_accuracy_while_training_is_not_that_of_the_model_as_exported_is_said(plain):
+    said = "While training, validation pictures were answered"
+    assert f"{said} in the precision of training: 80.0 % right in the kept epoch" in seen(plain)  # 83.3 % in the tile
+    run = run_result().model_copy(update={"decided": {"train.precision": "bfloat16"}})
+    given = {"history": history(), "data": data_report()}
+    text = seen(report.render(run, **given))  # type: ignore[arg-type]
+    assert f"{said} in bfloat16, which is faster: 80.0 % right" in text
+    assert "as it is exported, in float32: 83.3 %." in text
+    alike = [record.model_copy(update={"val_accuracy": 25 / 30}) for record in history()]
+    assert said not in seen(page(history=alike))
+
+
+def test_copies_are_named_in_pairs_a_few_of_them():
+    pairs = tuple((f"rose/{i}.png", f"{EVIL}{i}.png") for i in range(12))
+    found = Finding(rule="duplicates", level="note", message="12 copied files within a class.", groups=pairs)
+    text = seen(page(data=data_report().model_copy(update={"findings": (found,)})))
+    assert f"rose/9.png = {EVIL}9.png" in text
+    assert "and others" in text
+    assert "rose/10.png" not in text
+
+
 def test_each_finding_says_what_to_try_and_has_its_picture_once(plain):
     text = seen(plain)
     assert "Dead ReLUs: 30 of 32 units" in text
@@ -204,16 +257,6 @@ def test_a_link_that_is_no_web_address_is_left_out():
     html = report.render(run_result(url="http://127.0.0.1:4200/runs/1", folds=3), **options)  # type: ignore[arg-type]
     assert 'href="http://127.0.0.1:4200/runs/1"' in html
     assert "over 3 folds" in seen(html)
-
-
-def test_settings_name_every_value_and_mark_what_was_changed():
-    lines = {(s.section, s.title): s for s in report.settings(run_result().experiment)}
-    assert lines["Training", "Epochs"].value == "77"
-    assert lines["Training", "Epochs"].changed
-    assert lines["Optimizer", "Learning rate"].value == "0.002"
-    assert not lines["Optimizer", "Learning rate"].changed
-    assert lines["Training", "Seed"].value == "0"
-    assert lines["Training", "Minutes"].value == "–"
 
 
 def test_a_run_without_mistakes_or_history_still_has_a_page():

@@ -73,6 +73,21 @@ def test_a_sample_is_answered_by_a_click(page):
     shot(page, "sample")
 
 
+def test_whether_an_answer_to_a_sample_is_right_is_said_in_words(page, tmp_path):
+    page.get_by_role("button", name="Sample 1, which shows: dark").click()
+    page.locator("#truth", has_text="Right").wait_for()
+    page.get_by_role("button", name="Sample 5, which shows: bright").click()
+    page.locator("#truth", has_text="Wrong: it shows bright").wait_for()
+    assert answer(page).startswith("dark")
+    assert page.locator("#said").text_content().endswith("wrong")
+    shot(page, "wrong")
+    path = tmp_path / "mine.png"
+    path.write_bytes(toy.picture(140))
+    page.locator("#chosen").set_input_files(path)
+    page.locator("#caption", has_text="mine.png").wait_for()
+    assert not page.locator("#truth").is_visible()
+
+
 def test_the_page_is_used_by_keyboard_alone(page):
     picture = {"name": "a.png", "mimeType": "image/png", "buffer": toy.picture(10)}
     page.on("filechooser", lambda chooser: chooser.set_files(picture))

@@ -18,7 +18,8 @@ from models.evaluation.metrics import score
 from models.records import Calibration, Lineage, ModelCard, Parity, PixelStatistics
 
 CLASSES = ("bright", "dark")
-GREYS = (10, 90, 160, 250)
+GREYS = (10, 90, 160, 250, 120)
+TRUE = ("dark", "dark", "bright", "bright", "bright")  # a model with the usual threshold is wrong about the last one
 
 
 def picture(value: int, *, size: tuple[int, int] = (40, 24), format: str = "PNG") -> bytes:
@@ -79,7 +80,7 @@ def _golden(threshold: float, image: ImageSpec) -> Golden:
         Sample(
             file=f"{i}.png",
             kind="plain",
-            label=CLASSES[int(row.argmax())],
+            label=TRUE[i],
             probabilities=tuple(float(value) for value in row),
         )
         for i, row in enumerate(answers)

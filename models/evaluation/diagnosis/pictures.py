@@ -7,7 +7,7 @@ import numpy as np
 
 from models.evaluation.diagnosis.remark import Evidence, Shown
 from models.evaluation.diagnosis.signals import gradient_table
-from models.evaluation.plots import BLUE, FAINT, INK, ORANGE, Format, learning_curves, render, short, titles
+from models.evaluation.plots import BLUE, FAINT, INK, ORANGE, Format, epoch_axis, learning_curves, render, short, titles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ def available(run: Evidence) -> dict[Shown, Callable[[Format], bytes]]:
         pictures["rate"] = lambda fmt: rate(run, fmt=fmt)
     if gradient_table(run) is not None:
         pictures["gradients"] = lambda fmt: gradients(run, fmt=fmt)
-    if run.checks and run.checks.dead:
+    if run.checks and any(layer.dead for layer in run.checks.dead):
         pictures["dead units"] = lambda fmt: dead_units(run, fmt=fmt)
     if run.checks and run.checks.shift:
         pictures["shift"] = lambda fmt: shift(run, fmt=fmt)
@@ -52,7 +52,7 @@ def rate(run: Evidence, *, fmt: Format = "svg") -> bytes:
         marker = "o" if len(rates) < 2 else ""
         left.plot([record.epoch + 1 for record in run.history], rates, color=BLUE, linewidth=2, marker=marker)
         left.set_ylim(bottom=0)
-        left.xaxis.get_major_locator().set_params(integer=True)
+        epoch_axis(left, len(rates))
         titles(left, "Learning rate", "epoch", "at the end of the epoch")
         losses = [record.train_loss for record in run.history]
         right.plot(np.cumsum(rates), losses, color=ORANGE, linewidth=2, marker=marker)
@@ -83,7 +83,7 @@ def gradients(run: Evidence, *, fmt: Format = "svg") -> bytes:
         every = -(-len(names) // MOST_NAMES)
         at = range(0, len(names), every)
         axes.set_yticks(at, [short(names[i], 32) for i in at], fontsize=8)
-        axes.locator_params(axis="x", integer=True)
+        axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         titles(axes, "Norm of the gradient", "epoch", "")
         axes.grid(False)
         bar = figure.colorbar(image, ax=axes)
@@ -113,7 +113,7 @@ def dead_units(run: Evidence, *, fmt: Format = "svg") -> bytes:
         titles(axes, "Units that never fire, %", "", "")
         axes.grid(False, axis="y")
 
-    return render(draw, width=6.5, height=1.0 + 0.25 * min(len(layers), 2 * MOST_NAMES), fmt=fmt)
+    return render(draw, width=9.0, height=1.0 + 0.25 * min(len(layers), 2 * MOST_NAMES), fmt=fmt)
 
 
 def shift(run: Evidence, *, fmt: Format = "svg") -> bytes:

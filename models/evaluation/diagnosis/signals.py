@@ -74,7 +74,14 @@ def dead_units(run: Evidence) -> Iterator[Remark]:
     worst = max(layers, key=lambda layer: layer.dead / layer.units)
     idle, some = worst.dead >= DEAD_WARNED * worst.units, dead >= DEAD_NOTED * units
     level: Level = "warning" if idle else "note" if some else "fine"
-    where = f" (in layer {worst.layer} {worst.dead} of {worst.units})" if dead else ""
+    if not dead:
+        yield Remark(
+            "dead units",
+            "fine",
+            f"Dead ReLUs: none, each of the {units:,} units fired on some of the {n:,} training pictures looked at.",
+        )
+        return
+    where = f" (in layer {worst.layer} {worst.dead} of {worst.units})"
     meaning = {
         "warning": "; such a unit no longer learns, so a large part of the model lies idle",
         "note": "; such a unit no longer learns",
