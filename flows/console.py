@@ -14,6 +14,7 @@ from models.records import EpochRecord
 
 LINE_EVERY_S = 5.0  # in a log file; a terminal has a bar that moves
 EPOCH_EVERY_S = 1.0
+UNBROKEN = 100_000  # characters in a line
 
 
 def duration(seconds: float) -> str:
@@ -144,6 +145,11 @@ def epoch_line(record: EpochRecord, epochs: int) -> str:
 
 def stderr_console() -> Console:
     return Console(file=sys.stderr)
+
+
+def stdout_console() -> Console:
+    """As wide as the terminal; elsewhere, as in a file, no line is ever broken."""
+    return Console() if sys.stdout.isatty() else Console(width=UNBROKEN)
 
 
 def shown_time(iso: str) -> str:
