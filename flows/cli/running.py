@@ -17,7 +17,7 @@ from data import catalog, snapshot, validate
 from data.catalog import Archive, Folder
 from data.errors import DataRefused
 from flows import logs, server, stopping
-from flows.console import Display, duration, shown, stderr_console
+from flows.console import Display, duration, shown, stderr_console, stdout_console
 from flows.home import home, writable_home
 from flows.outcome import Outcome
 from flows.pages import percent
@@ -38,7 +38,7 @@ def run(experiment: Experiment, *, as_json: bool, resume: str | None = None) -> 
     if as_json:
         sys.stdout.write(outcome.model_dump_json() + "\n")
     else:
-        summarise(outcome, Console())
+        summarise(outcome, stdout_console())
 
 
 @contextmanager
@@ -49,8 +49,8 @@ def interruptible(view: Display) -> Iterator[None]:
             yield
     except KeyboardInterrupt:
         raise stopping.Interrupted(signal.SIGINT, view.run_id) from None
-    except stopping.Interrupted:
-        raise stopping.Interrupted(signal.SIGTERM, view.run_id) from None
+    except stopping.Interrupted as end:
+        raise stopping.Interrupted(end.number, view.run_id) from None
 
 
 def prefect_at_hand(view: Display, *, meanwhile: Callable[[], None]) -> None:

@@ -47,7 +47,9 @@ def test_sigterm_saves_says_how_to_go_on_and_loses_nothing(prefect_server: str, 
     assert said.strip().splitlines()[-1].endswith(f"so does `trainserve run --resume {folder.name}`")
     assert "Traceback" not in said
     assert list((folder / "checkpoint").glob("*.pt"))
-    assert latest_run(prefect_server)["state_type"] == "CRASHED"
+    state = latest_run(prefect_server)["state"]
+    assert (state["type"], state["name"]) == ("CANCELLED", "Cancelled")
+    assert f"`trainserve run --resume {folder.name}` goes on" in state["message"]
 
     refused = command("run", "--resume", "latest", "--train.epochs", "50")
     assert refused.returncode == 2
