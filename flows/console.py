@@ -5,12 +5,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from models.records import EpochRecord
+
+if TYPE_CHECKING:
+    from models.training.pulse import ProgressUpdate
 
 LINE_EVERY_S = 5.0  # in a log file; a terminal has a bar that moves
 EPOCH_EVERY_S = 1.0
@@ -141,6 +145,14 @@ def epoch_line(record: EpochRecord, epochs: int) -> str:
         f"validation loss {record.val_loss:.3f}  accuracy {100 * record.val_accuracy:.1f} %  "
         f"{record.images_per_s:,.0f} images/s"
     )
+
+
+def going_on(run_id: str, first: "ProgressUpdate") -> str | None:
+    """What a run says when it is first heard of; None where that is after its very first step."""
+    if first.step <= 1:
+        return None
+    where = f"step {first.step:,} of {first.total_steps:,}, in epoch {first.epoch + 1} of {first.epochs}"
+    return f"going on with run {run_id} from {where}"
 
 
 def stderr_console() -> Console:

@@ -54,7 +54,9 @@ def test_sigterm_saves_says_how_to_go_on_and_loses_nothing(prefect_server: str, 
     refused = command("run", "--resume", "latest", "--train.epochs", "50")
     assert refused.returncode == 2
     assert "train.epochs 40, now 50" in refused.stderr.strip().splitlines()[-1]
-    resumed = json.loads(command("run", "--resume", "latest", "--json").stdout)
+    done = command("run", "--resume", "latest", "--json")
+    assert f"going on with run {folder.name} from step " in done.stderr
+    resumed = json.loads(done.stdout)
     assert resumed["run_id"] == folder.name
     undisturbed = json.loads(
         Command(tmp_path, environment(tmp_path / "other", **api))("run", *settings, "--json").stdout
