@@ -37,7 +37,11 @@ def serve_pipeline(experiment: Experiment, *, cron: str | None, timezone: str) -
 
     schedule = None if cron is None else _schedule(cron, timezone)
     when = f"runs at {cron!r} ({timezone})" if cron else "runs on demand"
-    print(f"pipeline/{NAME} {when}; start one with: prefect deployment run pipeline/{NAME}", flush=True)
+    print(
+        f"pipeline/{NAME} {when} and trains on {experiment.dataset.source}; "
+        f"start one with: prefect deployment run pipeline/{NAME}",
+        flush=True,
+    )
     pipeline.serve(
         name=NAME,
         schedule=schedule,

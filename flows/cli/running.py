@@ -128,6 +128,7 @@ def summarise(outcome: Outcome, console: Console) -> None:
         "run folder": str(outcome.run_folder),
         "report": str(outcome.run_folder / "report.html"),
         "Prefect run": outcome.flow_run_url or "`prefect server start`, then http://127.0.0.1:4200/runs",
+        "serve it": f"trainserve serve --model {outcome.model.partition('@')[0]}",
         "time": duration(sum(outcome.seconds.values())),
     }
     console.print(f"{mark}: ", end="")

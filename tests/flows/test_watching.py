@@ -108,7 +108,7 @@ def test_the_verdict_page_has_the_figures_of_both():
         champion="lamps@1",
     )
     page = pages.verdict_page(verdict, "lamps@2")
-    assert "lamps@2 is now in service" in page
+    assert "lamps@2 is now the champion of lamps" in page
     assert "lamps@1: 80.0 %" in page
     assert "+10.0 points, at least +5.0" in page
 
