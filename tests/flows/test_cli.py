@@ -1,5 +1,6 @@
 """The command line as a person meets it: what it prints, where, and its exit status."""
 
+import io
 import json
 import subprocess
 import sys
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 from lamps import ROOT, Command, draw, environment
 from PIL import Image
+from rich.console import Console
 
 from flows.cli.app import main
 from flows.cli.fields import settings
+from flows.cli.listing import show_settings
 
 Making = Callable[[Path], Path]
 
@@ -52,6 +55,17 @@ def test_help_of_run_names_every_setting(capsys: pytest.CaptureFixture[str], mon
     assert "--config" in shown
     assert "--json" in shown
     assert "at least 4, at most 1024" in shown
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120, 160])
+def test_help_of_run_breaks_no_word(columns: int):
+    out = io.StringIO()
+    show_settings(Console(file=out, width=columns))
+    words = set(out.getvalue().split())
+    for setting in settings():
+        wanted = {f"--{setting.path}", *setting.type.split(), *setting.description.split()}
+        assert wanted <= words, setting.path
+    assert max(map(len, out.getvalue().splitlines())) <= columns
 
 
 @pytest.mark.parametrize("command", ["run", "data", "serve", "predict", "models", "deploy", "doctor"])
