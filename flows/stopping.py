@@ -87,7 +87,12 @@ def soon_over() -> Iterator[None]:
     it, taking torch and Prefect apart, takes seconds in which nothing answers.
     """
     ended: list[int] = []
-    atexit.register(lambda: ended and _end(ended[0]))
+
+    @atexit.register
+    def end() -> None:
+        if ended:
+            _end(ended[0])
+
     try:
         yield
         ended.append(0)

@@ -100,7 +100,8 @@ def test_a_flow_run_that_is_cancelled_saves_and_ends_as_cancelled(prefect_server
         assert list((folder / "checkpoint").glob("*.pt"))
     finally:
         serving.send_signal(signal.SIGINT)
-        serving.communicate(timeout=60)
+        _, said = serving.communicate(timeout=60)
+    assert f"`trainserve run --resume {folder.name}` goes on" in said
 
 
 def latest_run(server: str) -> dict[str, Any]:
