@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -12,8 +13,12 @@ from rich.text import Text
 
 from models.records import EpochRecord
 
+if TYPE_CHECKING:
+    from models.training.pulse import ProgressUpdate
+
 LINE_EVERY_S = 5.0  # in a log file; a terminal has a bar that moves
 EPOCH_EVERY_S = 1.0
+UNBROKEN = 100_000  # characters in a line
 
 
 def duration(seconds: float) -> str:
@@ -142,8 +147,21 @@ def epoch_line(record: EpochRecord, epochs: int) -> str:
     )
 
 
+def going_on(run_id: str, first: "ProgressUpdate") -> str | None:
+    """What a run says when it is first heard of; None where that is after its very first step."""
+    if first.step <= 1:
+        return None
+    where = f"step {first.step:,} of {first.total_steps:,}, in epoch {first.epoch + 1} of {first.epochs}"
+    return f"going on with run {run_id} from {where}"
+
+
 def stderr_console() -> Console:
     return Console(file=sys.stderr)
+
+
+def stdout_console() -> Console:
+    """As wide as the terminal; elsewhere, as in a file, no line is ever broken."""
+    return Console() if sys.stdout.isatty() else Console(width=UNBROKEN)
 
 
 def shown_time(iso: str) -> str:

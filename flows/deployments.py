@@ -1,12 +1,14 @@
 """The pipeline as a deployment: run by the clock, from the UI, or by one HTTP request."""
 
 import os
+import sys
+import time
 from typing import TYPE_CHECKING
 
 from data import catalog
 from data.catalog import Archive, Folder
 from data.errors import InputError
-from flows import logs, server
+from flows import logs, resuming, server
 from flows.home import writable_home
 from models.config import Experiment
 
@@ -37,16 +39,34 @@ def serve_pipeline(experiment: Experiment, *, cron: str | None, timezone: str) -
 
     schedule = None if cron is None else _schedule(cron, timezone)
     when = f"runs at {cron!r} ({timezone})" if cron else "runs on demand"
-    print(f"pipeline/{NAME} {when}; start one with: prefect deployment run pipeline/{NAME}", flush=True)
-    pipeline.serve(
-        name=NAME,
-        schedule=schedule,
-        parameters={"experiment": experiment.model_dump(mode="json")},
-        description="Pictures to a served model: prepare, cross-validate, train, evaluate, export, release.",
-        tags=["trainserve"],
-        limit=1,
-        print_starting_message=False,
+    print(
+        f"pipeline/{NAME} {when} and trains on {experiment.dataset.source}; "
+        f"start one with: prefect deployment run pipeline/{NAME}",
+        flush=True,
     )
+    began = time.time()
+    try:
+        pipeline.serve(
+            name=NAME,
+            schedule=schedule,
+            parameters={"experiment": experiment.model_dump(mode="json")},
+            description="Pictures to a served model: prepare, cross-validate, train, evaluate, export, release.",
+            tags=["trainserve"],
+            limit=1,
+            print_starting_message=False,
+        )
+    finally:  # Prefect takes Ctrl-C for an end in order, and SIGTERM for SystemExit
+        tell_unfinished(began)
+
+
+def tell_unfinished(began: float) -> None:
+    """What is left of the runs since then, and how to go on."""
+    for folder in resuming.left_since(began):
+        print(
+            f"run {folder.run_id} is unfinished; `trainserve run --resume {folder.run_id}` goes on with it, "
+            "and so does the next run of this deployment",
+            file=sys.stderr,
+        )
 
 
 def anchored(experiment: Experiment) -> Experiment:

@@ -132,7 +132,8 @@ def diagnosis_page(remarks: Sequence[Remark], pictures: Mapping[Shown, bytes]) -
 
 def verdict_page(verdict: Verdict, model: str) -> str:
     """The figures; the sentence is the artifact's description, shown above them."""
-    heading = f"## {model} is now in service" if verdict.promoted else f"## {model} was not promoted"
+    name = model.partition("@")[0]
+    heading = f"## {model} is now the champion of {name}" if verdict.promoted else f"## {model} was not promoted"
     figures = [f"- this model: {percent(verdict.challenger_accuracy)} of {verdict.n:,} test pictures"]
     if verdict.champion_accuracy is not None:
         figures.append(f"- {verdict.champion}: {percent(verdict.champion_accuracy)} of the same pictures")

@@ -1,10 +1,14 @@
-"""The chain. The body of `pipeline` is the architecture."""
+"""The chain. The body of `chain` is the architecture."""
 
+import signal
 import subprocess
 from pathlib import Path
+from typing import cast
 
 from prefect import flow
+from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
+from prefect.states import Cancelled
 
 from flows import logs, server
 from flows.console import display
@@ -16,6 +20,7 @@ from flows.outcome import Outcome, outcome_of
 from flows.prepare import prepare
 from flows.release import release
 from flows.resuming import choose_folder
+from flows.stopping import Interrupted
 from flows.train import train
 from models.config import Experiment
 from models.records import Lineage
@@ -38,6 +43,17 @@ def pipeline(experiment: Experiment = Experiment(), resume: str | None = None) -
         experiment: The pictures, the network, the training, and when the result goes into service.
         resume: The name of an unfinished run of these settings to go on with.
     """
+    try:
+        return chain(experiment, resume)
+    except (KeyboardInterrupt, TerminationSignal) as end:
+        number = end.signal if isinstance(end, TerminationSignal) else signal.SIGINT
+        stopped = Interrupted(number, display().run_id)
+        # Returned, since what is raised here shows as a crash; whoever called the flow has its data raised.
+        return cast("Outcome", Cancelled(message=stopped.state_message, data=stopped))
+
+
+def chain(experiment: Experiment, resume: str | None) -> Outcome:
+    """All stages, one after the other."""
     prepared = prepare(experiment.pictures, writable_home())
     run = choose_folder(experiment, prepared.fingerprint, resume=resume)
     display().run_id = run.run_id

@@ -32,6 +32,6 @@ def release(prepared: Prepared, folder: Path, bundle: Path, config: ReleaseConfi
         conclude(run.report_file, verdict, str(ref))
         write_verdict(run, verdict)
         artifacts.show_verdict(verdict, str(ref))
-        display().say(f"{ref} {'is now in service' if verdict.promoted else 'was not promoted'}")
+        display().say(f"{ref} {f'is now the champion of {ref.name}' if verdict.promoted else 'was not promoted'}")
         get_run_logger().info("%s: %s", ref, verdict.reason)
     return str(ref), verdict

@@ -58,6 +58,15 @@ def waiting() -> list[RunFolder]:
     return [folder for folder in begun if not worked_on(folder.path)]
 
 
+def left_since(began: float) -> list[RunFolder]:
+    """Those that wait and have been worked on since then (seconds since 1970)."""
+
+    def touched(folder: RunFolder) -> float:
+        return max(path.stat().st_mtime for path in (folder.path, folder.checkpoint) if path.exists())
+
+    return [folder for folder in waiting() if touched(folder) >= began]
+
+
 def find(name: str) -> RunFolder:
     """The unfinished run of this name; `latest` is the newest one that waits. Raises `InputError`."""
     there = waiting()

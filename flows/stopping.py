@@ -5,6 +5,7 @@ handler is still in place. So no handler is replaced while a flow runs: training
 exception reaches the main thread, which waits, is the request to stop, and goes on its way once the state is saved.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -28,7 +29,11 @@ class Interrupted(BaseException):
         again = "the same command goes on where it stopped"
         resume = f"; so does `trainserve run --resume {run_id}`" if run_id else ""
         super().__init__(f"interrupted; {again}{resume}")
+        self.number = number
         self.status = 128 + number
+        self.state_message = f"Stopped by {'Ctrl-C' if number == signal.SIGINT else 'a signal to end'}; " + (
+            f"`trainserve run --resume {run_id}` goes on" if run_id else "nothing had begun that could be gone on with"
+        )
 
 
 def stoppable(work: Callable[[Callable[[], bool]], T], *, on_stop: Callable[[], None]) -> T:
@@ -74,10 +79,39 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG00
     raise Interrupted(number)
 
 
+@contextmanager
+def soon_over() -> Iterator[None]:
+    """Around all that a command does: once that is done and said, the process ends, and Ctrl-C ends it at once.
+
+    To be entered before anything registers an exit function: its own is then the last to run. What would come after
+    it, taking torch and Prefect apart, takes seconds in which nothing answers.
+    """
+    ended: list[int] = []
+
+    @atexit.register
+    def end() -> None:
+        if ended:
+            _end(ended[0])
+
+    try:
+        yield
+        ended.append(0)
+    except SystemExit as left:
+        status = left.code
+        if isinstance(status, int):
+            ended.append(status)
+            signal.signal(signal.SIGINT, lambda *_: os._exit(status))
+        raise
+
+
+def _end(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def leave(status: int) -> NoReturn:
     """End the process; a thread that still trains, after a second Ctrl-C, is not waited for."""
     if any(thread.name == THREAD for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        _end(status)
     sys.exit(status)

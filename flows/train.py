@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from flows import artifacts
-from flows.console import display, duration, epoch_line
+from flows.console import display, duration, epoch_line, going_on
 from flows.pages import percent
 from flows.prepare import Prepared, opened
 from flows.stopping import stoppable
@@ -29,11 +29,14 @@ class Watch:
     """Passes on what `fit` tells, each listener at its own pace."""
 
     bar: artifacts.Progress
-    epochs: int = 0
+    run_id: str = ""
+    epochs: int = 0  # 0 until something has been told
     best: float = float("-inf")
     log_due: artifacts.Pace = field(default_factory=lambda: artifacts.Pace(LOG_EVERY_S))
 
     def progress(self, update: "ProgressUpdate") -> None:
+        if self.epochs == 0 and (said := going_on(self.run_id, update)) is not None:
+            self.choice(said)
         self.epochs = update.epochs
         words = (
             f"epoch {update.epoch + 1} of {update.epochs}  loss {update.train_loss:.3f}  "
@@ -75,7 +78,9 @@ def train(experiment: Experiment, prepared: Prepared, folder: Path) -> FitSummar
     run = RunFolder(folder)
     dataset = opened(prepared)
     with display().stage("train"), artifacts.progress("training-progress") as bar:
-        watch = Watch(bar)
+        watch = Watch(bar, run.run_id)
+        if run.learned:
+            watch.choice(f"going on with run {run.run_id}, which is trained, with what comes after that")
 
         def work(stop: Callable[[], bool]) -> FitSummary:
             try:

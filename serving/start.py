@@ -11,6 +11,7 @@ from typing import NoReturn
 from data.errors import InputError
 from serving import settings as service_settings
 from serving import store
+from serving.refs import StoreError
 from serving.settings import Settings
 
 SERVICE = "serving.service:Classifier"
@@ -30,12 +31,31 @@ def serve(
     Raises `InputError` with one sentence for a bad setting or a port in use. This process is replaced by BentoML's
     supervisor, so that signals reach it directly and nothing is left between it and its workers.
     """
-    settings = service_settings.load(host=host, port=port, model=model, workers=workers, access_log=access_log)
+    settings = chosen(service_settings.load(host=host, port=port, model=model, workers=workers, access_log=access_log))
     address = numeric(settings.host)
     require_free(address, settings.port)
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, command(settings, address), environment(settings))
+
+
+def chosen(settings: Settings) -> Settings:
+    """With the name that all workers will follow, and a line about the others there are."""
+    try:
+        there = [ref.name for ref in store.champions()]
+        name = settings.model or store.latest_promoted()
+    except StoreError:  # a damaged alias file: the workers say so, and take the model once it is mended
+        return settings
+    others = [other for other in there if other != name]
+    if name is not None and name not in there:
+        print(f"no model {name!r} has been promoted yet{_named(others)}", file=sys.stderr)
+    elif others and settings.model is None:
+        print(f"taking {name}, the model promoted last{_named(others)}", file=sys.stderr)
+    return settings.model_copy(update={"model": name})
+
+
+def _named(others: list[str]) -> str:
+    return f"; also there: {', '.join(others)} (`trainserve serve --model {others[0]}`)" if others else ""
 
 
 def command(settings: Settings, address: str) -> list[str]:

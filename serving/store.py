@@ -151,7 +151,8 @@ def rollback(name: str, *, reason: str) -> ModelRef:
 
     def edit(old: AliasFile) -> AliasFile:
         if old.previous is None:
-            raise StoreError(f"model {name!r} has no previous champion to go back to; promote a version instead")
+            there = "" if old.champion else f"; models in service: {', '.join(alias_files.names(home())) or 'none'}"
+            raise StoreError(f"model {name!r} has no previous champion to go back to{there or '; promote a version'}")
         path(ModelRef(name=name, version=old.previous))
         change = alias_files.entry("rollback", old.previous, old.champion, reason)
         return old.model_copy(
@@ -171,6 +172,12 @@ def latest_promoted() -> str | None:
         if change.what != "challenge"
     ]
     return max(decided)[1] if decided else None
+
+
+def champions() -> tuple[ModelRef, ...]:
+    """Of every name that has one, in the order of names."""
+    held = (aliases(name).champion for name in alias_files.names(home()))
+    return tuple(ref for ref in held if ref is not None)
 
 
 def alias_path(name: str) -> Path:

@@ -3,6 +3,9 @@
 
 def main() -> None:
     """The console script. Exit status 0, 1 (failed), 2 (the input is wrong), 130 (Ctrl-C), 143 (SIGTERM)."""
-    from flows.cli.app import main as run
+    from flows.stopping import soon_over
 
-    run()
+    with soon_over():
+        from flows.cli.app import main as run
+
+        run()

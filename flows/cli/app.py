@@ -1,12 +1,14 @@
 """The commands: what each takes, and where it is done. No work here."""
 
+import json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 
 from data.errors import InputError, RunFailed
 from flows import stopping
@@ -61,7 +63,7 @@ def run(
 
 
 @data_app.command
-def inspect(source: str, *settings: Settings, as_json: Json = False) -> None:
+def inspect(source: str, /, *settings: Settings, as_json: Json = False) -> None:
     """Check the pictures of SOURCE and train nothing; exit status 2 if they would be refused.
 
     SOURCE is the name of a known data set, a folder, an archive, or the URL of one.
@@ -130,7 +132,7 @@ def list_(*, as_json: Json = False) -> None:
 
 
 @models_app.command
-def show(model: str, *, as_json: Json = False) -> None:
+def show(model: str, /, *, as_json: Json = False) -> None:
     """The card of NAME or NAME@VERSION: figures, data, lineage, and how it came to its role."""
     from flows.cli import stored
 
@@ -138,7 +140,7 @@ def show(model: str, *, as_json: Json = False) -> None:
 
 
 @models_app.command
-def promote(model: str, *, reason: Reason = "by hand") -> None:
+def promote(model: str, /, *, reason: Reason = "by hand") -> None:
     """Put NAME@VERSION into service."""
     from flows.cli import stored
 
@@ -146,23 +148,23 @@ def promote(model: str, *, reason: Reason = "by hand") -> None:
 
 
 @models_app.command
-def rollback(model: str, *, reason: Reason = "by hand") -> None:
+def rollback(name: str, /, *, reason: Reason = "by hand") -> None:
     """Put the previous champion of NAME into service again."""
     from flows.cli import stored
 
-    stored.rollback(model, reason=reason)
+    stored.rollback(name, reason=reason)
 
 
 @models_app.command
-def verify(model: str) -> None:
-    """Check the files of NAME@VERSION and replay its golden samples."""
+def verify(model: str, /) -> None:
+    """Check the files of NAME@VERSION, or of a bundle folder, and replay its golden samples."""
     from flows.cli import stored
 
     stored.verify(model)
 
 
 @models_app.command
-def export(model: str, to: Path) -> None:
+def export(model: str, to: Path, /) -> None:
     """Copy the bundle of NAME@VERSION to the new folder TO."""
     from flows.cli import stored
 
@@ -203,29 +205,42 @@ def doctor(*, as_json: Json = False) -> None:
 
 def main(tokens: Sequence[str] | None = None) -> None:
     """Every way out of a command, and its exit status."""
+    leave = partial(_leave, as_json="--json" in (sys.argv[1:] if tokens is None else tokens))
     try:
         app(tokens, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        _leave(2, f"{' '.join(str(error).split())}")
+        leave(2, _missing(error) or " ".join(str(error).split()))
     except InputError as error:
-        _leave(2, str(error))
+        leave(2, str(error))
     except RunFailed as error:
-        _leave(1, str(error))
+        leave(1, str(error))
     except stopping.Interrupted as end:
-        _leave(end.status, str(end))
+        leave(end.status, str(end))
     except KeyboardInterrupt:
-        _leave(130, "interrupted")
+        leave(130, "interrupted")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has seen enough
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - whatever it is, the user gets a sentence and the log a trace
         if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in TRAINING:
-            _leave(2, f"{error.name} is not installed and training needs it; pip install 'trainserve[train]'")
+            leave(2, f"{error.name} is not installed and training needs it; pip install 'trainserve[train]'")
         from flows.cli import running
 
-        _leave(1, running.unexpected(error))
+        leave(1, running.unexpected(error))
 
 
-def _leave(status: int, sentence: str) -> None:
+def _missing(error: CycloptsError) -> str | None:
+    """What to type, where a word was left out; None for every other mistake."""
+    word = error.argument.name if error.argument is not None else "-"
+    if not isinstance(error, MissingArgumentError) or word.startswith("-"):
+        return None
+    command = " ".join(("trainserve", *(error.command_chain or ())))
+    known = "; `trainserve models list` shows them" if command.startswith("trainserve models ") else ""
+    return f"{word} is missing; write {command} {word}{known}"
+
+
+def _leave(status: int, sentence: str, *, as_json: bool) -> None:
     print(f"trainserve: {sentence}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": sentence}), flush=True)
     stopping.leave(status)

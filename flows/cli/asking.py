@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data.errors import InputError, UnreadableImage
+from flows.console import stdout_console
 
 Answer = dict[str, Any]  # as POST /predict gives it: model, label, probability, scores
 
@@ -25,9 +26,9 @@ def predict(images: Sequence[Path], *, url: str, bundle: str | None, as_json: bo
     ask = _through_http(url) if bundle is None else _in_process(bundle)
     answers = [{"image": str(image), **ask(image)} for image in images]
     if as_json:
-        sys.stdout.write(json.dumps(answers[0] if len(answers) == 1 else answers) + "\n")
+        sys.stdout.write(json.dumps(answers[0] if len(answers) == 1 else {"predictions": answers}) + "\n")
     else:
-        show(answers, Console())
+        show(answers, stdout_console())
 
 
 def show(answers: Sequence[Answer], console: Console) -> None:
@@ -42,15 +43,10 @@ def show(answers: Sequence[Answer], console: Console) -> None:
 
 
 def _in_process(text: str) -> Callable[[Path], Answer]:
+    from flows.cli import naming
     from models.bundle.bundle import Bundle
-    from serving import store
 
-    folder = Path(text)
-    if not folder.is_dir():
-        if "/" in text:
-            raise InputError(f"there is no bundle {text!r}; name a folder, or NAME@VERSION of the store")
-        folder = store.path(store.resolve(text))
-    opened = Bundle.open(folder)
+    opened = Bundle.open(naming.bundle_folder(text))
 
     def ask(image: Path) -> Answer:
         try:

@@ -18,6 +18,7 @@ from rich.text import Text
 from data.errors import InputError
 from data.spec import Frozen
 from flows import server
+from flows.console import stdout_console
 from flows.home import home, writable_home
 from models.bundle.manifest import BundleError
 from serving import store
@@ -49,9 +50,9 @@ def run(*, as_json: bool) -> None:
     """Exit status 1 if something is wrong."""
     found = list(examine())
     if as_json:
-        sys.stdout.write(json.dumps([one.model_dump() for one in found]) + "\n")
+        sys.stdout.write(json.dumps({"checks": [one.model_dump() for one in found]}) + "\n")
     else:
-        show(found, Console())
+        show(found, stdout_console())
     if any(one.level == "wrong" for one in found):
         sys.exit(1)
 

@@ -1,7 +1,7 @@
 """The settings of an experiment as a flat list: what the command line accepts, and what its help says of each."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -57,6 +57,16 @@ def settings(model: type[BaseModel] = Experiment, prefix: str = "", kind: str | 
             yield from settings(variant, f"{path}.", kind_of(variant) if len(inner) > 1 else kind)
 
 
+def by_path() -> dict[str, Setting]:
+    """How to read each setting. Where kinds share a name, such as `model.layers`, the choices of all are read."""
+    known: dict[str, Setting] = {}
+    for setting in settings():
+        before = known.get(setting.path)
+        choices = setting.choices + (before.choices if before is not None else ())
+        known[setting.path] = replace(setting, choices=choices)
+    return known
+
+
 def groups() -> dict[str, tuple[str, tuple[Setting, ...]]]:
     """Section name -> (title, settings); the top-level leaves under ""."""
     every = tuple(settings())
@@ -71,9 +81,10 @@ def groups() -> dict[str, tuple[str, tuple[Setting, ...]]]:
 
 def _choice(path: str, info: FieldInfo, inner: tuple[type[BaseModel], ...], kind: str | None) -> Setting:
     default = info.get_default(call_default_factory=True)
-    names = " | ".join(str(kind_of(variant)) for variant in inner)
+    kinds = tuple(str(kind_of(variant)) for variant in inner)
     told = "; ".join(f"{kind_of(v)}: {(v.__doc__ or '').strip().splitlines()[0]}" for v in inner)
-    return Setting(path, kind, names, str(getattr(default, "kind", "")), "", told, False, False, False)
+    chosen = str(getattr(default, "kind", ""))
+    return Setting(path, kind, " | ".join(kinds), chosen, "", told, False, False, False, kinds)
 
 
 def _leaf(path: str, info: FieldInfo, kind: str | None) -> Setting:

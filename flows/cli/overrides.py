@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from data.errors import InputError
-from flows.cli.fields import Setting, kind_of, settings, variants
+from flows.cli.fields import Setting, by_path, kind_of, settings, variants
+from flows.cli.spelling import same_word, spelled
 from flows.presets import PRESETS
 from models.config import Experiment
 
@@ -35,7 +35,7 @@ def experiment(tokens: Sequence[str], *, config: Path | None = None) -> Experime
 
 def read_tokens(tokens: Sequence[str]) -> tuple[list[str], Tree]:
     """(words that are no option, nested settings). `--a.b v`, `--a.b=v`, a bare `--a.b` for yes, `none` for None."""
-    known = _by_path()
+    known = by_path()
     words: list[str] = []
     tree: Tree = {}
     rest = list(tokens)
@@ -52,7 +52,7 @@ def read_tokens(tokens: Sequence[str]) -> tuple[list[str], Tree]:
         if not equals:
             text = _next_value(setting, token, rest)
         _put(tree, path.split("."), _value(setting, text), token)
-    return words, tree
+    return words, spelled(tree)
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
@@ -87,7 +87,7 @@ def read_yaml(file: Path) -> Tree:
         raise InputError(
             f"{file} holds {type(tree).__name__}, not settings; write lines such as 'train: {{epochs: 20}}'"
         )
-    return {str(key): value for key, value in tree.items()}
+    return spelled(tree)
 
 
 def validated(tree: Mapping[str, Any]) -> Experiment:
@@ -176,6 +176,7 @@ def _defaults() -> Tree:
 
 
 def _preset(name: str) -> Tree:
+    name = same_word(name, PRESETS)
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
@@ -183,16 +184,6 @@ def _preset(name: str) -> Tree:
             f"there is no preset {name!r}; {hint}use one of {', '.join(PRESETS)}, or --dataset.source for pictures"
         )
     return PRESETS[name].model_dump(mode="python")
-
-
-def _by_path() -> dict[str, Setting]:
-    """How to read each setting. Where kinds share a name, such as `model.layers`, the choices of all are read."""
-    known: dict[str, Setting] = {}
-    for setting in settings():
-        before = known.get(setting.path)
-        choices = setting.choices + (before.choices if before is not None else ())
-        known[setting.path] = replace(setting, choices=choices)
-    return known
 
 
 def _next_value(setting: Setting, token: str, rest: list[str]) -> str:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from data.errors import DataRefused
 from flows import logs, server, stopping
-from flows.console import Display, duration, shown, stderr_console
+from flows.console import Display, duration, shown, stderr_console, stdout_console
 from flows.home import home, writable_home
 from flows.outcome import Outcome
 from models.config import Experiment
@@ -35,7 +35,7 @@ def run(experiment: Experiment, *, as_json: bool, resume: str | None = None) -> 
     if as_json:
         sys.stdout.write(outcome.model_dump_json() + "\n")
     else:
-        summarise(outcome, Console())
+        summarise(outcome, stdout_console())
 
 
 @contextmanager
@@ -46,8 +46,8 @@ def interruptible(view: Display) -> Iterator[None]:
             yield
     except KeyboardInterrupt:
         raise stopping.Interrupted(signal.SIGINT, view.run_id) from None
-    except stopping.Interrupted:
-        raise stopping.Interrupted(signal.SIGTERM, view.run_id) from None
+    except stopping.Interrupted as end:
+        raise stopping.Interrupted(end.number, view.run_id) from None
 
 
 def prefect_at_hand(view: Display, *, meanwhile: Callable[[], None]) -> None:
@@ -130,6 +130,7 @@ def summarise(outcome: Outcome, console: Console) -> None:
         "run folder": str(outcome.run_folder),
         "report": str(outcome.run_folder / "report.html"),
         "Prefect run": outcome.flow_run_url or "`prefect server start`, then http://127.0.0.1:4200/runs",
+        "serve it": f"trainserve serve --model {outcome.model.partition('@')[0]}",
         "time": duration(sum(outcome.seconds.values())),
     }
     console.print(f"{mark}: ", end="")

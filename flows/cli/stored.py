@@ -8,7 +8,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from flows.console import shown_time
+from flows.cli import in_service, naming
+from flows.console import shown_time, stdout_console
+from models.bundle.bundle import Bundle
 from serving import store
 from serving.refs import ROLES
 
@@ -16,15 +18,18 @@ from serving.refs import ROLES
 def show_all(*, as_json: bool) -> None:
     stored = store.listing()
     if as_json:
-        sys.stdout.write(json.dumps([json.loads(s.model_dump_json()) | {"model": str(s.ref)} for s in stored]) + "\n")
+        lines = [one.model_dump(mode="json") | {"model": str(one.ref)} for one in stored]
+        sys.stdout.write(json.dumps({"models": lines}) + "\n")
         return
-    out = Console()
+    out = stdout_console()
     if not stored:
         out.print(f"No model in {store.home()} yet; `trainserve run` trains one.", soft_wrap=True, highlight=False)
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column, side in (("model", "left"), ("role", "left"), ("test accuracy", "right"), ("created", "left")):
-        table.add_column(column, justify=side, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("model", no_wrap=True)  # whole, to be copied
+    table.add_column("role", overflow="fold")
+    table.add_column("test accuracy", justify="right")
+    table.add_column("created", overflow="fold")
     table.add_column("size", justify="right")
     for one in stored:
         accuracy = "" if one.accuracy is None else f"{100 * one.accuracy:.1f} %"
@@ -73,17 +78,19 @@ def promote(text: str, *, reason: str) -> None:
     ref = store.resolve(text)
     store.verify(ref)  # a champion that does not open would be refused by the service
     store.promote(ref, reason=reason)
-    print(f"{ref} is now in service")
+    print(in_service.told(ref))
 
 
 def rollback(name: str, *, reason: str) -> None:
-    print(f"{store.rollback(name.partition('@')[0], reason=reason)} is in service again")
+    print(in_service.told(store.rollback(name.partition("@")[0], reason=reason)))
 
 
 def verify(text: str) -> None:
-    ref = store.resolve(text)
-    store.verify(ref)
-    print(f"{ref} is whole and answers its golden samples as it did when it was made")
+    folder = naming.bundle_folder(text)
+    card = Bundle.open(folder).card
+    which = f"{card.name}@{card.version}"
+    where = "" if folder.is_relative_to(store.home()) else f" in {folder}"
+    print(f"{which}{where} is whole and answers its golden samples as it did when it was made")
 
 
 def export(text: str, to: Path) -> None:

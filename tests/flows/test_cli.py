@@ -1,5 +1,6 @@
 """The command line as a person meets it: what it prints, where, and its exit status."""
 
+import io
 import json
 import subprocess
 import sys
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 from lamps import ROOT, Command, draw, environment
 from PIL import Image
+from rich.console import Console
 
 from flows.cli.app import main
 from flows.cli.fields import settings
+from flows.cli.listing import show_settings
 
 Making = Callable[[Path], Path]
 
@@ -54,6 +57,17 @@ def test_help_of_run_names_every_setting(capsys: pytest.CaptureFixture[str], mon
     assert "at least 4, at most 1024" in shown
 
 
+@pytest.mark.parametrize("columns", [60, 80, 120, 160])
+def test_help_of_run_breaks_no_word(columns: int):
+    out = io.StringIO()
+    show_settings(Console(file=out, width=columns))
+    words = set(out.getvalue().split())
+    for setting in settings():
+        wanted = {f"--{setting.path}", *setting.type.split(), *setting.description.split()}
+        assert wanted <= words, setting.path
+    assert max(map(len, out.getvalue().splitlines())) <= columns
+
+
 @pytest.mark.parametrize("command", ["run", "data", "serve", "predict", "models", "deploy", "doctor"])
 def test_every_public_command_is_in_the_help(command: str, capsys: pytest.CaptureFixture[str]):
     main(["--help"])
@@ -72,7 +86,11 @@ def test_every_public_command_is_in_the_help(command: str, capsys: pytest.Captur
         (["predict"], "no picture was named"),
         (["predict", "no.jpg"], "no picture 'no.jpg'"),
         (["models", "show", "nobody"], "model 'nobody' has no champion"),
-        (["models", "rollback", "nobody"], "no previous champion"),
+        (["models", "rollback", "nobody"], "no previous champion to go back to; models in service: none"),
+        (["models", "rollback"], "NAME is missing; write trainserve models rollback NAME; `trainserve models list`"),
+        (["models", "verify", "there/is/none"], "there is no bundle 'there/is/none'"),
+        (["data", "inspect"], "SOURCE is missing; write trainserve data inspect SOURCE"),
+        (["serve", "--port"], "--port requires an argument"),
         (["models", "promote", "nobody@1"], "nobody@1 is not in the store"),
         (["models", "promote", "../x@1"], "cannot be stored"),
         (["serve", "--port", "70000"], "70000"),
@@ -99,6 +117,11 @@ def test_a_mistake_is_one_sentence_and_status_2(
     said = capsys.readouterr()
     assert part in one_sentence(said.err)
     assert said.out == ""
+    with pytest.raises(SystemExit) as left:
+        main([*tokens, "--json"])
+    said = capsys.readouterr()
+    assert left.value.code == 2
+    assert f"trainserve: {json.loads(said.out)['error']}" == one_sentence(said.err)
 
 
 def empty(folder: Path) -> Path:
@@ -151,11 +174,17 @@ def test_pictures_that_cannot_be_used_are_refused_by_inspect(
     making: Making, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setenv("TRAINSERVE_HOME", str(tmp_path / "home"))
+    source = making(tmp_path)
     with pytest.raises(SystemExit) as left:
-        main(["data", "inspect", str(making(tmp_path))])
+        main(["data", "inspect", str(source)])
     assert left.value.code == 2
-    one_sentence(capsys.readouterr().err)
+    said = capsys.readouterr()
+    refusal = one_sentence(said.err).removeprefix("trainserve: ")
+    assert (said.out + said.err).count(refusal) == 1
     assert not (tmp_path / "home" / "runs").exists()
+    with pytest.raises(SystemExit):
+        main(["data", "inspect", str(source), "--json"])
+    assert json.loads(capsys.readouterr().out)["error"] == refusal
 
 
 def test_inspect_tells_the_state_of_good_pictures(
@@ -175,7 +204,7 @@ def test_run_refuses_an_empty_folder_before_anything_heavy_and_leaves_no_server(
     done = command("run", "--dataset.source", empty(tmp_path), "--json")
     assert done.returncode == 2
     assert "holds no files" in one_sentence(done.stderr)
-    assert done.stdout == ""
+    assert "holds no files" in json.loads(done.stdout)["error"]
     assert time.monotonic() - began < 30  # two seconds on an idle machine; importing torch alone takes longer
     assert not list((tmp_path / "trainserve").glob("runs/*"))
 

@@ -47,12 +47,16 @@ def test_sigterm_saves_says_how_to_go_on_and_loses_nothing(prefect_server: str, 
     assert said.strip().splitlines()[-1].endswith(f"so does `trainserve run --resume {folder.name}`")
     assert "Traceback" not in said
     assert list((folder / "checkpoint").glob("*.pt"))
-    assert latest_run(prefect_server)["state_type"] == "CRASHED"
+    state = latest_run(prefect_server)["state"]
+    assert (state["type"], state["name"]) == ("CANCELLED", "Cancelled")
+    assert f"`trainserve run --resume {folder.name}` goes on" in state["message"]
 
     refused = command("run", "--resume", "latest", "--train.epochs", "50")
     assert refused.returncode == 2
     assert "train.epochs 40, now 50" in refused.stderr.strip().splitlines()[-1]
-    resumed = json.loads(command("run", "--resume", "latest", "--json").stdout)
+    done = command("run", "--resume", "latest", "--json")
+    assert f"going on with run {folder.name} from step " in done.stderr
+    resumed = json.loads(done.stdout)
     assert resumed["run_id"] == folder.name
     undisturbed = json.loads(
         Command(tmp_path, environment(tmp_path / "other", **api))("run", *settings, "--json").stdout
@@ -96,7 +100,8 @@ def test_a_flow_run_that_is_cancelled_saves_and_ends_as_cancelled(prefect_server
         assert list((folder / "checkpoint").glob("*.pt"))
     finally:
         serving.send_signal(signal.SIGINT)
-        serving.communicate(timeout=60)
+        _, said = serving.communicate(timeout=60)
+    assert f"`trainserve run --resume {folder.name}` goes on" in said
 
 
 def latest_run(server: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from flows.cli.fields import settings
 from flows.cli.overrides import experiment
 from flows.presets import PRESETS
 from models.config import Experiment
-from models.training.config import CosineConfig, FocalConfig, LinearConfig, SGDConfig, StepConfig
+from models.training.config import CosineConfig, FocalConfig, LinearConfig, OneCycleConfig, SGDConfig, StepConfig
 from models.zoo.config import CNNConfig
 from models.zoo.config_transformer import ConvViTConfig, LinformerAttention, LocalAttention, ViTConfig
 
@@ -36,6 +36,20 @@ def test_a_value_follows_a_space_or_an_equals_sign():
 
 def test_dashes_and_underscores_are_one():
     assert experiment(["--train.batch-size", "7"]).train.batch_size == 7
+
+
+@pytest.mark.parametrize("between", ["-", "_"])
+def test_a_choice_may_be_written_with_dashes_or_underscores(between: str, tmp_path: Path):
+    one_cycle, conv_vit, cross_entropy = (f"one{between}cycle", f"conv{between}vit", f"cross{between}entropy")
+    chosen = experiment(["--schedule.kind", one_cycle, "--model.kind", conv_vit, "--train.loss.kind", cross_entropy])
+    assert (chosen.schedule, chosen.model) == (OneCycleConfig(), ConvViTConfig())
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"model: {{kind: {conv_vit}}}\ntrain: {{loss: {{kind: {cross_entropy}}}}}")
+    assert experiment(["--schedule.kind", one_cycle], config=file) == Experiment(
+        schedule=OneCycleConfig(), model=ConvViTConfig()
+    )
+    assert experiment(["--train.monitor", f"val{between}loss"]).train.monitor == "val_loss"
+    assert experiment([f"digits{between}vit"]) == PRESETS["digits-vit"]
 
 
 def test_a_bare_flag_means_yes():

@@ -68,7 +68,7 @@ def test_the_terminal_shows_stages_and_no_chatter(finished: FinishedRun):
 
 
 def test_the_model_is_in_the_store_with_its_role(finished: FinishedRun):
-    listed = json.loads(finished.command("models", "list", "--json").stdout)
+    listed = json.loads(finished.command("models", "list", "--json").stdout)["models"]
     assert [one["model"] for one in listed] == [finished.outcome["model"]]
     assert listed[0]["roles"] == ["champion" if finished.outcome["verdict"]["promoted"] else "challenger"]
     shown = finished.command("models", "show", finished.outcome["model"]).stdout

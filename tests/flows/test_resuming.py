@@ -2,6 +2,7 @@
 
 import fcntl
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,15 @@ def test_the_latest_is_the_newest_that_waits(home: Path):
     new_run(home, Experiment(), DATA)  # this process works on it
     assert resuming.find("latest") in (first, second)
     assert resuming.find(first.run_id) == first
+
+
+def test_of_those_that_wait_the_ones_worked_on_lately_are_told_apart(home: Path):
+    old, gone_on_with = left(home), left(home, fingerprint=OTHER_DATA)
+    for folder in (old, gone_on_with):
+        os.utime(folder.path, (1, 1))
+        os.utime(folder.checkpoint, (1, 1))
+    (gone_on_with.checkpoint / "checkpoint-0000000002.pt").write_bytes(b"")
+    assert resuming.left_since(1000) == [gone_on_with]
 
 
 def test_a_run_that_is_not_there_or_is_done_is_refused_with_a_remedy(home: Path):

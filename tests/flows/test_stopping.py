@@ -2,11 +2,14 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 
 import pytest
+from lamps import ROOT
 
 from flows.stopping import Interrupted, stoppable, terminable
 
@@ -83,3 +86,30 @@ def test_the_sentence_says_how_to_go_on_and_the_status_which_signal_it_was():
         "so does `trainserve run --resume 20261121-digits-abcdef`"
     )
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def ended(*lines: str) -> subprocess.CompletedProcess[str]:
+    code = "\n".join(["import atexit, os, signal, sys, time", "from flows.stopping import soon_over", *lines])
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT)
+
+
+def test_a_command_that_is_over_runs_its_exit_functions_and_is_not_taken_apart():
+    done = ended(
+        "class Slow:",
+        "    def __del__(self): print('taken apart')",
+        "with soon_over():",
+        "    kept = Slow()",
+        "    atexit.register(print, 'last words')",
+        "    sys.exit(3)",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, "last words\n", "")
+
+
+def test_ctrl_c_while_a_command_ends_ends_it_at_once():
+    done = ended(
+        "with soon_over():",
+        "    atexit.register(time.sleep, 50)",
+        "    atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))",
+        "    sys.exit(130)",
+    )
+    assert (done.returncode, done.stderr) == (130, "")

@@ -1,6 +1,7 @@
 """What is shown of a run, at the terminal and in the Prefect UI, as values."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,10 @@ from rich.console import Console
 
 from data.validate import ClassCount, Finding, ValidationReport
 from flows import pages, server
-from flows.console import Display, duration
+from flows.console import Display, duration, going_on
 from models.evaluation.diagnosis.remark import Remark
 from models.records import EpochRecord, Verdict
+from models.training.pulse import ProgressUpdate
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,14 @@ def test_a_log_file_gets_lines_at_a_human_rate_and_always_the_last_epoch():
     assert "epoch 1000/1000" in lines[-2]
     assert lines[-1].startswith("✓ train")
     assert lines[-1].endswith("done")
+
+
+def test_a_run_that_is_gone_on_with_says_from_which_step_and_a_new_one_does_not():
+    first = ProgressUpdate(
+        epoch=3, epochs=40, step=1034, total_steps=5000, train_loss=0.7, images_per_s=9, seconds_left=1
+    )
+    assert going_on("x", first) == "going on with run x from step 1,034 of 5,000, in epoch 4 of 40"
+    assert going_on("x", replace(first, epoch=0, step=1)) is None
 
 
 def test_a_stage_that_fails_is_marked_and_timed():
@@ -98,7 +108,7 @@ def test_the_verdict_page_has_the_figures_of_both():
         champion="lamps@1",
     )
     page = pages.verdict_page(verdict, "lamps@2")
-    assert "lamps@2 is now in service" in page
+    assert "lamps@2 is now the champion of lamps" in page
     assert "lamps@1: 80.0 %" in page
     assert "+10.0 points, at least +5.0" in page
 

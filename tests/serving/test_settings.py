@@ -1,9 +1,10 @@
 """What an operator sets, and what becomes of nonsense."""
 
 import pytest
+import toy
 
 from data.errors import InputError
-from serving import settings, start
+from serving import settings, start, store
 
 
 def test_the_environment_is_read(monkeypatch):
@@ -57,3 +58,33 @@ def test_the_service_inherits_the_settings_as_they_were_resolved():
     assert environment["TRAINSERVE_PORT"] == "4321"
     assert environment["TRAINSERVE_MODEL"] == "flowers"
     assert environment["BENTOML_DO_NOT_TRACK"] == "True"
+
+
+def test_of_several_promoted_models_the_last_is_taken_and_the_others_are_named(home, tmp_path, capsys):
+    assert start.chosen(settings.load()).model is None
+    assert not home.exists()
+    for name in ("digits", "flowers", "lamps"):
+        store.promote(store.save(toy.bundle(tmp_path / name, name=name, version="1")), reason="")
+        assert start.chosen(settings.load()).model == name
+        said = capsys.readouterr().err
+        assert (said == "") == (name == "digits")
+    assert said == (
+        "taking lamps, the model promoted last; also there: digits, flowers (`trainserve serve --model digits`)\n"
+    )
+
+
+def test_a_model_chosen_by_name_is_no_surprise_unless_it_is_not_there(home, tmp_path, capsys):
+    assert not home.exists()
+    store.promote(store.save(toy.bundle(tmp_path / "x", name="digits", version="1")), reason="")
+    assert start.chosen(settings.load(model="digits")).model == "digits"
+    assert capsys.readouterr().err == ""
+    assert start.chosen(settings.load(model="digist")).model == "digist"
+    said = "no model 'digist' has been promoted yet; also there: digits (`trainserve serve --model digits`)\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_damaged_alias_file_does_not_keep_the_service_from_starting(home):
+    store.alias_path("digits").parent.mkdir(parents=True)
+    store.alias_path("digits").write_text("{")
+    assert home.exists()
+    assert start.chosen(settings.load(model="flowers")).model == "flowers"

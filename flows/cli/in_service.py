@@ -1,0 +1,46 @@
+"""What a promotion by hand changes: which model the service on this machine answers with, and how to serve this one."""
+
+import time
+
+import httpx
+
+from serving import settings
+from serving.refs import ModelRef
+
+FOLLOWS_S = 3.0  # within which a running service has taken a new champion, or refused it
+
+
+def told(ref: ModelRef) -> str:
+    """A sentence for whoever promoted `ref`: the service that `trainserve serve` would be, asked."""
+    chosen = settings.load()
+    url = f"http://{'127.0.0.1' if chosen.host in ('0.0.0.0', '::') else chosen.host}:{chosen.port}"
+    return f"{ref} is now the champion of {ref.name}; {reached(ref, url)}"
+
+
+def reached(ref: ModelRef, url: str) -> str:
+    """Waits for a service that follows this name until it has taken the model."""
+    served = answering(url)
+    if served is None:
+        return f"no service answers at {url}: `trainserve serve --model {ref.name}` starts one with it"
+    if served.partition("@")[0] != ref.name:
+        return (
+            f"the service at {url} goes on answering with {served}: "
+            f"stop it and start `trainserve serve --model {ref.name}`, or give that another --port"
+        )
+    until = time.monotonic() + FOLLOWS_S
+    while served != str(ref) and time.monotonic() < until:
+        time.sleep(0.1)
+        served = answering(url)
+    if served == str(ref):
+        return f"the service at {url} answers with it"
+    return f"the service at {url} answers with {served or 'nothing'} still: {url}/model says why"
+
+
+def answering(url: str) -> str | None:
+    """`name@version` of the model in service at `url`; None where there is no service of ours, or no model in it."""
+    try:
+        card = httpx.get(f"{url}/model", timeout=1.0, trust_env=False).json()
+    except (httpx.HTTPError, ValueError):
+        return None
+    model = card.get("model") if isinstance(card, dict) else None
+    return model if isinstance(model, str) else None
