@@ -20,6 +20,7 @@ from flows.home import home, writable_home
 from flows.outcome import Outcome
 from models.config import Experiment
 from models.evaluation.metrics import Metrics
+from models.training.allocation import keep_freed_memory
 
 
 def run(experiment: Experiment, *, as_json: bool, resume: str | None = None) -> None:
@@ -55,6 +56,7 @@ def prefect_at_hand(view: Display, *, meanwhile: Callable[[], None]) -> None:
     server.quiet_environment()
     logs.quiet_terminal()
     warnings.simplefilter("ignore")
+    keep_freed_memory()
     writable_home()
     api = server.configured()
     own = server.LocalServer(home() / "logs" / "prefect-server.log") if api is None else None
