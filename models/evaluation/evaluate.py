@@ -11,6 +11,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from torch import nn
 
+from data.images import Images
 from data.loader import Pictures, eval_batches
 from data.prepare import Dataset
 from data.progress import Progress, ignore
@@ -39,12 +40,7 @@ def evaluate(
     images, split, experiment = dataset.images, dataset.split, folder.experiment()
     pictures = Pictures(images.pixels, choose_device(experiment.train.devices))
     net = load_network(folder, device=str(pictures.device))
-
-    def logits(rows: np.ndarray) -> np.ndarray:
-        batches = eval_batches(pictures, images.labels, rows, batch_size=EVAL_BATCH, image=images.spec)
-        return logits_of(net, batches)[0].cpu().numpy()
-
-    val_logits, test_logits = logits(split.val), logits(split.test)
+    val_logits, test_logits = (logits(net, pictures, images, rows) for rows in (split.val, split.test))
     val_labels, test_labels = images.labels[split.val], images.labels[split.test]
     temperature = fit_temperature(val_logits, val_labels)
     val, test = (probabilities(some, temperature=temperature) for some in (val_logits, test_logits))
@@ -72,6 +68,12 @@ def evaluate(
         checks=measure(net, pictures, images, split, temperature=temperature, experiment=experiment, progress=progress),
         decided=decided(experiment, dataset, folder),
     )
+
+
+def logits(net: nn.Module, pictures: Pictures, images: Images, rows: np.ndarray) -> np.ndarray:
+    """float32 (rows, classes)."""
+    batches = eval_batches(pictures, images.labels, rows, batch_size=EVAL_BATCH, image=images.spec)
+    return logits_of(net, batches)[0].cpu().numpy()
 
 
 def finish(

@@ -113,13 +113,14 @@ def test_the_data_path_is_measured_at_both_sizes(tmp_path: Path):
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this is not Linux")
 def test_processor_seconds_are_those_of_the_process_and_of_its_running_children():
     code = "while True: pass"
+    others = start.processor_s(os.getpid())[1]  # what earlier tests left running
     child = subprocess.Popen([sys.executable, "-c", code])
     try:
-        while start.processor_s(os.getpid())[1] < 0.05:
+        while start.processor_s(os.getpid())[1] < others + 0.05:
             time.sleep(0.02)
     finally:
         child.kill()
         child.wait()
     own, children = start.processor_s(os.getpid())
     assert own == pytest.approx(time.process_time(), abs=0.1)
-    assert children == 0
+    assert children == pytest.approx(others, abs=0.02)
