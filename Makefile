@@ -7,7 +7,7 @@ export DO_NOT_TRACK := 1
 export BENTOML_DO_NOT_TRACK := True
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-# Some images forbid Python to keep bytecode; every start would then compile some 3,500 modules again, which takes 9 s.
+# Some images forbid Python to keep bytecode; every run of the tests would then compile them, and what is not yet, again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test test-all lint format bench image lock clean

@@ -22,15 +22,15 @@ TRAINSERVE = str(Path(sys.executable).with_name("trainserve"))  # of this enviro
 
 
 def cases(data: Path, minutes: float) -> dict[str, list[str]]:
-    """name -> what follows `trainserve run`. CIFAR-10 gets a budget of minutes; the others their defaults."""
+    """name -> what follows `trainserve run`. CIFAR-10 and Transformers on photographs get a budget of minutes."""
     flowers, cifar = str(data / "flowers.tar.gz"), str(data / "cifar10.tar.gz")
     budget = ["--train.max_minutes", str(minutes)]
     return {
         "digits-cnn": [],
         "digits-vit": ["--model.kind", "vit"],
         "flowers-cnn": ["--dataset.source", flowers],
-        "flowers-vit": ["--dataset.source", flowers, "--model.kind", "vit"],
-        "flowers-conv_vit": ["--dataset.source", flowers, "--model.kind", "conv_vit"],
+        "flowers-vit": ["--dataset.source", flowers, "--model.kind", "vit", *budget],
+        "flowers-conv_vit": ["--dataset.source", flowers, "--model.kind", "conv_vit", *budget],
         "cifar10-cnn": ["--dataset.source", cifar, *budget],
         "cifar10-vit": ["--dataset.source", cifar, "--model.kind", "vit", *budget],
         "cifar10-conv_vit": ["--dataset.source", cifar, "--model.kind", "conv_vit", *budget],
@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with flowers.tar.gz and cifar10.tar.gz")
     parser.add_argument("--only", action="append", help="a case; may be repeated")
-    parser.add_argument("--minutes", type=float, default=15, help="budget of the CIFAR-10 cases")
+    parser.add_argument("--minutes", type=float, default=15, help="budget of the cases that have one")
     options = parser.parse_args()
     RESULTS.mkdir(exist_ok=True)
     for name, arguments in cases(options.data.resolve(), options.minutes).items():
