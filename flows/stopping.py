@@ -39,7 +39,8 @@ class Interrupted(BaseException):
 def stoppable(work: Callable[[Callable[[], bool]], T], *, on_stop: Callable[[], None]) -> T:
     """`work(stop)` in a thread of its own, in this context; `stop()` is true once the caller has been interrupted.
 
-    The interruption is raised again when `work` has ended. A second one does not wait for that.
+    The interruption is raised again when `work` has ended. A second one does not wait for that; from then on each ends
+    the process.
     """
     asked = threading.Event()
     done: Future[T] = Future()
@@ -57,9 +58,20 @@ def stoppable(work: Callable[[Callable[[], bool]], T], *, on_stop: Callable[[], 
     except BaseException:
         asked.set()
         on_stop()
-        wait([done])
+        try:
+            wait([done])
+        finally:
+            next_ends_at_once()
         raise
     return done.result()
+
+
+def next_ends_at_once() -> None:
+    """What was to be saved is: what is left is to tell Prefect, whose client tries for minutes where the server has
+    gone, and takes every further interruption for a reason to tell that too."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: os._exit(128 + number))
 
 
 @contextmanager
@@ -68,11 +80,12 @@ def terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _interrupt), signal.SIGINT: signal.getsignal(signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - as signal handlers are called

@@ -61,10 +61,30 @@ def test_a_second_interruption_does_not_wait():
     over = threading.Event()
     soon(signal.SIGINT, times=2)
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), terminable():
         stoppable(lambda _: over.wait(60), on_stop=ignore)
     assert time.monotonic() - began < 30
     over.set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+def test_once_all_is_saved_the_next_interruption_ends_the_process_whatever_it_waits_for(number: int):
+    done = ended(
+        "import threading",
+        "from flows.stopping import stoppable, terminable",
+        f"threading.Timer(0.2, os.kill, (os.getpid(), {int(number)})).start()",
+        f"threading.Timer(1, os.kill, (os.getpid(), {int(number)})).start()",
+        "def work(stop):",
+        "    while not stop(): time.sleep(0.01)",
+        "    print('saved', flush=True)",
+        "with terminable():",
+        "    try: stoppable(work, on_stop=lambda: None)",
+        "    except BaseException:",
+        "        while True:  # as with a server that has gone: every interruption is told to it",
+        "            try: time.sleep(50)",
+        "            except BaseException: pass",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "saved\n", "")
 
 
 def test_work_sees_the_context_of_its_caller():
