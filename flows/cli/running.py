@@ -64,7 +64,12 @@ def prefect_at_hand(view: Display, *, meanwhile: Callable[[], None]) -> None:
         own.start()
     if api is not None:
         server.require_answer(api)
-    meanwhile()
+    try:
+        meanwhile()
+    except BaseException:
+        if own is not None:
+            own.stop()
+        raise
     view.moved("importing Prefect", 0, 0)
 
     view.moved("importing torch", 0, 0)
