@@ -3,7 +3,9 @@
 After ResNet, https://arxiv.org/abs/1512.03385, with the last norm of each block starting at zero, so that the network
 starts shallow (https://arxiv.org/abs/1706.02677). Departures: the shape changes only between stages, in a convolution
 that is max-pooled (a strided one costs a fifth less and several points on photographs), so every shortcut is the
-identity and no projection is needed; the number of stages follows from the size of the picture.
+identity and no projection is needed; the number of stages follows from the size of the picture; the last stage is
+pooled by a generalised mean (https://arxiv.org/abs/1711.02512, with its power fixed), for what is shown fills a part
+of a photograph only.
 """
 
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from models.zoo.config import CNNConfig
 STEM_SIDE = 48  # the stem halves larger pictures, at most twice, before the first stage
 LAST_SIDE = 4  # stages are added until the picture is about this small
 MOST_STAGES = 4
+POWER = 3.0  # of the generalised mean; 1 is the mean, infinity the maximum
 
 
 class Convolution(nn.Module):
@@ -64,6 +67,7 @@ class CNN(nn.Module):
                 width *= 2
             layers += [Block(width) for _ in range(config.depth)]
         self.features = nn.Sequential(*layers)
+        self.pool = {"gem": generalised_mean, "mean": mean}[config.pool]
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(width, num_classes)
         nn.init.normal_(self.head.weight, std=0.01)  # the first guess is close to uniform: loss ln(K)
@@ -71,9 +75,19 @@ class CNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.features(x)  # (B, C, H, W), H and W about LAST_SIDE
-        x = x.mean(dim=(2, 3))  # (B, C)
+        x = self.pool(x)  # (B, C)
         logits: Tensor = self.head(self.dropout(x))
         return logits
+
+
+def mean(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C)."""
+    return x.mean(dim=(2, 3))
+
+
+def generalised_mean(x: Tensor) -> Tensor:
+    """(B, C, H, W), none negative -> (B, C), the POWER-th root of the mean of the POWER-th powers, in float32."""
+    return x.float().clamp(min=1e-4).pow(POWER).mean(dim=(2, 3)).pow(1 / POWER)  # the root of 0 has no slope
 
 
 def plan(side: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from models.training.config import MuonConfig
 from models.training.fit import train_step
 from models.training.optim import build_optimizer
 from models.zoo.build import build
-from models.zoo.cnn import Block, plan
+from models.zoo.cnn import CNN, Block, generalised_mean, plan
 from models.zoo.config import CNNConfig, ModelConfig
 from models.zoo.config_classic import (
     AlexNetConfig,
@@ -157,3 +157,22 @@ def test_a_patch_that_does_not_divide_is_refused_with_those_that_do():
 def test_the_last_stage_sees_more_than_one_position(side: int):
     halvings, stages = plan(side)
     assert 2 <= side / 2 ** (halvings + stages - 1) <= 16
+
+
+def test_the_generalised_mean_lies_between_mean_and_maximum_and_learns_from_silent_places():
+    x = torch.rand(3, 5, 4, 4)
+    pooled = generalised_mean(x)
+    assert (x.mean(dim=(2, 3)) < pooled).all()
+    assert (pooled < x.amax(dim=(2, 3))).all()
+    torch.testing.assert_close(generalised_mean(torch.full((1, 2, 3, 3), 0.7)), torch.full((1, 2), 0.7))
+    silent = torch.zeros(1, 1, 2, 2, requires_grad=True)
+    generalised_mean(silent).sum().backward()
+    assert torch.isfinite(silent.grad).all()
+
+
+def test_a_cnn_may_take_the_plain_mean():
+    image = ImageSpec(height=16, width=16, channels=3)
+    torch.manual_seed(0)
+    net = CNN(CNNConfig(width=8, pool="mean"), image, 4).eval()
+    x = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(net(x), net.head(net.features(x).mean(dim=(2, 3))))
