@@ -44,6 +44,7 @@ EVERYWHERE: dict[str, Changes] = {
     "width-24": {"model.kind": "cnn", "model.width": 24},
     "width-48": {"model.kind": "cnn", "model.width": 48},
     "depth-2": {"model.kind": "cnn", "model.depth": 2},
+    "gem": {"model.kind": "cnn", "model.pool": "gem"},
     "dropout": {"model.kind": "cnn", "model.dropout": 0.2},
 }  # fmt: skip
 PHOTOGRAPHS: dict[str, Changes] = {

@@ -17,10 +17,10 @@ class CNNConfig(Frozen):
     width: int = Field(32, ge=8, le=512, title="Width", description="channels of the first stage; doubles each stage")
     depth: int = Field(1, ge=1, le=8, title="Depth", description="residual blocks in each stage")
     dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="before the classifier")
-    pool: Literal["gem", "mean"] = Field(
-        "gem",
+    pool: Literal["mean", "gem"] = Field(
+        "mean",
         title="Pooling",
-        description="over the places of the last stage: gem, a cubic mean, which heeds the strongest; or the mean",
+        description="over the places of the last stage: the mean; or gem, a cubic mean, which heeds the strongest",
     )
 
 

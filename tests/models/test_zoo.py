@@ -170,9 +170,8 @@ def test_the_generalised_mean_lies_between_mean_and_maximum_and_learns_from_sile
     assert torch.isfinite(silent.grad).all()
 
 
-def test_a_cnn_may_take_the_plain_mean():
-    image = ImageSpec(height=16, width=16, channels=3)
-    torch.manual_seed(0)
-    net = CNN(CNNConfig(width=8, pool="mean"), image, 4).eval()
+@pytest.mark.parametrize(("pool", "pooled"), [("mean", lambda x: x.mean(dim=(2, 3))), ("gem", generalised_mean)])
+def test_a_cnn_pools_its_last_stage_as_it_is_told_to(pool, pooled):
+    net = CNN(CNNConfig(width=8, pool=pool), square(16), 4).eval()
     x = torch.randn(2, 3, 16, 16)
-    torch.testing.assert_close(net(x), net.head(net.features(x).mean(dim=(2, 3))))
+    torch.testing.assert_close(net(x), net.head(pooled(net.features(x))))
