@@ -137,13 +137,19 @@ def summarise(outcome: Outcome, console: Console) -> None:
         "run folder": str(outcome.run_folder),
         "report": str(outcome.run_folder / "report.html"),
         "Prefect run": outcome.flow_run_url or "`prefect server start`, then http://127.0.0.1:4200/runs",
-        "serve it": f"trainserve serve --model {outcome.model.partition('@')[0]}",
+        **serving(outcome),
         "time": duration(sum(outcome.seconds.values())),
     }
     console.print(f"{mark}: ", end="")
     console.print(outcome.verdict.reason, soft_wrap=True, markup=False, highlight=False)
     for name, value in lines.items():
         console.print(f"{name:<12} {value}", soft_wrap=True, markup=False, highlight=False)
+
+
+def serving(outcome: Outcome) -> dict[str, str]:
+    """The line that says how to serve the model: only where `serve` would find it in service."""
+    name = outcome.model.partition("@")[0]
+    return {"serve it": f"trainserve serve --model {name}"} if outcome.verdict.promoted else {}
 
 
 def _cells(metrics: Metrics) -> tuple[str, ...]:
