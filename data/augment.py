@@ -16,6 +16,7 @@ from data.drawing import rectangles, uniform
 from data.errors import InputError
 from data.mixing import mix, mix_weights
 from data.preprocess import centre
+from data.resample import resample
 from data.spec import AugmentConfig, ImageSpec
 from data.tone import grey as grey_of
 
@@ -81,10 +82,11 @@ def augment(
         pixels = policy.tone(pixels, drawn)
     if config.erase:
         pixels = erase(pixels, probability=config.erase, generator=generator)
+    targets = labels
     if config.mixup or config.cutmix:
         weight = mix_weights(pixels, mixup=config.mixup or 0.0, cutmix=config.cutmix or 0.0, generator=generator)
-        return mix(pixels, labels, weight, num_classes=num_classes, generator=generator)
-    return pixels, labels
+        pixels, targets = mix(pixels, labels, weight, num_classes=num_classes, generator=generator)
+    return pixels, targets
 
 
 def place(
@@ -100,15 +102,14 @@ def place(
     if not config.zoom and (image.margin or config.crop):
         padded = pixels if image.margin else reflect(pixels, config.crop or 0)
         pixels = crop(padded, height=image.height, width=image.width, generator=generator)
-    zoomed = bool(config.zoom or config.rotate)
-    if zoomed:
-        share, degrees = config.zoom or 0.0, config.rotate or 0.0
-        pixels = zoom(pixels, size, share=share, degrees=degrees, generator=generator, drawn=drawn)
+    if config.zoom or config.rotate:
+        share, degrees, mirror = config.zoom or 0.0, config.rotate or 0.0, bool(config.flip)
+        return zoom(pixels, size, share=share, degrees=degrees, mirror=mirror, generator=generator, drawn=drawn)
     if pixels.shape[1:3] != size:
         pixels = scale(pixels, size)
     if config.flip:
         pixels = flip(pixels, generator=generator)
-    if drawn is not None and not zoomed:
+    if drawn is not None:
         pixels = policy.move(pixels, drawn)
     return pixels
 
@@ -153,11 +154,12 @@ def zoom(
     share: float,
     degrees: float,
     generator: Generator,
+    mirror: bool = False,
     drawn: policy.Drawn | None = None,
 ) -> Tensor:
     """A random part of each stored picture, at least 1 - share of its area, turned by up to `degrees` either way and
-    scaled to `size` (height, width) in the same sampling, with the moves of `drawn`; float32. Beyond the border the
-    picture is mirrored.
+    scaled to `size` (height, width) in the same sampling, with the moves of `drawn`; with `mirror` half of them
+    mirrored, too. float32, in planes. Beyond the border the picture goes on mirrored.
     """
     num = len(pixels)
     area = uniform(num, 1 - share, 1, pixels, generator)
@@ -177,13 +179,19 @@ def zoom(
         ],
         dim=1,
     )
-    return policy.resample(pixels, size, view=theta, moved=None if drawn is None else policy.moves(drawn, size))
+    if mirror:
+        theta[:, :, 0] *= torch.where(heads(pixels, generator), -1.0, 1.0)[:, None]
+    return resample(pixels, size, view=theta, moved=None if drawn is None else policy.moves(drawn, size))
 
 
 def flip(pixels: Tensor, *, generator: Generator) -> Tensor:
     """Half of the pictures mirrored left to right."""
-    mirrored = uniform(len(pixels), 0, 1, pixels, generator) < 0.5
-    return torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(2), pixels)
+    return torch.where(heads(pixels, generator).view(-1, 1, 1, 1), pixels.flip(2), pixels)
+
+
+def heads(pixels: Tensor, generator: Generator) -> Tensor:
+    """(B,) bool: a fair coin for each picture."""
+    return uniform(len(pixels), 0, 1, pixels, generator) < 0.5
 
 
 def erase(pixels: Tensor, *, probability: float, generator: Generator) -> Tensor:
@@ -198,16 +206,23 @@ def erase(pixels: Tensor, *, probability: float, generator: Generator) -> Tensor
 
 
 def color(pixels: Tensor, *, strength: float, generator: Generator) -> Tensor:
-    """Brightness, contrast and saturation times factors from 1 - strength to 1 + strength each; float32, 0..255."""
-    num, _, _, channels = pixels.shape
+    """Brightness, contrast and saturation times factors from 1 - strength to 1 + strength each; float32, 0..255.
+
+    Contrast is about the picture's mean grey. All three are one sum of pixel, grey and a constant, so they are taken
+    together, in planes.
+    """
     low, high = 1 - strength, 1 + strength
-    brightness, contrast, saturation = (uniform(num, low, high, pixels, generator).view(-1, 1, 1, 1) for _ in range(3))
-    values = pixels.float()
-    grey = grey_of(values)
-    mean = grey.mean((1, 2), keepdim=True)
-    if channels == 3:
-        values = torch.lerp(grey, values, saturation)
-    return (torch.lerp(mean, values, contrast) * brightness).clamp_(0, 255)
+    brightness, contrast, saturation = (
+        uniform(len(pixels), low, high, pixels, generator).view(-1, 1, 1, 1) for _ in range(3)
+    )
+    planes = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+    if pixels.shape[3] == 1:
+        saturation = torch.ones_like(saturation)
+    grey = grey_of(planes.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # (B, 1, H, W)
+    rest = brightness * (1 - contrast) * grey.mean((2, 3), keepdim=True)
+    strong = brightness * contrast
+    planes.mul_(strong * saturation).add_(torch.addcmul(rest, grey, strong * (1 - saturation))).clamp_(0, 255)
+    return planes.permute(0, 2, 3, 1)
 
 
 def centre_view(pixels: Tensor, image: ImageSpec) -> Tensor:

@@ -14,13 +14,12 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional as F
 
 from data.drawing import uniform
+from data.resample import resample
 from data.spec import AugmentConfig
 from data.tone import Operation, retone, saturate, sharpen
 
-FILL = 128.0  # grey; what a move uncovers
 MOST = 30  # of RandAugment's magnitude
 TRIVIAL_SHIFT = 32  # pixels
 MOVES = (Operation.SHEAR_X, Operation.ROTATE)  # from, to
@@ -96,27 +95,6 @@ def moves(drawn: Drawn, size: tuple[int, int]) -> Tensor:
     for slot in range(1, steps.shape[1]):
         whole = whole @ steps[:, slot]  # what is moved last is looked up first
     return whole
-
-
-def resample(pixels: Tensor, size: tuple[int, int], *, view: Tensor | None, moved: Tensor | None) -> Tensor:
-    """What `view` (B, 2, 3) shows of the pictures, then `moved` (B, 3, 3), in one sampling to `size`; float32.
-
-    A view that looks beyond the border sees the picture mirrored; where a move uncovers what is not in view, FILL.
-    """
-    num, channels = len(pixels), pixels.shape[3]
-    shape = [num, channels, *size]
-    if moved is None:
-        assert view is not None
-        grid = F.affine_grid(view, shape, align_corners=False)
-    else:
-        grid = place = F.affine_grid(moved[:, :2], shape, align_corners=False)
-        if view is not None:
-            grid = F.affine_grid(view @ moved, shape, align_corners=False)
-    planes = pixels.permute(0, 3, 1, 2).float()
-    seen = F.grid_sample(planes, grid, padding_mode="reflection", align_corners=False).permute(0, 2, 3, 1)
-    if moved is not None:
-        seen = torch.where(place.abs().amax(3, keepdim=True) > 1, FILL, seen)
-    return seen.contiguous()
 
 
 def move(pixels: Tensor, drawn: Drawn) -> Tensor:

@@ -68,14 +68,14 @@ def retone(pixels: Tensor, operation: Tensor, amount: Tensor) -> Tensor:
     operation int64 (B,), amount float32 (B,): brightness and contrast are times 1 + amount, posterise drops so many
     of 8 bits, solarise inverts the upper `amount` of 256 levels; other operations change nothing.
     """
-    num, _, _, channels = pixels.shape
-    index = pixels.round().to(torch.int64).reshape(num, -1, channels)
-    index += LEVELS * torch.arange(channels, device=pixels.device)
+    num, height, width, channels = pixels.shape
+    index = pixels.permute(0, 3, 1, 2).round().to(torch.int64, memory_format=torch.contiguous_format)
+    index += LEVELS * torch.arange(channels, device=pixels.device)[:, None, None]
     index = index.view(num, -1)
     counts = torch.zeros(num, channels * LEVELS, dtype=torch.int32, device=pixels.device)
     counts.scatter_add_(1, index, torch.ones((), dtype=torch.int32, device=pixels.device).expand_as(index))
     table = tables(counts.view(num, channels, LEVELS), operation, amount)
-    return table.view(num, -1).gather(1, index).view_as(pixels)
+    return table.view(num, -1).gather(1, index).view(num, channels, height, width).permute(0, 2, 3, 1)
 
 
 def tables(counts: Tensor, operation: Tensor, amount: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ SMALLEST_STD = 1 / 255  # one grey level: a constant channel is left at zero ins
 class Pixels(nn.Module):
     """uint8 (B, H, W, C), or float of 0..255 after augmentation -> (B, C, H, W) in the network's type.
 
-    Permuting costs nothing, and what comes out is in channels_last memory, which convolutions prefer. Grey pictures
-    with statistics of three channels, which a published network brings, come out in three.
+    Permuting costs nothing, and pixels as they are stored come out in channels_last memory, which convolutions prefer.
+    Grey pictures with statistics of three channels, which a published network brings, come out in three.
     """
 
     mean: Tensor  # (C,), of 0..255

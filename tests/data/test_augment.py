@@ -164,6 +164,31 @@ def test_a_zoom_of_nearly_nothing_is_the_picture():
     assert (seen - smooth).abs().max() < 0.1
 
 
+def test_a_zoom_mirrors_half_in_the_same_sampling():
+    pixels = places(400, 9, 12)
+    plain = augment.zoom(pixels, (9, 12), share=0.0, degrees=0, generator=seeded())
+    seen = augment.zoom(pixels, (9, 12), share=0.0, degrees=0, mirror=True, generator=seeded())
+    mirrored = (seen - plain).abs().flatten(1).amax(1) > 0.5
+    assert torch.allclose(seen[mirrored], plain[mirrored].flip(2), atol=1e-3)
+    assert torch.allclose(seen[~mirrored], plain[~mirrored], atol=1e-3)
+    assert 150 < int(mirrored.sum()) < 250
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colour_is_saturation_then_contrast_then_brightness(channels):
+    pixels = noise(16, 9, 12, channels)
+    seen = augment.color(pixels, strength=0.6, generator=seeded())
+    generator = seeded()
+    factors = [drawing.uniform(16, 0.4, 1.6, pixels, generator).view(-1, 1, 1, 1) for _ in range(3)]
+    brightness, contrast, saturation = factors
+    values = pixels.float()
+    grey = (values * torch.tensor((0.299, 0.587, 0.114) if channels == 3 else (1.0,))).sum(3, keepdim=True)
+    if channels == 3:
+        values = torch.lerp(grey, values, saturation)
+    expected = torch.lerp(grey.mean((1, 2), keepdim=True), values, contrast) * brightness
+    assert torch.allclose(seen, expected.clamp(0, 255), atol=1e-3)
+
+
 @given(share=st.floats(0.01, 0.9), seed=st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
 def test_a_zoom_shows_at_least_the_promised_share(share, seed):

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 from pydantic import ValidationError
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from data import augment, policy
 from data.policy import Drawn
+from data.resample import FILL, places
 from data.spec import AugmentConfig, ImageSpec
 from data.tone import Operation as Op
 from data.tone import retone, saturate, sharpen
@@ -52,7 +54,7 @@ def by_pillow(pixels: Tensor, do: Callable[[Image.Image, float], Image.Image], a
 
 
 def affine(picture: Image.Image, *numbers: float) -> Image.Image:
-    fill = tuple([int(policy.FILL)] * len(picture.getbands()))
+    fill = tuple([int(FILL)] * len(picture.getbands()))
     return picture.transform(
         picture.size, Image.Transform.AFFINE, numbers, Image.Resampling.BILINEAR,
         fillcolor=fill if len(fill) > 1 else fill[0],
@@ -60,7 +62,7 @@ def affine(picture: Image.Image, *numbers: float) -> Image.Image:
 
 
 def rotated(picture: Image.Image, degrees: float) -> Image.Image:
-    fill = tuple([int(policy.FILL)] * len(picture.getbands()))
+    fill = tuple([int(FILL)] * len(picture.getbands()))
     return picture.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=fill if len(fill) > 1 else fill[0])
 
 
@@ -247,7 +249,13 @@ def test_moves_and_zoom_are_one_sampling_of_the_stored_picture() -> None:
     found = augment.zoom(pixels, (32, 32), share=0.5, degrees=0, generator=seeded(), drawn=drawn)
     middle = slice(10, 22)  # at the border of the view one of them takes what lies beyond
     assert (found - expected)[:, middle, middle].abs().max() < 0.05
-    assert torch.equal(found == policy.FILL, expected == policy.FILL)
+    assert torch.equal(found == FILL, expected == FILL)
+
+
+def test_the_places_are_those_of_affine_grid() -> None:
+    theta = torch.randn(5, 2, 3, generator=seeded())
+    for size in ((9, 12), (1, 7), (128, 96)):
+        assert torch.allclose(places(theta, size), F.affine_grid(theta, [5, 1, *size], align_corners=False), atol=1e-5)
 
 
 def test_a_policy_turns_and_colours_by_itself() -> None:
