@@ -61,11 +61,11 @@ class CNN(nn.Module):
         layers: list[nn.Module] = []
         for channels, stride in stem(image.channels, width, halvings):
             layers += [Convolution(channels, width, stride=stride), nn.ReLU()]
-        for stage in range(stages):
+        for stage, blocks in enumerate(blocks_of(stages, config)):
             if stage:
                 layers += [Convolution(width, 2 * width), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU()]
                 width *= 2
-            layers += [Block(width) for _ in range(config.depth)]
+            layers += [Block(width) for _ in range(blocks)]
         self.features = nn.Sequential(*layers)
         self.pool = {"gem": generalised_mean, "mean": mean}[config.pool]
         self.dropout = nn.Dropout(config.dropout)
@@ -99,6 +99,15 @@ def plan(side: int) -> tuple[int, int]:
     while side > LAST_SIDE and stages < MOST_STAGES:
         side, stages = (side + 1) // 2, stages + 1
     return halvings, stages
+
+
+def blocks_of(stages: int, config: CNNConfig) -> list[int]:
+    """Of each stage. A block costs the same arithmetic in every stage, and is worth more where channels are many."""
+    blocks = [config.depth] * stages
+    if config.blocks == "late" and stages == MOST_STAGES:
+        blocks[0] -= 1
+        blocks[2] += 1
+    return blocks
 
 
 def stem(channels: int, width: int, halvings: int) -> Iterator[tuple[int, int]]:

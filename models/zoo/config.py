@@ -15,7 +15,12 @@ class CNNConfig(Frozen):
 
     kind: Literal["cnn"] = "cnn"
     width: int = Field(32, ge=8, le=512, title="Width", description="channels of the first stage; doubles each stage")
-    depth: int = Field(1, ge=1, le=8, title="Depth", description="residual blocks in each stage")
+    depth: int = Field(1, ge=1, le=8, title="Depth", description="residual blocks in each stage, see blocks")
+    blocks: Literal["even", "late"] = Field(
+        "even",
+        title="Blocks",
+        description="as many in each stage; or late: of four stages one fewer in the first and one more in the third",
+    )
     dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="before the classifier")
     pool: Literal["mean", "gem"] = Field(
         "mean",
