@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from models.training.config import AdamWConfig, MuonConfig
-from models.training.muon import Muon, inner_weights, orthogonalize
+from models.training.muon import COEFFICIENTS, ITERATIONS, Muon, inner_weights, orthogonalize
 from models.training.optim import build_optimizer
 
 
@@ -19,6 +19,26 @@ def test_the_singular_vectors_stay():
     turned = orthogonalize(matrix)
     assert torch.allclose(turned - torch.diag(turned.diagonal()), torch.zeros(3, 3), atol=0.02)
     assert (turned.diagonal() > 0.5).all()
+
+
+@pytest.mark.parametrize("smallest", [0.0, -3.0, -7.0])
+@pytest.mark.parametrize("shape", [(24, 216), (216, 24), (32, 32)])
+def test_it_is_newton_schulz_whatever_the_matrix_is_like(shape: tuple[int, int], smallest: float):
+    """Also where it has nearly one direction, as gradients often have."""
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(shape, generator=generator, dtype=torch.float64)
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    values[1:] *= 10**smallest
+    x = values / values.norm()
+    a, b, c = COEFFICIENTS
+    for _ in range(ITERATIONS):
+        x = a * x + b * x**3 + c * x**5
+    found = orthogonalize((left * values @ right).float())
+    assert torch.allclose(found.double(), left * x @ right, atol=0.02)
+
+
+def test_a_gradient_of_zeros_stays_zero():
+    assert torch.equal(orthogonalize(torch.zeros(4, 9)), torch.zeros(4, 9))
 
 
 def test_the_first_and_last_layers_biases_and_norms_are_left_to_adamw():
