@@ -5,7 +5,8 @@
 The test rows are never touched. Seed s holds out fold s of five of the development rows, trains the product's own
 `fit` on the others, and is judged by the last epoch, so that no epoch is chosen on the rows it is judged by. Every
 training is one line of benchmarks/results/defaults-<case>.jsonl; what is there already is not run again, so that two
-of these commands may share the work of one table. `python -m benchmarks.render` makes docs/defaults.md of them.
+of these commands may share the work of one table. `python -m benchmarks.render_defaults` puts them into
+docs/defaults.md.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -37,36 +38,51 @@ EVERYWHERE: dict[str, Changes] = {
     "no-smoothing": {"train.label_smoothing": 0.0},
     "no-warm-up": {"schedule.kind": "cosine", "schedule.warmup": 0.0},
     "one-cycle": {"schedule.kind": "one-cycle"},
-    "no-mixing": {"augment.mixup": 0.0, "augment.cutmix": 0.0},
-    "no-changes": {"augment.crop": 0, "augment.zoom": 0.0, "augment.rotate": 0.0, "augment.color": 0.0,
-                   "augment.flip": False, "augment.mixup": 0.0, "augment.cutmix": 0.0},
-    "erase": {"augment.erase": 0.25},
     "width-24": {"model.kind": "cnn", "model.width": 24},
     "width-48": {"model.kind": "cnn", "model.width": 48},
     "depth-2": {"model.kind": "cnn", "model.depth": 2},
-    "gem": {"model.kind": "cnn", "model.pool": "gem"},
     "dropout": {"model.kind": "cnn", "model.dropout": 0.2},
+    "erase": {"augment.erase": 0.25},
+}
+LARGER: dict[str, Changes] = {
+    "no-changes": {"augment.crop": 0, "augment.zoom": 0.0, "augment.rotate": 0.0, "augment.color": 0.0,
+                   "augment.flip": False, "augment.mixup": 0.0, "augment.cutmix": 0.0, "augment.policy": "none"},
+    "gem": {"model.kind": "cnn", "model.pool": "gem"},
+    "trivial-augment": {"augment.policy": "trivial"},
+    "rand-augment": {"augment.policy": "rand"},
 }  # fmt: skip
-PHOTOGRAPHS: dict[str, Changes] = {
+DIGITS: dict[str, Changes] = {
+    "crop": {"augment.crop": 1},
+    "mixing": {"augment.mixup": 0.4, "augment.cutmix": 1.0},
+}
+CIFAR: dict[str, Changes] = {"no-flip": {"augment.flip": False}, "mixing": DIGITS["mixing"]}
+FLOWERS: dict[str, Changes] = {
     "no-growing": {"augment.grow": 0.0},
     "no-zoom": {"augment.zoom": 0.0},
+    "no-mixing": {"augment.mixup": 0.0, "augment.cutmix": 0.0},
     "no-rotation": {"augment.rotate": 0.0},
     "no-colour": {"augment.color": 0.0},
     "mirrored-answers": {"answer.mirror": True},
     "side-64": {"dataset.size": 64},
-    "trivial-augment": {"augment.policy": "trivial"},
-    "rand-augment": {"augment.policy": "rand"},
-}
-SMALL: dict[str, Changes] = {"mixing": {"augment.mixup": 0.4, "augment.cutmix": 1.0}}
-CASES: dict[str, tuple[str, dict[str, Changes]]] = {
-    "digits": ("digits", EVERYWHERE | SMALL),
-    "flowers": ("flowers.tar.gz", EVERYWHERE | PHOTOGRAPHS),
-    "cifar10": ("cifar10.tar.gz", EVERYWHERE | SMALL),
 }
 
 
-def experiment(source: str, changes: Changes, *, epochs: int | None, seed: int) -> Experiment:
-    values: dict[str, Any] = {"dataset": {"source": source}, "train": {"epochs": epochs, "seed": seed}}
+class Case(NamedTuple):
+    source: str  # a name, or a file in --data
+    epochs: int  # unless asked otherwise: as many as show the differences
+    settings: dict[str, Changes]
+
+
+CASES: dict[str, Case] = {
+    "digits": Case("digits", 60, EVERYWHERE | DIGITS),
+    "flowers": Case("flowers.tar.gz", 30, EVERYWHERE | LARGER | FLOWERS),
+    "cifar10": Case("cifar10.tar.gz", 4, EVERYWHERE | LARGER | CIFAR),
+}
+
+
+def experiment(source: str, changes: Changes, *, epochs: int, seed: int) -> Experiment:
+    train = {"epochs": epochs, "patience": epochs - 1, "seed": seed}  # never stopped early
+    values: dict[str, Any] = {"dataset": {"source": source}, "train": train}
     for name, value in changes.items():
         part, field = name.split(".")
         values.setdefault(part, {})[field] = value
@@ -74,11 +90,9 @@ def experiment(source: str, changes: Changes, *, epochs: int | None, seed: int) 
 
 
 def trial(chosen: Experiment, dataset: Dataset, *, seed: int) -> dict[str, float]:
-    """Trains once, without early stopping, and judges by the last epoch."""
+    """Trains once, and judges by the last epoch."""
     images = dataset.images
     fold = folds(images, dataset.split.development, k=FOLDS, seed=0)[seed]
-    epochs = {"patience": chosen.train.epochs - 1} if chosen.train.epochs and chosen.train.epochs > 1 else {}
-    chosen = chosen.model_copy(update={"train": chosen.train.model_copy(update=epochs)})
     pictures = Pictures(images.pixels)
     wall, cpu = time.perf_counter(), time.process_time()
     result = run_fit(chosen, learner_for(chosen, images, pictures, train=fold.train, val=fold.val, seed=seed))
@@ -95,10 +109,10 @@ def trial(chosen: Experiment, dataset: Dataset, *, seed: int) -> dict[str, float
     }
 
 
-def done(file: Path) -> set[tuple[str, int, int | None]]:
+def done(file: Path) -> set[tuple[str, int, int]]:
     lines = file.read_text().splitlines() if file.exists() else []
     found = [json.loads(line) for line in lines]
-    return {(line["setting"], line["seed"], line["asked_epochs"]) for line in found}
+    return {(line["setting"], line["seed"], line["epochs"]) for line in found}
 
 
 def main() -> None:
@@ -107,7 +121,7 @@ def main() -> None:
     parser.add_argument("--case", choices=CASES, required=True)
     parser.add_argument("--setting", action="append", help="one of them, may be repeated; by default all")
     parser.add_argument("--seeds", type=int, default=3, help=f"at most {FOLDS}")
-    parser.add_argument("--epochs", type=int, help="by default the product's own number")
+    parser.add_argument("--epochs", type=int, help="at least 2; by default 60 of digits, 30 of flowers, 4 of cifar10")
     parser.add_argument("--threads", type=int, help="by default torch's own number")
     parser.add_argument(
         "--home", type=Path, default=Path(".trainserve/benchmarks"), help="where unpacked pictures stay"
@@ -115,18 +129,19 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    name, settings = CASES[options.case]
-    source = name if name == "digits" else str(options.data.resolve() / name)
+    case, described = CASES[options.case], machine.describe()
+    source = case.source if case.source == "digits" else str(options.data.resolve() / case.source)
+    epochs = options.epochs or case.epochs
     file = RESULTS / f"defaults-{options.case}.jsonl"
     for seed in range(options.seeds):
-        for setting in options.setting or settings:
-            if (setting, seed, options.epochs) in done(file):
+        for setting in options.setting or case.settings:
+            if (setting, seed, epochs) in done(file):
                 continue
-            chosen = experiment(source, settings[setting], epochs=options.epochs, seed=seed)
+            chosen = experiment(source, case.settings[setting], epochs=epochs, seed=seed)
             dataset = prepare(DatasetSpec.model_validate(chosen.dataset), options.home)
             figures = trial(chosen, dataset, seed=seed)
-            told = {"setting": setting, "changes": settings[setting], "seed": seed, "asked_epochs": options.epochs}
-            line = told | figures | {"machine": machine.describe(), "threads": torch.get_num_threads()}
+            told = {"setting": setting, "changes": case.settings[setting], "seed": seed}
+            line = told | figures | {"machine": described, "threads": torch.get_num_threads()}
             with file.open("a") as lines:
                 lines.write(json.dumps(line) + "\n")
             print(f"{options.case} {setting} {seed}: {figures['accuracy']:.1%}", file=sys.stderr, flush=True)

@@ -21,6 +21,7 @@ from data.spec import AugmentConfig, ImageSpec
 from data.tone import grey as grey_of
 
 CROP_SHARE = 8  # by default the random crop moves a picture by up to a side / CROP_SHARE
+SHIFTED_SIDE = 16  # pixels; below it a shift by one cuts off what tells pictures apart
 PHOTOGRAPH_SIDE = 48  # pixels; below it a zoom leaves too little to see
 PHOTOGRAPH = {"zoom": 0.75, "rotate": 20.0, "color": 0.3, "mixup": 0.4, "cutmix": 1.0}
 GROWING = 0.6  # share of the epochs
@@ -38,7 +39,8 @@ def resolve(config: AugmentConfig, image: ImageSpec, *, mirror: bool, any_size: 
     `mirror` says whether a mirrored picture keeps its class, `any_size` whether the network takes pictures of other
     sizes too. Raises `InputError` for what this network cannot do.
 
-    Photographs, which have the pixels for it, are zoomed into, coloured and mixed; small pictures are only shifted.
+    Photographs, which have the pixels for it, are zoomed into, coloured and mixed; small pictures are only shifted,
+    tiny ones left alone.
     A policy turns and colours by itself.
     """
     if config.grow and not any_size:
@@ -52,7 +54,7 @@ def resolve(config: AugmentConfig, image: ImageSpec, *, mirror: bool, any_size: 
         changes = {**changes, **IN_POLICY, **(RAND if config.policy == "rand" else {})}
     asked = {name: value for name, value in config.model_dump().items() if value is not None}
     chosen = {**changes, "flip": mirror, "grow": GROWING if photograph and any_size else 0.0, **asked}
-    crop = 0 if image.margin or chosen["zoom"] else side // CROP_SHARE
+    crop = 0 if image.margin or chosen["zoom"] or side < SHIFTED_SIDE else side // CROP_SHARE
     return AugmentConfig.model_validate({"crop": crop, **chosen})
 
 

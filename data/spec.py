@@ -108,7 +108,7 @@ class AugmentConfig(Frozen):
         le=64,
         title="Crop padding",
         description="pixels of padding for the random crop of a picture "
-        "stored without a margin; by default an eighth of the side",
+        "stored without a margin; by default an eighth of the side, 0 below 16 pixels",
     )
     zoom: float | None = Field(
         None,

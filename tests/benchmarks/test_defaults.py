@@ -11,9 +11,9 @@ from data.spec import DatasetSpec
 
 @pytest.mark.parametrize("case", defaults.CASES)
 def test_every_setting_is_one_the_product_knows_and_changes_something(case: str):
-    source, settings = defaults.CASES[case]
-    plain = defaults.experiment(source, {}, epochs=None, seed=0)
-    made = {name: defaults.experiment(source, changes, epochs=None, seed=0) for name, changes in settings.items()}
+    source, epochs, settings = defaults.CASES[case]
+    plain = defaults.experiment(source, {}, epochs=epochs, seed=0)
+    made = {name: defaults.experiment(source, changes, epochs=epochs, seed=0) for name, changes in settings.items()}
     assert made.pop("default") == plain
     assert all(chosen != plain for chosen in made.values())
 

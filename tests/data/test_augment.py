@@ -99,6 +99,7 @@ def test_open_choices_are_made_from_the_data():
     plain, margin = ImageSpec(height=32, width=32), ImageSpec(height=32, width=32, margin=4)
     assert augment.resolve(AugmentConfig(), plain, mirror=True, any_size=True).crop == 4
     assert augment.resolve(AugmentConfig(), margin, mirror=True, any_size=True).crop == 0
+    assert augment.resolve(AugmentConfig(), ImageSpec(height=8, width=8), mirror=True, any_size=True).crop == 0
     assert augment.resolve(AugmentConfig(), plain, mirror=True, any_size=True).flip is True
     assert augment.resolve(AugmentConfig(), plain, mirror=False, any_size=True).flip is False
     kept = augment.resolve(AugmentConfig(flip=True, crop=2, mixup=0.3), plain, mirror=False, any_size=True)
