@@ -27,7 +27,7 @@ MAY_IMPORT = {
 }
 # Libraries that no file of a folder names, also not inside a function.
 NEVER_NAMED = {"data": ENGINES, "models": ENGINES, "serving": ("prefect", *LEARNING), "flows": ()}
-TORCH_IN_DATA = {f"data/{name}.py" for name in ("augment", "drawing", "loader", "mixing", "policy", "tone")}
+TORCH_IN_DATA = {f"data/{name}.py" for name in ("augment", "drawing", "loader", "mixing", "policy", "resample", "tone")}
 # What the service uses of models/, and what a bundle or a run's records need: none of it trains.
 WITHOUT_TORCH = {
     "models.bundle.bundle",
