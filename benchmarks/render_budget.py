@@ -45,9 +45,10 @@ def cell(run: dict[str, Any] | None) -> str:
 
 
 def told(run: dict[str, Any]) -> str:
-    settings = ", ".join(f"{name} {rounded(value)}" for name, value in run["settings"].items())
+    settings = "; ".join(f"{name}: {rounded(value)}" for name, value in run["settings"].items())
     cut = f"; {run['per_class']} pictures of each class" if run["per_class"] else ""
-    return f"- {run['case']}, {run['minutes']:g} min, {run['contender']}: {settings}{cut}; {versions(run)}; {on(run)}"
+    what = f"{run['case']}, {run['minutes']:g} min, {run['contender']}"
+    return f"- {what} ({versions(run)}){cut}; {settings}; {on(run)}"
 
 
 def rounded(value: object) -> str:
