@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import render_speed
+from benchmarks import render_budget, render_speed
 
 HERE = Path(__file__).parent
 
@@ -102,7 +102,8 @@ def cell(figures: dict[str, float]) -> str:
 
 def main() -> None:
     text = "# Results\n\nMade by the scripts in this folder; `python -m benchmarks.render` writes this page.\n\n"
-    parts = [text + accuracy(), *render_speed.sections(read, table), serving(), attention()]
+    budget = render_budget.section(read, table)
+    parts = [text + accuracy(), budget, *render_speed.sections(read, table), serving(), attention()]
     (HERE / "results.md").write_text("\n\n".join(filter(None, parts)) + "\n")
 
 

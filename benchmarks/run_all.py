@@ -1,7 +1,8 @@
 """Every benchmark, and the page: `python -m benchmarks.run_all ../shared/data` (hours on 2 cores).
 
 With a folder for the other trainers' environments as a second argument (`python -m benchmarks.training --help` says
-what goes there) training and data path are measured beside them.
+what goes there) training, data path and a budget of 5 minutes are measured beside them. The larger budgets, hours more,
+are for `python -m benchmarks.budget --minutes 15 60` alone.
 """
 
 import subprocess
@@ -14,6 +15,7 @@ def main() -> None:
     cifar, flowers = f"{data}/cifar10.tar.gz", f"{data}/flowers.tar.gz"
     for name, *options in (
         ("accuracy", "--data", data),
+        ("budget", "--data", data, "--minutes", "5", *peers),
         ("training", "--data", cifar, *peers),
         ("datapath", "--data", cifar, "--photos", flowers, *peers),
         ("start",),

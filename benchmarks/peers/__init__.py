@@ -7,4 +7,6 @@ each epoch its pictures, wall seconds and CPU seconds of the training part, and 
 What is the same everywhere: ResNet-18 as in `network.py`, batches of 64, float32 unless the name says otherwise, random
 crop and flip, one process that also reads the data, no validation in the time. What is each library's own: reading and
 decoding, the loop, the optimiser where it has a default.
+
+Those called `budget_NAME` train in all of a library's own way for a time, and test: `budget.py` says how.
 """
