@@ -51,7 +51,8 @@ class TrainConfig(Frozen):
         None,
         gt=0,
         title="Patience",
-        description="epochs without improvement before stopping; by default a third of all",
+        description="epochs without improvement before stopping; by default a third of all, and on a plateau at least "
+        "twice as many as before the rate falls",
     )
     monitor: Literal["val_loss", "val_accuracy"] = Field(
         "val_accuracy", title="Monitor", description="what early stopping watches; its best weights are kept"
