@@ -24,6 +24,7 @@ from models.records import EpochRecord, FitSummary, PixelStatistics, RateTest
 from models.run import NetworkSpec, RunFolder
 from models.training.board import Board
 from models.training.checkpoint import Checkpoints
+from models.training.diary import EpochLog
 from models.training.distributed import ALONE, Ranks
 from models.training.fit import Validation, fit, ignore
 from models.training.losses import class_weights_for
@@ -73,7 +74,8 @@ def learn(
         checkpoints.clear()  # a kill may have come between the last file and this
         return folder.fit()
     learner = learner_in(folder, experiment, dataset, ranks=ranks)
-    with diary(experiment, dataset, learner, folder, on_epoch, on_choice, writes=ranks.writes) as (epoch, rates):
+    heard = on_epoch, on_choice, on_trouble
+    with diary(experiment, dataset, learner, folder, *heard, writes=ranks.writes) as (epoch, rates):
         train = partial(run_fit, checkpoints=checkpoints, on_epoch=epoch, on_progress=on_progress, on_rates=rates)
         result = within_memory(
             partial(train, experiment, learner, stop=stop, ranks=ranks),
@@ -85,6 +87,7 @@ def learn(
     summary = summary.model_copy(update={"device": ranks.describe(summary.device)})
     if ranks.writes:
         whole.write(folder.weights_file, save(result.weights))
+        folder.write_history(result.history)  # with what a full disk may have kept out of it
         folder.write_fit(summary)
         checkpoints.clear()
     return summary
@@ -98,6 +101,7 @@ def diary(
     folder: RunFolder,
     on_epoch: Callable[[EpochRecord], None],
     on_choice: Callable[[str], None],
+    on_trouble: Callable[[str], None],
     *,
     writes: bool,
 ) -> Iterator[tuple[Callable[[EpochRecord], None], Callable[[RateTest], None]]]:
@@ -113,10 +117,10 @@ def diary(
         folder.write_batch_size(learner.batches.batch_size)
         on_choice(f"batch size {learner.batches.batch_size}, chosen for {learner.batches.device.type}")
     board = Board(folder.tensorboard, learner.batches)
+    log = EpochLog(folder, board, on_trouble)
 
     def write_epoch(record: EpochRecord) -> None:
-        folder.write_epoch(record)
-        board.epoch(record)
+        log.write(record)
         on_epoch(record)
 
     def write_rates(test: RateTest) -> None:
