@@ -1,6 +1,6 @@
 """Going on with a run by its name, and what to say when the settings, the pictures or the run do not allow it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from data.errors import InputError
 from flows.console import display
 from flows.home import VERDICT, home, run_folder, unfinished
-from models.config import Experiment
+from models.config import Experiment, leaves
 from models.run import RunFolder, claim, read_fingerprint, read_key, run_key, runs, worked_on
 
 LATEST = "latest"
@@ -128,14 +128,6 @@ def differences(was: Experiment, now: Experiment) -> list[str]:
         path for path in paths if not any(path.startswith(kind.removesuffix("kind")) for kind in kinds if kind != path)
     ]
     return [f"{path} {shown(before.get(path))}, now {shown(after.get(path))}" for path in told]
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def shown(value: Any) -> str:
