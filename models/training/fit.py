@@ -94,8 +94,8 @@ def fit(
         ranks=ranks,
     )
     if math.isnan(peak_of(training.optimizer)):
-        test = try_rates(net, batches, optimizer=optimizer, config=config, class_weights=class_weights)
-        keep_rate(training, ranks.first((test.chosen,))[0], checkpoints)
+        test = try_rates(net, batches, optimizer=optimizer, config=config, class_weights=class_weights, ranks=ranks)
+        keep_rate(training, test.chosen, checkpoints)
         on_rates(test)
     one_epoch = partial(train_epoch, schedule=schedule, config=config, class_weights=class_weights, rank=ranks.rank)
     pulse = Pulse(training, checkpoints, on_progress, lambda: ranks.any(stop()))
