@@ -28,7 +28,7 @@ from models.training.diary import EpochLog
 from models.training.distributed import ALONE, Ranks
 from models.training.fit import Validation, fit, ignore
 from models.training.losses import class_weights_for
-from models.training.memory import one_step, within_memory
+from models.training.memory import network_fits, one_step, within_memory
 from models.training.norms import with_shared_norms
 from models.training.pulse import ProgressUpdate, never
 from models.training.state import FitResult
@@ -167,9 +167,10 @@ def learner_for(
     check_mirror(images.snapshot, mirror=experiment.answer.mirror)
     statistics = published_statistics(experiment.model) or measure(images.pixels, train)
     torch.manual_seed(seed)
-    net = build(experiment.model, images.spec, statistics, len(images.classes))
-    load_published(net)
-    net = net.to(pictures.device)
+    with network_fits():
+        net = build(experiment.model, images.spec, statistics, len(images.classes))
+        load_published(net)
+        net = net.to(pictures.device)
     net = net if ranks.num == 1 else with_shared_norms(net)
     labels, num_classes, config = images.labels, len(images.classes), experiment.train
     weights = class_weights_for(config.loss, labels[train], num_classes=num_classes)
