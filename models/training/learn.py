@@ -29,7 +29,7 @@ from models.training.distributed import ALONE, Ranks
 from models.training.fit import Validation, fit, ignore
 from models.training.losses import class_weights_for
 from models.training.memory import network_fits, one_step, within_memory
-from models.training.norms import with_shared_norms
+from models.training.norms import require_company, with_shared_norms
 from models.training.pulse import ProgressUpdate, never
 from models.training.state import FitResult
 from models.training.trial import choose_batch_size, fits_memory
@@ -185,6 +185,7 @@ def learner_for(
         return fits_memory(net, batches_of(size), optimizer=experiment.optimizer, config=config, class_weights=weights)
 
     size = batch_size or choose_batch_size(config, num_pictures=len(train), device=pictures.device, fits=fits)
+    require_company(net, batch_size=size)
     judge = judge_for(experiment, images, pictures, val, ranks=ranks)
     return Learner(net, batches_of(size), statistics, judge, class_weights=weights)
 
