@@ -26,10 +26,10 @@ def choose_folder(experiment: Experiment, fingerprint: str, *, resume: str | Non
         announce(folder, fingerprint)
         return folder
     folder = find(resume)
-    if read_key(folder) != run_key(experiment, fingerprint):
-        differing = differences(experiment_of(folder), experiment)
-        if differing:
-            raise InputError(other_settings(folder, differing))
+    differing = differences(experiment_of(folder), experiment)
+    if differing:
+        raise InputError(other_settings(folder, differing))
+    if not on_pictures(folder, experiment, fingerprint):
         raise InputError(
             f"the pictures of {experiment.dataset.source} are not those that run {folder.run_id} was started with; "
             "put them back, or leave out --resume to train on what is there now"
@@ -37,6 +37,14 @@ def choose_folder(experiment: Experiment, fingerprint: str, *, resume: str | Non
     if not claim(folder.path):
         raise InputError(f"run {folder.run_id} is under way in another process; wait for it, or stop that one first")
     return folder
+
+
+def on_pictures(folder: RunFolder, experiment: Experiment, fingerprint: str) -> bool:
+    """Whether the run was started on these. Its key says less: a setting that is new since then is in a key, too."""
+    started_on = read_fingerprint(folder)
+    if started_on is None:
+        return read_key(folder) == run_key(experiment, fingerprint)
+    return started_on == fingerprint
 
 
 def announce(folder: RunFolder, fingerprint: str) -> None:
