@@ -1,6 +1,6 @@
 """Going on with a run by its name, and what to say when the settings, the pictures or the run do not allow it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from data.errors import InputError
 from flows.console import display
 from flows.home import VERDICT, home, run_folder, unfinished
-from models.config import Experiment
+from models.config import Experiment, leaves
 from models.run import RunFolder, claim, read_fingerprint, read_key, run_key, runs, worked_on
 
 LATEST = "latest"
@@ -26,10 +26,10 @@ def choose_folder(experiment: Experiment, fingerprint: str, *, resume: str | Non
         announce(folder, fingerprint)
         return folder
     folder = find(resume)
-    if read_key(folder) != run_key(experiment, fingerprint):
-        differing = differences(experiment_of(folder), experiment)
-        if differing:
-            raise InputError(other_settings(folder, differing))
+    differing = differences(experiment_of(folder), experiment)
+    if differing:
+        raise InputError(other_settings(folder, differing))
+    if not on_pictures(folder, experiment, fingerprint):
         raise InputError(
             f"the pictures of {experiment.dataset.source} are not those that run {folder.run_id} was started with; "
             "put them back, or leave out --resume to train on what is there now"
@@ -37,6 +37,14 @@ def choose_folder(experiment: Experiment, fingerprint: str, *, resume: str | Non
     if not claim(folder.path):
         raise InputError(f"run {folder.run_id} is under way in another process; wait for it, or stop that one first")
     return folder
+
+
+def on_pictures(folder: RunFolder, experiment: Experiment, fingerprint: str) -> bool:
+    """Whether the run was started on these. Its key says less: a setting that is new since then is in a key, too."""
+    started_on = read_fingerprint(folder)
+    if started_on is None:
+        return read_key(folder) == run_key(experiment, fingerprint)
+    return started_on == fingerprint
 
 
 def announce(folder: RunFolder, fingerprint: str) -> None:
@@ -128,14 +136,6 @@ def differences(was: Experiment, now: Experiment) -> list[str]:
         path for path in paths if not any(path.startswith(kind.removesuffix("kind")) for kind in kinds if kind != path)
     ]
     return [f"{path} {shown(before.get(path))}, now {shown(after.get(path))}" for path in told]
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def shown(value: Any) -> str:

@@ -1,6 +1,8 @@
 """What a person may choose about training: frozen values that refuse what they do not know. No torch here."""
 
-from typing import Annotated, Literal, Self
+import math
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Gt, Le
 from pydantic import Field, model_validator
@@ -51,7 +53,8 @@ class TrainConfig(Frozen):
         None,
         gt=0,
         title="Patience",
-        description="epochs without improvement before stopping; by default a third of all",
+        description="epochs without improvement before stopping; by default a third of all, and on a plateau at least "
+        "twice as many as before the rate falls",
     )
     monitor: Literal["val_loss", "val_accuracy"] = Field(
         "val_accuracy", title="Monitor", description="what early stopping watches; its best weights are kept"
@@ -185,9 +188,26 @@ class Experiment(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _finite(self) -> Self:
+        for path, value in leaves(self.model_dump()):
+            numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if isinstance(n, float)]
+            if not all(map(math.isfinite, numbers)):
+                raise ValueError(f"{path} is {value}; it should be a finite number")
+        return self
+
     @property
     def pictures(self) -> DatasetSpec:
         """`dataset`, with what it leaves open and the model knows: a published backbone wants larger pictures."""
         if self.dataset.max_size is None and isinstance(self.model, PretrainedConfig):
             return self.dataset.model_copy(update={"max_size": MAX_SIZE})
         return self.dataset
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """("train.epochs", 20) and so on."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -120,7 +120,9 @@ class RunFolder:
 
     def write_epoch(self, record: EpochRecord) -> None:
         """An epoch that is told again, because a kill came before its checkpoint, replaces its line."""
-        records = [*(old for old in self.history() if old.epoch < record.epoch), record]
+        self.write_history([*(old for old in self.history() if old.epoch < record.epoch), record])
+
+    def write_history(self, records: Iterable[EpochRecord]) -> None:
         lines = "".join(f"{record.model_dump_json()}\n" for record in records)
         whole.write(self.path / "history.jsonl", lines.encode())
 

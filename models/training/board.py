@@ -32,6 +32,14 @@ class Board:
         self._writer: SummaryWriter | None = None
 
     def epoch(self, record: EpochRecord) -> None:
+        """Raises `OSError`, and then begins another file with the next epoch: a writer that failed once stays so."""
+        try:
+            self._write(record)
+        except OSError:
+            self._writer = None  # not closed, since that would try to write again
+            raise
+
+    def _write(self, record: EpochRecord) -> None:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 

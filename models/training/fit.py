@@ -83,10 +83,19 @@ def fit(
     Raises `Diverged`, `Stopped`, `InputError`.
     """
     net.to(memory_format=torch.channels_last)
-    training = begin(net, batches, validate, optimizer=optimizer, config=config, checkpoints=checkpoints, ranks=ranks)
+    training = begin(
+        net,
+        batches,
+        validate,
+        optimizer=optimizer,
+        schedule=schedule,
+        config=config,
+        checkpoints=checkpoints,
+        ranks=ranks,
+    )
     if math.isnan(peak_of(training.optimizer)):
-        test = try_rates(net, batches, optimizer=optimizer, config=config, class_weights=class_weights)
-        keep_rate(training, ranks.first((test.chosen,))[0], checkpoints)
+        test = try_rates(net, batches, optimizer=optimizer, config=config, class_weights=class_weights, ranks=ranks)
+        keep_rate(training, test.chosen, checkpoints)
         on_rates(test)
     one_epoch = partial(train_epoch, schedule=schedule, config=config, class_weights=class_weights, rank=ranks.rank)
     pulse = Pulse(training, checkpoints, on_progress, lambda: ranks.any(stop()))
@@ -112,6 +121,7 @@ def begin(
     validate: Validate,
     *,
     optimizer: OptimizerConfig,
+    schedule: ScheduleConfig,
     config: TrainConfig,
     checkpoints: Checkpoints | None,
     ranks: Ranks = ALONE,
@@ -125,7 +135,7 @@ def begin(
     else:
         if config.max_minutes is not None:
             speed = measure_speed(net, batches, validate, optimizer=optimizer, config=config, ranks=ranks)
-        plan = make_plan(config, steps_per_epoch=batches.steps_per_epoch, speed=speed)
+        plan = make_plan(config, steps_per_epoch=batches.steps_per_epoch, schedule=schedule, speed=speed)
     steps = build_optimizer(net, optimizer)
     training = Training(
         net=net,

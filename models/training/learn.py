@@ -24,11 +24,12 @@ from models.records import EpochRecord, FitSummary, PixelStatistics, RateTest
 from models.run import NetworkSpec, RunFolder
 from models.training.board import Board
 from models.training.checkpoint import Checkpoints
+from models.training.diary import EpochLog
 from models.training.distributed import ALONE, Ranks
 from models.training.fit import Validation, fit, ignore
 from models.training.losses import class_weights_for
-from models.training.memory import one_step, within_memory
-from models.training.norms import with_shared_norms
+from models.training.memory import network_fits, one_step, within_memory
+from models.training.norms import require_company, with_shared_norms
 from models.training.pulse import ProgressUpdate, never
 from models.training.state import FitResult
 from models.training.trial import choose_batch_size, fits_memory
@@ -73,7 +74,8 @@ def learn(
         checkpoints.clear()  # a kill may have come between the last file and this
         return folder.fit()
     learner = learner_in(folder, experiment, dataset, ranks=ranks)
-    with diary(experiment, dataset, learner, folder, on_epoch, on_choice, writes=ranks.writes) as (epoch, rates):
+    heard = on_epoch, on_choice, on_trouble
+    with diary(experiment, dataset, learner, folder, *heard, writes=ranks.writes) as (epoch, rates):
         train = partial(run_fit, checkpoints=checkpoints, on_epoch=epoch, on_progress=on_progress, on_rates=rates)
         result = within_memory(
             partial(train, experiment, learner, stop=stop, ranks=ranks),
@@ -85,6 +87,7 @@ def learn(
     summary = summary.model_copy(update={"device": ranks.describe(summary.device)})
     if ranks.writes:
         whole.write(folder.weights_file, save(result.weights))
+        folder.write_history(result.history)  # with what a full disk may have kept out of it
         folder.write_fit(summary)
         checkpoints.clear()
     return summary
@@ -98,6 +101,7 @@ def diary(
     folder: RunFolder,
     on_epoch: Callable[[EpochRecord], None],
     on_choice: Callable[[str], None],
+    on_trouble: Callable[[str], None],
     *,
     writes: bool,
 ) -> Iterator[tuple[Callable[[EpochRecord], None], Callable[[RateTest], None]]]:
@@ -113,10 +117,10 @@ def diary(
         folder.write_batch_size(learner.batches.batch_size)
         on_choice(f"batch size {learner.batches.batch_size}, chosen for {learner.batches.device.type}")
     board = Board(folder.tensorboard, learner.batches)
+    log = EpochLog(folder, board, on_trouble)
 
     def write_epoch(record: EpochRecord) -> None:
-        folder.write_epoch(record)
-        board.epoch(record)
+        log.write(record)
         on_epoch(record)
 
     def write_rates(test: RateTest) -> None:
@@ -163,9 +167,10 @@ def learner_for(
     check_mirror(images.snapshot, mirror=experiment.answer.mirror)
     statistics = published_statistics(experiment.model) or measure(images.pixels, train)
     torch.manual_seed(seed)
-    net = build(experiment.model, images.spec, statistics, len(images.classes))
-    load_published(net)
-    net = net.to(pictures.device)
+    with network_fits():
+        net = build(experiment.model, images.spec, statistics, len(images.classes))
+        load_published(net)
+        net = net.to(pictures.device)
     net = net if ranks.num == 1 else with_shared_norms(net)
     labels, num_classes, config = images.labels, len(images.classes), experiment.train
     weights = class_weights_for(config.loss, labels[train], num_classes=num_classes)
@@ -180,6 +185,7 @@ def learner_for(
         return fits_memory(net, batches_of(size), optimizer=experiment.optimizer, config=config, class_weights=weights)
 
     size = batch_size or choose_batch_size(config, num_pictures=len(train), device=pictures.device, fits=fits)
+    require_company(net, batch_size=size)
     judge = judge_for(experiment, images, pictures, val, ranks=ranks)
     return Learner(net, batches_of(size), statistics, judge, class_weights=weights)
 

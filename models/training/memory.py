@@ -1,6 +1,7 @@
 """A batch that does not fit into the memory of the device: which one would, found by trying."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import TypeVar
 
@@ -25,32 +26,56 @@ def within_memory(train: Callable[[], T], *, size: int, attempt: Callable[[int],
     """
     try:
         return train()
-    except torch.OutOfMemoryError:
-        pass  # and let go of the frames, which hold the tensors, before anything is tried
+    except RuntimeError as error:
+        if not is_full(error):
+            raise
+        # and let go of the frames, which hold the tensors, before anything is tried
     if fixed:
         raise InputError(f"train.batch_size {size} does not fit into the memory of the devices; use {size // 2}")
     fits = largest(size // 2, attempt)
     if fits is None:
-        raise InputError(
-            f"the network does not fit into the memory of the device, with no train.batch_size from {size} down to "
-            f"{SMALLEST}; use smaller pictures (dataset.size) or a smaller network"
-        )
+        raise too_large(f", with no train.batch_size from {size} down to {SMALLEST}")
     raise InputError(
         f"train.batch_size {size} does not fit into the memory of the device; use {fits}, which was tried and fits"
+    )
+
+
+@contextmanager
+def network_fits() -> Iterator[None]:
+    """Around all that makes the network. Raises `InputError` where there is no memory for it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_full(error):
+            raise too_large() from None
+        raise
+
+
+def is_full(error: RuntimeError) -> bool:
+    """Whether it says that memory is short: of a GPU by its kind, of a CPU by its words alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def too_large(when: str = "") -> InputError:
+    return InputError(
+        f"the network does not fit into the memory of the device{when}; "
+        "use smaller pictures (dataset.size) or a smaller network"
     )
 
 
 def largest(size: int, attempt: Callable[[int], object]) -> int | None:
     """The first of size, size / 2, size / 4 ... that `attempt` gets through; None if none does.
 
-    `attempt` raises `torch.OutOfMemoryError` for a batch that does not fit.
+    `attempt` raises what `is_full` knows for a batch that does not fit.
     """
     while size >= SMALLEST:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         try:
             attempt(size)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_full(error):
+                raise
             size //= 2
         else:
             return size

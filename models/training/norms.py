@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from data.errors import InputError
+
 
 def with_shared_norms(net: nn.Module) -> nn.Module:
     """`net` with every batch norm replaced; weights, buffers and their names stay."""
@@ -22,6 +24,12 @@ def with_shared_norms(net: nn.Module) -> nn.Module:
             if isinstance(child, _BatchNorm):
                 setattr(parent, name, SharedNorm(child))
     return net
+
+
+def require_company(net: nn.Module, *, batch_size: int) -> None:
+    """Raises `InputError` for a batch of one picture, where its last map may be a single number to be normalised."""
+    if batch_size == 1 and any(isinstance(module, _BatchNorm) for module in net.modules()):
+        raise InputError("train.batch_size 1 leaves batch norm no second picture to compare with; use 2 or more")
 
 
 class SharedNorm(_BatchNorm):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from models.config import TrainConfig
+from models.training.config import PlateauConfig, ScheduleConfig
 
 RESERVE = 0.05  # share of the minutes kept for start, checkpoints, and a machine that slows down
 LEAST_PATIENCE = 3  # epochs
@@ -35,7 +36,9 @@ class Plan:
         return min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch)
 
 
-def make_plan(config: TrainConfig, *, steps_per_epoch: int, speed: Speed | None = None) -> Plan:
+def make_plan(
+    config: TrainConfig, *, steps_per_epoch: int, schedule: ScheduleConfig | None = None, speed: Speed | None = None
+) -> Plan:
     """`speed` is needed where the run is to fit into `max_minutes`; epochs stay the upper bound."""
     total_steps = (config.epochs or default_epochs(steps_per_epoch)) * steps_per_epoch
     if config.max_minutes is not None:
@@ -44,12 +47,17 @@ def make_plan(config: TrainConfig, *, steps_per_epoch: int, speed: Speed | None 
         seconds = 60 * config.max_minutes * (1 - RESERVE) - speed.took_s
         total_steps = min(total_steps, affordable(seconds, steps_per_epoch=steps_per_epoch, speed=speed))
     epochs = -(-total_steps // steps_per_epoch)
-    return Plan(steps_per_epoch=steps_per_epoch, total_steps=total_steps, patience=patience_of(config, epochs))
+    patience = patience_of(config, epochs, schedule)
+    return Plan(steps_per_epoch=steps_per_epoch, total_steps=total_steps, patience=patience)
 
 
-def patience_of(config: TrainConfig, epochs: int) -> int:
-    """Epochs without improvement before a run of `epochs` is stopped."""
-    return max(LEAST_PATIENCE, epochs // 3) if config.patience is None else config.patience
+def patience_of(config: TrainConfig, epochs: int, schedule: ScheduleConfig | None = None) -> int:
+    """Epochs without improvement before a run of `epochs` is stopped: on a plateau the rate falls before that, and what
+    the lower one brings is waited for."""
+    if config.patience is not None:
+        return config.patience
+    falling = 2 * schedule.patience if isinstance(schedule, PlateauConfig) else 0
+    return max(LEAST_PATIENCE, epochs // 3, falling)
 
 
 def default_epochs(steps_per_epoch: int) -> int:

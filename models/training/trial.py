@@ -39,8 +39,13 @@ def try_rates(
     optimizer: OptimizerConfig,
     config: TrainConfig,
     class_weights: Tensor | None = None,
+    ranks: Ranks = ALONE,
 ) -> RateTest:
-    """The range test on a copy: `net` is left as it was, and the same seed finds the same rate. Raises `InputError`."""
+    """The range test on a copy: `net` is left as it was, and the same seed finds the same rate. Raises `InputError`.
+
+    Of several processes each does all of it, and hears the losses of the first: where rounding differs they would
+    otherwise not end at the same step, and wait for each other.
+    """
     twin = deepcopy(net).train()
     descent = build_optimizer(twin, optimizer)
     stream = endless(batches)
@@ -50,7 +55,8 @@ def try_rates(
         set_peak(descent, rate)
         set_rate(descent, 1.0)
         seed(pixels.device, dropout_seed(config.seed, epoch, index))
-        return float(train_step(twin, descent, pixels, targets, config=config, class_weights=class_weights)[0])
+        loss = float(train_step(twin, descent, pixels, targets, config=config, class_weights=class_weights)[0])
+        return ranks.first((loss,))[0]
 
     return range_test(step)
 

@@ -6,6 +6,7 @@ torchvision is imported where it is needed: it takes seconds, and most runs do w
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -50,6 +51,24 @@ def is_file(config: PretrainedConfig) -> bool:
     from torchvision.models import get_model_weights
 
     return config.weights not in get_model_weights(known_name(config.backbone)).__members__
+
+
+def require_weights(config: PretrainedConfig) -> None:
+    """Raises `InputError` for what is neither a file nor a name that torchvision gives to published weights."""
+    given = config.weights
+    if given is None or not is_file(config) or Path(given).expanduser().is_file():
+        return
+    if timm_backbones.is_theirs(config.backbone) or "/" in given or Path(given).suffix:
+        raise InputError(f"model.weights {given} is not a file; give a .safetensors or .pth file, or none")
+    from torchvision.models import get_model_weights
+
+    known = list(get_model_weights(known_name(config.backbone)).__members__)
+    near = difflib.get_close_matches(given.upper(), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise InputError(
+        f"model.weights {given!r} is no file, and not known for model.backbone {config.backbone}; {hint}use one of "
+        f"{', '.join(known)}, a .safetensors or .pth file, or none"
+    )
 
 
 def bare_network(config: PretrainedConfig, image: ImageSpec, num_classes: int) -> nn.Module:

@@ -17,7 +17,7 @@ from data.spec import ImageSpec
 from models.records import PixelStatistics
 from models.zoo import timm_backbones, weights
 from models.zoo.adapter import adapt, adapters
-from models.zoo.backbones import bare_network, is_file, known_name, published, refused_size
+from models.zoo.backbones import bare_network, is_file, known_name, published, refused_size, require_weights
 from models.zoo.config_pretrained import PretrainedConfig
 
 # B batch, H height, W width, K classes
@@ -91,6 +91,7 @@ def normalisation(config: PretrainedConfig) -> PixelStatistics:
 
 def plain_weights(config: PretrainedConfig, image: ImageSpec, num_classes: int) -> dict[str, Tensor]:
     """Of the library's network, by its names; the head may be missing. Fetched if need be. Raises `InputError`."""
+    require_weights(config)
     given = is_file(config)
     file = Path(config.weights).expanduser() if given and config.weights is not None else None
     if timm_backbones.is_theirs(config.backbone):

@@ -207,6 +207,8 @@ def test_every_value_of_every_preset_can_be_typed():
         (["--crossval.folds", "1"], ["folds 1 leaves nothing"]),
         (["--optimizer.betas", "0.9"], ["optimizer.betas"]),
         (["--optimizer.lr", "-1"], ["optimizer.lr is -1; it should be greater than 0"]),
+        (["--optimizer.lr", "inf"], ["optimizer.lr is inf; it should be a finite number"]),
+        (["--train.max_minutes", "inf"], ["train.max_minutes is inf"]),
         (["--optimizer.lr", "fast"], ["optimizer.lr is 'fast'; it should be a valid number"]),
         (["--train.batch_size", "0"], ["train.batch_size is 0; it should be greater than 0"]),
         (["--train.loss.gamma", "3"], ["train.loss.gamma belongs to train.loss.kind focal"]),

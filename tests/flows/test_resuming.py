@@ -2,6 +2,7 @@
 
 import fcntl
 import io
+import json
 import os
 from pathlib import Path
 
@@ -122,6 +123,17 @@ def test_other_pictures_other_settings_and_another_process_are_refused(home: Pat
         with pytest.raises(InputError, match="under way in another process"):
             resuming.choose_folder(TWENTY, DATA, resume=folder.run_id)
     assert resuming.choose_folder(TWENTY, DATA, resume=folder.run_id) == folder
+
+
+def test_a_run_from_before_a_setting_was_new_is_gone_on_with(home: Path):
+    folder = left(home)
+    settings = json.loads((folder.path / "experiment.json").read_bytes())
+    del settings["model"]["blocks"]
+    (folder.path / "experiment.json").write_text(json.dumps(settings))
+    (folder.path / "key").write_text("of the settings of then")
+    assert resuming.choose_folder(TWENTY, DATA, resume=folder.run_id) == folder
+    with pytest.raises(InputError, match="the pictures of"):
+        resuming.choose_folder(TWENTY, OTHER_DATA, resume=folder.run_id)
 
 
 def test_of_two_runs_alike_the_one_that_was_named_is_gone_on_with(home: Path):

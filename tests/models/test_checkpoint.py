@@ -2,7 +2,7 @@
 
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import torch
 from data.loader import Pictures
 from data.prepare import Dataset
 from models.config import Experiment
+from models.records import EpochRecord
 from models.run import RunFolder, open_run
 from models.training.checkpoint import Checkpoints
 from models.training.fit import FitResult
@@ -130,6 +131,22 @@ def test_a_full_disk_costs_one_checkpoint_and_not_the_run(tiny: Experiment, toy:
     assert "File too large" in told[0]
     assert "training goes on" in told[0]
     assert same(trained(tiny, toy, Checkpoints(tmp_path)), result)
+
+
+def test_a_full_disk_costs_no_training_and_no_epoch_of_the_history(tiny: Experiment, toy: Dataset, tmp_path: Path):
+    folder, told = open_run(tmp_path, tiny, "0" * 64), []
+    with ExitStack() as full:
+
+        def fill(record: EpochRecord) -> None:
+            if record.epoch == 0:
+                full.enter_context(disk_of(10))  # for the second epoch
+            else:
+                full.close()
+
+        learn(tiny, toy, folder, on_epoch=fill, on_trouble=told.append)
+    assert [record.epoch for record in folder.history()] == [0, 1, 2]
+    assert any("epoch 2 could not be written down" in sentence and "goes on" in sentence for sentence in told)
+    assert folder.learned
 
 
 def test_what_is_no_checkpoint_is_left_alone(tmp_path: Path):

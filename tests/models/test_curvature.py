@@ -1,5 +1,7 @@
 """The ends of the Hessian's spectrum, against matrices and networks whose spectrum is known exactly."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,8 +9,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from data.loader import Pictures
+from data.prepare import Dataset
+from models.config import Experiment
 from models.evaluation.diagnosis.curvature import extremes, spectrum
+from models.evaluation.diagnosis.measure import curvature
 from models.evaluation.diagnosis.signals import minimum_or_saddle
+from models.pixels import measure
+from models.training.config import BinaryConfig, CrossEntropyConfig, FocalConfig, LossConfig
+from models.training.losses import loss_of
+from models.zoo.build import build
+from models.zoo.config_classic import SoftmaxConfig
 
 
 def matrix_with(values: list[float]) -> Tensor:
@@ -59,7 +70,7 @@ def pictures(n: int = 20, features: int = 6, classes: int = 3) -> tuple[Tensor, 
     return torch.randn(n, features, generator=generator), torch.arange(n) % classes
 
 
-def exact(net: nn.Module, pixels: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+def exact(net: nn.Module, loss_of_answers: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
     """Eigenvalues of the full Hessian over all weights, ascending."""
     net.eval()
     shapes = {name: weight.shape for name, weight in net.named_parameters()}
@@ -67,7 +78,7 @@ def exact(net: nn.Module, pixels: Tensor, labels: Tensor, smoothing: float) -> T
 
     def loss(flat: Tensor) -> Tensor:
         parts = {name: part.view(shapes[name]) for name, part in zip(shapes, flat.split(sizes), strict=True)}
-        return F.cross_entropy(functional_call(net, parts, (pixels,)), labels, label_smoothing=smoothing)
+        return loss_of_answers(functional_call(net, parts, (pixels,)))
 
     flat = torch.cat([weight.detach().flatten() for weight in net.parameters()])
     return torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, flat).double())
@@ -76,7 +87,7 @@ def exact(net: nn.Module, pixels: Tensor, labels: Tensor, smoothing: float) -> T
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_a_small_network_gives_the_exact_ends_whatever_the_batches(smoothing: float):
     net, (pixels, labels) = small_network(), pictures()
-    values = exact(net, pixels, labels, smoothing)
+    values = exact(net, lambda logits: F.cross_entropy(logits, labels, label_smoothing=smoothing), pixels)
     batches = list(zip(pixels.split(7), labels.split(7), strict=True))  # the last is short
     found = spectrum(net, batches, label_smoothing=smoothing, iterations=60)
     assert (found.n, found.parameters) == (20, 63)
@@ -87,6 +98,36 @@ def test_a_small_network_gives_the_exact_ends_whatever_the_batches(smoothing: fl
     loss = F.cross_entropy(net(pixels), labels, label_smoothing=smoothing)
     slope = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(net.parameters()))]).norm()
     assert found.slope == pytest.approx(float(slope), rel=1e-4)
+
+
+@pytest.mark.parametrize("config", [FocalConfig(), BinaryConfig()], ids=["focal", "binary"])
+def test_the_curvature_is_that_of_the_loss_trained_on(config: LossConfig):
+    net, (pixels, labels), weights = small_network(), pictures(), torch.tensor([0.5, 1.0, 2.0])
+
+    def loss(logits: Tensor) -> Tensor:
+        return loss_of(logits, labels, config=config, smoothing=0.1, class_weights=weights)
+
+    values = exact(net, loss, pixels)
+    batches = list(zip(pixels.split(7), labels.split(7), strict=True))
+    found = spectrum(net, batches, label_smoothing=0.1, iterations=60, loss=config, class_weights=weights)
+    scale = float(values.abs().max())
+    assert found.largest == pytest.approx(float(values[-1]), abs=found.largest_error + 1e-5 * scale)
+    assert found.smallest == pytest.approx(float(values[0]), abs=found.smallest_error + 1e-5 * scale)
+    slopes = torch.autograd.grad(loss(net(pixels)), list(net.parameters()))
+    assert found.slope == pytest.approx(float(torch.cat([g.flatten() for g in slopes]).norm()), rel=1e-4)
+
+
+def test_a_runs_curvature_is_that_of_its_own_loss(tiny: Experiment, toy: Dataset):
+    net = build(SoftmaxConfig(), toy.images.spec, measure(toy.images.pixels, toy.split.train), 2)  # starts at zero
+
+    def largest(loss: LossConfig) -> float:
+        chosen = tiny.model_copy(update={"train": tiny.train.model_copy(update={"loss": loss})})
+        found, _ = curvature(net, Pictures(toy.images.pixels), toy.images, toy.split, experiment=chosen)
+        assert found is not None
+        return found.largest
+
+    # Of two classes at even odds the second derivative by the logits is 1/4 for each alone, and 1/2 for both together.
+    assert largest(CrossEntropyConfig()) == pytest.approx(2 * largest(BinaryConfig()), rel=1e-3)
 
 
 def test_every_product_with_the_hessian_is_told():
@@ -138,7 +179,7 @@ def test_attention_can_be_differentiated_twice():
     torch.manual_seed(0)
     net, (pixels, labels) = Attends(), pictures(features=12)
     with sdpa_kernel(SDPBackend.MATH):
-        values = exact(net, pixels, labels, 0.0)
+        values = exact(net, lambda logits: F.cross_entropy(logits, labels), pixels)
     found = spectrum(net, [(pixels, labels)], label_smoothing=0.0, iterations=60)
     assert found.largest == pytest.approx(float(values[-1]), rel=1e-3)
 

@@ -4,6 +4,7 @@ from math import log
 
 import numpy as np
 import pytest
+import torch
 
 from models.evaluation import diagnose as rules
 from models.evaluation.diagnosis.remark import Evidence, Peer, Remark
@@ -19,6 +20,8 @@ from models.records import (
     Statistic,
     TrainingFit,
 )
+from models.training.config import BinaryConfig, CrossEntropyConfig, FocalConfig, LossConfig
+from models.training.losses import loss_of
 
 CLASSES = ("daisy", "rose", "tulip")
 
@@ -180,6 +183,23 @@ def test_a_training_loss_above_that_of_guessing_means_a_rate_that_is_too_high():
     remarks = diagnose(curves([5.0, 4.0, *[2.0] * 8], [1.1] * 10), validation=measured(0.34))
     text = next(r.text for r in remarks if r.kind == "rate too high")
     assert "in 10 of 10 epochs the training loss was above that of guessing, 1.10 (highest 5 in epoch 1)" in text
+
+
+def test_a_binary_loss_begins_above_that_of_guessing_and_is_no_sign_of_a_rate_that_is_too_high():
+    train = [2.0, 1.8, 1.6, 1.45, 1.35, 1.28, 1.22, 1.18, 1.15, 1.14]  # three classes with even odds: 3 ln 2
+    told = {"validation": measured(0.9), "checks": checked(0.95, 0.2)}
+    assert "rate too high" in kinds(curves(train, SETTLED), **told)
+    assert "rate too high" not in kinds(curves(train, SETTLED), **told, loss=BinaryConfig())
+    diverged = diagnose(curves([2.0, 1.8, *[3.0] * 8], SETTLED), **told, loss=BinaryConfig())
+    assert "above that of guessing, 2.08" in diverged[0].text
+
+
+@pytest.mark.parametrize("loss", [CrossEntropyConfig(), FocalConfig(gamma=2), BinaryConfig()])
+def test_the_loops_loss_of_guessing_is_that_of_equal_logits(loss: LossConfig):
+    targets = torch.tensor([[0.7, 0.3, 0.0], [0.0, 1.0, 0.0]])  # mixed, and whole
+    run = Evidence([], summary(1, best=0), measured(0.5), loss=loss)
+    guessed = float(loss_of(torch.zeros(2, 3), targets, config=loss, smoothing=0.1))
+    assert run.guessing_in_training == pytest.approx(guessed)
 
 
 def test_a_straight_slow_fall_means_a_rate_that_is_too_low():

@@ -24,6 +24,7 @@ from models.training.distributed import ALONE, Ranks
 from models.training.learn import learner_for, run_fit
 from models.training.norms import with_shared_norms
 from models.training.pulse import Stopped
+from models.training.trial import try_rates
 from models.zoo.config import CNNConfig
 
 forks = pytest.mark.skipif(
@@ -109,6 +110,24 @@ def test_a_rank_may_have_no_picture_of_a_step(toy: Dataset, tmp_path: Path):
     chosen = experiment(batch_size=2, epochs=1)
     three = together(lambda ranks, _: trained(chosen, toy, ranks, rows=6), tmp_path, num=3)
     close(three[0], trained(chosen, toy, ALONE, rows=6))
+
+
+@forks
+def test_all_hear_the_range_test_of_the_first(toy: Dataset, tmp_path: Path):
+    """Here one of them stumbles on its way, as a GPU may whose rounding differs."""
+
+    def work(ranks: Ranks, _: Path) -> dict[str, Any]:
+        learner = learner_for(
+            experiment(), toy.images, Pictures(toy.images.pixels), train=toy.split.train, val=toy.split.val, seed=0
+        )
+        if ranks.rank == 1:
+            with torch.no_grad():
+                learner.net[1].head.bias.fill_(1e4)
+        found = try_rates(learner.net, learner.batches, optimizer=SGDConfig(), config=experiment().train, ranks=ranks)
+        return {"rates": found.rates, "losses": found.losses, "chosen": found.chosen}
+
+    both = together(work, tmp_path)
+    assert both[0] == both[1]
 
 
 @forks

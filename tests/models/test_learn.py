@@ -12,6 +12,7 @@ from models.config import Experiment
 from models.pixels import measure
 from models.run import RunFolder, open_run
 from models.training.learn import learn, learner_for
+from models.zoo.config_classic import SoftmaxConfig
 
 
 @pytest.fixture
@@ -86,6 +87,13 @@ def test_a_batch_larger_than_the_data_is_refused(tiny: Experiment, toy: Dataset,
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_a_batch_of_one_picture_is_refused_where_there_is_batch_norm(tiny: Experiment, toy: Dataset, folder: RunFolder):
+    with pytest.raises(InputError, match=r"train\.batch_size 1 .* use 2 or more"):
+        learn(changed(tiny, batch_size=1), toy, folder)
+    without = changed(tiny, batch_size=1).model_copy(update={"model": SoftmaxConfig()})
+    assert learn(without, toy, folder).epochs_run > 0
+
+
 def test_a_device_that_is_not_there_is_refused(tiny: Experiment, toy: Dataset, folder: RunFolder):
     with pytest.raises(InputError, match=r"train.devices cuda is not to be had here; use one of auto, .*cpu"):
         learn(changed(tiny, devices="cuda"), toy, folder)

@@ -8,18 +8,22 @@ from torch import Tensor, nn
 
 from data.errors import InputError
 from models.config import Experiment
-from models.training.memory import largest, one_step, within_memory
+from models.training.memory import largest, network_fits, one_step, within_memory
+
+MORE_THAN_THERE_IS = 1 << 50  # bytes
 
 
 class Hungry(nn.Module):
     """Takes at most so many pictures, as a small GPU does."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, gpu: bool = True) -> None:
         super().__init__()
-        self.most, self.layer = most, nn.Linear(3, 2)
+        self.most, self.gpu, self.layer = most, gpu, nn.Linear(3, 2)
 
     def forward(self, pixels: Tensor) -> Tensor:
         if len(pixels) > self.most:
+            if not self.gpu:
+                torch.empty(MORE_THAN_THERE_IS, dtype=torch.uint8)
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
         return self.layer(pixels.float().mean((1, 2)))
 
@@ -33,8 +37,8 @@ class OneBatch:
         yield torch.zeros(64, 4, 4, 3, dtype=torch.uint8), torch.arange(64) % 2
 
 
-def trained(most: int, *, fixed: bool = False) -> str:
-    net, batches = Hungry(most), OneBatch()
+def trained(most: int, *, fixed: bool = False, gpu: bool = True) -> str:
+    net, batches = Hungry(most, gpu=gpu), OneBatch()
 
     def train() -> str:
         for pixels, _ in batches.epoch(0):
@@ -79,3 +83,23 @@ def test_trying_leaves_no_trace_in_the_network():
     before = net.layer.weight.clone()
     assert largest(64, one_step(net, OneBatch(), Experiment())) == 16
     assert torch.equal(net.layer.weight, before)
+
+
+def test_a_processor_whose_memory_is_full_gets_the_same_sentence():
+    with pytest.raises(InputError, match=r"train\.batch_size 64 does not fit .* use 16, which was tried and fits"):
+        trained(20, gpu=False)
+
+
+def test_a_network_that_cannot_even_be_made_is_one_sentence():
+    with pytest.raises(InputError, match=r"the network does not fit .* use smaller pictures"), network_fits():
+        nn.Linear(MORE_THAN_THERE_IS >> 24, 1 << 22)
+
+
+def test_other_errors_are_not_taken_for_full_memory():
+    def fails() -> None:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="multiplied"):
+        within_memory(fails, size=64, attempt=lambda _: None)
+    with pytest.raises(RuntimeError, match="multiplied"), network_fits():
+        fails()

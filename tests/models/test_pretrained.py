@@ -101,6 +101,7 @@ def test_full_training_gives_the_backbone_its_share_of_the_rate(toy: Dataset, pu
         learner.batches,
         learner.validate,
         optimizer=chosen.optimizer,
+        schedule=chosen.schedule,
         config=chosen.train,
         checkpoints=None,
     )

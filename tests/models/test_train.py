@@ -12,11 +12,11 @@ from models.config import TrainConfig
 from models.evaluation.inference import validate
 from models.records import EpochRecord, PixelStatistics
 from models.training.checkpoint import Checkpoints
-from models.training.config import AdamWConfig, CosineConfig, SGDConfig
+from models.training.config import AdamWConfig, CosineConfig, PlateauConfig, SGDConfig
 from models.training.fit import FitResult, Validation, fit
 from models.training.plan import Speed, affordable, make_plan
 from models.training.pulse import Diverged, ProgressUpdate
-from models.training.schedule import factor
+from models.training.schedule import factor, falls
 from models.training.step import dropout_seed, train_step
 from models.zoo.build import build
 from models.zoo.config import CNNConfig, ModelConfig
@@ -276,6 +276,14 @@ def test_patience_is_a_third_of_the_epochs_but_at_least_three():
     assert make_plan(TrainConfig(epochs=30), steps_per_epoch=5).patience == 10
     assert make_plan(TrainConfig(epochs=4), steps_per_epoch=5).patience == 3
     assert make_plan(TrainConfig(epochs=30, patience=2), steps_per_epoch=5).patience == 2
+
+
+@pytest.mark.parametrize("epochs", [6, 9, 30])
+def test_patience_leaves_a_plateau_the_time_to_lower_the_rate(epochs: int):
+    schedule, config = PlateauConfig(patience=3), TrainConfig(epochs=epochs)
+    plan = make_plan(config, steps_per_epoch=5, schedule=schedule)
+    figures = [(1.0,)] * plan.patience  # the first, and then one less than would end the run
+    assert falls(figures, patience=schedule.patience) > 0
 
 
 def test_minutes_are_filled_with_whole_epochs_and_a_cut_one():

@@ -131,6 +131,9 @@ def test_a_missing_file_and_one_of_other_things_are_refused(tmp_path: Path):
     config = PretrainedConfig(backbone="squeezenet1_1", weights=str(tmp_path / "nowhere.pth"))
     with pytest.raises(InputError, match=r"nowhere\.pth is not a file"):
         plain_weights(config, ImageSpec(height=32, width=32), 2)
+    config = PretrainedConfig(backbone="squeezenet1_1", weights="imagenet1k_v9")
+    with pytest.raises(InputError, match=r"'imagenet1k_v9' is no file, .* did you mean IMAGENET1K_V1\? use one of"):
+        plain_weights(config, ImageSpec(height=32, width=32), 2)
     torch.save({"epoch": 3}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="no mapping of names to tensors"):
         read(tmp_path / "other.pth")

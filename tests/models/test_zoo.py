@@ -175,3 +175,28 @@ def test_a_cnn_pools_its_last_stage_as_it_is_told_to(pool, pooled):
     net = CNN(CNNConfig(width=8, pool=pool), square(16), 4).eval()
     x = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(net(x), net.head(pooled(net.features(x))))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+@each_kind
+def test_a_gpu_learns_in_bfloat16(config: ModelConfig):
+    learns_in_bfloat16(config, torch.device("cuda"))
+
+
+@pytest.mark.slow
+@each_kind
+def test_a_processor_learns_in_bfloat16(config: ModelConfig):
+    learns_in_bfloat16(config, torch.device("cpu"))
+
+
+def learns_in_bfloat16(config: ModelConfig, device: torch.device) -> None:
+    """Bright and dark pictures, which a linear layer can tell; the weights stay float32."""
+    image, labels = square(16), (torch.arange(32) % 2).to(device)
+    net = network(config, image, 2).to(device).train()
+    pixels = ((noise(32, image).to(device).float() + 255 * labels.view(-1, 1, 1, 1)) / 2).byte()
+    optimizer = build_optimizer(net, Experiment().optimizer)
+    settings = TrainConfig(label_smoothing=0, precision="bfloat16")
+    losses = [float(train_step(net, optimizer, pixels, labels, config=settings)[0]) for _ in range(40)]
+    assert losses[-1] < losses[0] / 2
+    assert {weight.dtype for weight in net.parameters()} == {torch.float32}

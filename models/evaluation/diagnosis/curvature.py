@@ -3,8 +3,8 @@
 Lanczos' method (https://doi.org/10.6028/jres.045.026) with full reorthogonalisation on products H v, which double
 backward gives without ever writing H down (https://doi.org/10.1162/neco.1994.6.1.147). In float32, and in evaluation
 mode: batch norm with its stored statistics is the function that is served, and makes the loss a plain mean over
-pictures, while batch statistics would tie them together. The loss is the training loss with its label smoothing,
-without weight decay and augmentation.
+pictures, while batch statistics would tie them together. The loss is the training loss with its label smoothing and
+class weights, without weight decay and augmentation.
 
 What is proven: every value found lies within the spectrum, so a negative one means that H has a negative eigenvalue,
 and some eigenvalue lies within the stated error of each value. That nothing lies beyond them is likely, not proven.
@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from data.progress import Progress, ignore
 from models.records import Spectrum
+from models.training.config import CrossEntropyConfig, LossConfig
+from models.training.losses import loss_of
 
 SEED = 0
 TOLERANCE = 1e-3  # of the largest absolute value: both ends are known well enough
@@ -45,6 +46,8 @@ class Surface:
     net: nn.Module
     batches: Sequence[tuple[Tensor, Tensor]]
     label_smoothing: float
+    loss: LossConfig
+    class_weights: Tensor | None = None
 
     @property
     def n(self) -> int:
@@ -56,9 +59,12 @@ class Surface:
 
     def slopes(self, pixels: Tensor, labels: Tensor, *, again: bool) -> tuple[Tensor, ...]:
         """One batch's part of the gradient, by weight; `again`: to be differentiated once more."""
-        logits = self.net(pixels).float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing, reduction="sum") / self.n
-        return torch.autograd.grad(loss, self.weights, create_graph=again, materialize_grads=True)
+        loss = loss_of(
+            self.net(pixels), labels, config=self.loss, smoothing=self.label_smoothing, class_weights=self.class_weights
+        )
+        return torch.autograd.grad(
+            loss * (len(labels) / self.n), self.weights, create_graph=again, materialize_grads=True
+        )
 
     def gradient(self) -> Tensor:
         """(P,) over all weights."""
@@ -83,15 +89,18 @@ def spectrum(
     *,
     label_smoothing: float,
     iterations: int,
+    loss: LossConfig | None = None,
+    class_weights: Tensor | None = None,
     progress: Progress = ignore,
 ) -> Spectrum:
-    """`batches`: pixels and labels of the pictures the loss is a mean over. `net` is left in evaluation mode.
+    """`batches`: pixels and labels of the pictures the loss, by default cross-entropy, is a mean over. `net` is left
+    in evaluation mode.
 
     `progress` hears of every product with the Hessian, at most `iterations` and one for either end.
 
     Raises RuntimeError where the network has an operation that cannot be differentiated twice, or memory is short.
     """
-    surface = Surface(net.eval(), batches, label_smoothing)
+    surface = Surface(net.eval(), batches, label_smoothing, loss or CrossEntropyConfig(), class_weights)
     weights = surface.weights
     size = sum(weight.numel() for weight in weights)
     most = affordable(iterations, size)

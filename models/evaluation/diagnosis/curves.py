@@ -26,20 +26,20 @@ FEWEST = 6  # epochs that show a course
 def rate_too_high(run: Evidence) -> Iterator[Remark]:
     """The training loss is above that of guessing or jumps up, after the first epochs or where it never got lower."""
     losses = np.array([record.train_loss for record in run.history])
-    later = losses if len(losses) and losses.min() > NEVER_BETTER * run.guessing else losses[WARM_UP:]
+    later = losses if len(losses) and losses.min() > NEVER_BETTER * run.guessing_in_training else losses[WARM_UP:]
     if len(later) < 2:
         return
     before = len(losses) - len(later)
     lowest = np.minimum.accumulate(later)[:-1]
     spikes = np.flatnonzero((later[1:] > SPIKE * lowest) & (later[1:] > lowest + SPIKE_LEAST)) + before + 2
-    above = np.flatnonzero(later > WORSE_THAN_GUESSING * run.guessing) + before + 1
+    above = np.flatnonzero(later > WORSE_THAN_GUESSING * run.guessing_in_training) + before + 1
     if not len(spikes) and not len(above):
         return
     peak = max(record.lr for record in run.history)
     if len(above):
         what = (
-            f"in {len(above)} of {len(losses)} epochs the training loss was above that of guessing, {run.guessing:.2f} "
-            f"(highest {later.max():.3g} in epoch {int(later.argmax()) + before + 1})"
+            f"in {len(above)} of {len(losses)} epochs the training loss was above that of guessing, "
+            f"{run.guessing_in_training:.2f} (highest {later.max():.3g} in epoch {int(later.argmax()) + before + 1})"
         )
     else:
         what = f"the training loss jumped up in {len(spikes)} of {len(losses)} epochs (first in epoch {spikes[0]})"
@@ -57,7 +57,7 @@ def rate_too_low(run: Evidence) -> Iterator[Remark]:
     if len(run.history) < FEWEST or not still_high(run):
         return
     losses = np.array([record.train_loss for record in run.history])
-    unmoved = np.ptp(losses) < UNMOVED * run.guessing
+    unmoved = np.ptp(losses) < UNMOVED * run.guessing_in_training
     if not (straight(run) or (unmoved and np.median([r.grad_norm for r in run.history]) > GRADIENT)):
         return
     peak = max(record.lr for record in run.history)
@@ -66,7 +66,7 @@ def rate_too_low(run: Evidence) -> Iterator[Remark]:
         "rate too low",
         "warning",
         f"Learning rate too low: in {len(losses)} epochs the training loss crept from {losses[0]:.3f} to "
-        f"{losses[-1]:.3f}, {course} (guessing gives {run.guessing:.2f}), so with a rate of at most "
+        f"{losses[-1]:.3f}, {course} (guessing gives {run.guessing_in_training:.2f}), so with a rate of at most "
         f"{peak:.2g} it had hardly set out when it ended.",
         f"a higher rate, such as {5 * peak:.1g}, or many more epochs",
         "rate",
@@ -85,8 +85,9 @@ def straight(run: Evidence) -> bool:
 
 def still_high(run: Evidence) -> bool:
     """The training pictures are hardly learnt; where that was not measured, the loop's own loss has to do."""
-    loss = run.trained.loss if run.trained else run.history[-1].train_loss
-    return loss > HIGH_WARNED * run.guessing
+    if run.trained:
+        return run.trained.loss > HIGH_WARNED * run.guessing
+    return run.history[-1].train_loss > HIGH_WARNED * run.guessing_in_training
 
 
 def unfinished(run: Evidence) -> Iterator[Remark]:

@@ -26,6 +26,7 @@ def evidence_of(result: RunResult, history: Sequence[EpochRecord], *, peers: Seq
         calibration=result.calibration,
         checks=result.checks,
         peers=peers,
+        loss=result.experiment.train.loss,
     )
 
 

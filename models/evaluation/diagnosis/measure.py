@@ -16,6 +16,7 @@ from models.evaluation.inference import logits_of
 from models.evaluation.metrics import negative_log_likelihood
 from models.mirror import single
 from models.records import Checks, Spectrum, TrainingFit
+from models.training.losses import class_weights_for
 
 SAMPLE = 2_000  # training pictures
 BATCH = 256
@@ -66,12 +67,19 @@ def curvature(
     progress: Progress = ignore,
 ) -> tuple[Spectrum | None, str | None]:
     """The spectrum, or why there is none: a trained network is not lost for it."""
-    config, smoothing = experiment.diagnose, experiment.train.label_smoothing
+    config, train = experiment.diagnose, experiment.train
+    weights = class_weights_for(train.loss, images.labels[split.train], num_classes=len(images.classes))
     rows = spread(split.train, config.hessian_pictures)
     seen = eval_batches(pictures, images.labels, rows, batch_size=HESSIAN_BATCH, image=images.spec)
     try:
         found = spectrum(
-            net, list(seen), label_smoothing=smoothing, iterations=config.hessian_iterations, progress=progress
+            net,
+            list(seen),
+            label_smoothing=train.label_smoothing,
+            iterations=config.hessian_iterations,
+            loss=train.loss,
+            class_weights=None if weights is None else weights.to(pictures.device),
+            progress=progress,
         )
     except RuntimeError as error:  # no second derivative of some operation, or no memory
         return None, str(error).strip().splitlines()[0]

@@ -56,8 +56,9 @@ def rate(run: Evidence, *, fmt: Format = "svg") -> bytes:
         titles(left, "Learning rate", "epoch", "at the end of the epoch")
         losses = [record.train_loss for record in run.history]
         right.plot(np.cumsum(rates), losses, color=ORANGE, linewidth=2, marker=marker)
-        right.axhline(run.guessing, color=INK, linewidth=1, linestyle=":")
-        right.annotate("guessing", (1, run.guessing), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+        guessing = run.guessing_in_training
+        right.axhline(guessing, color=INK, linewidth=1, linestyle=":")
+        right.annotate("guessing", (1, guessing), xycoords=("axes fraction", "data"), ha="right", va="bottom")
         titles(right, "Training loss over the way walked", "sum of the rates of all epochs", "nats")
 
     return render(draw, width=9.0, height=3.2, fmt=fmt)

@@ -1,12 +1,13 @@
 """A finding about a run, and what findings are made from. No torch here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log
-from typing import Literal
+from typing import Literal, assert_never
 
 from models.evaluation.metrics import Interval, Metrics, wilson
 from models.records import Calibration, Checks, EpochRecord, FitSummary, TrainingFit
+from models.training.config import BinaryConfig, CrossEntropyConfig, FocalConfig, LossConfig
 
 Kind = Literal[
     "not learning",
@@ -68,11 +69,29 @@ class Evidence:
     calibration: Calibration | None = None
     checks: Checks | None = None
     peers: Sequence[Peer] = ()
+    loss: LossConfig = field(default_factory=CrossEntropyConfig)  # that the loop made small
 
     @property
     def guessing(self) -> float:
-        """Loss of giving every class the same probability, nats; the same with label smoothing or mixup."""
-        return log(max(2, len(self.validation.per_class)))
+        """Cross-entropy of giving every class the same probability, nats."""
+        return log(self._num_classes)
+
+    @property
+    def guessing_in_training(self) -> float:
+        """The loop's own loss where all logits are equal zeros; the same with label smoothing or mixup."""
+        match self.loss:
+            case CrossEntropyConfig():
+                return self.guessing
+            case FocalConfig(gamma=gamma):
+                return self.guessing * float((1 - 1 / self._num_classes) ** gamma)
+            case BinaryConfig():
+                return self._num_classes * log(2)  # each class by itself, with even odds
+            case _:
+                assert_never(self.loss)
+
+    @property
+    def _num_classes(self) -> int:
+        return max(2, len(self.validation.per_class))
 
     @property
     def trained(self) -> TrainingFit | None:
