@@ -39,9 +39,8 @@ def resolve(config: AugmentConfig, image: ImageSpec, *, mirror: bool, any_size: 
     `mirror` says whether a mirrored picture keeps its class, `any_size` whether the network takes pictures of other
     sizes too. Raises `InputError` for what this network cannot do.
 
-    Photographs, which have the pixels for it, are zoomed into, coloured and mixed; small pictures are only shifted,
-    tiny ones left alone.
-    A policy turns and colours by itself.
+    Photographs, which have the pixels for it, are zoomed into, changed by TrivialAugment and mixed; small pictures are
+    only shifted, tiny ones left alone. A policy turns and colours by itself.
     """
     if config.grow and not any_size:
         raise InputError(
@@ -50,10 +49,11 @@ def resolve(config: AugmentConfig, image: ImageSpec, *, mirror: bool, any_size: 
     side = min(image.height, image.width)
     photograph = side >= PHOTOGRAPH_SIDE
     changes = PHOTOGRAPH if photograph else SMALL
-    if config.policy != "none":
-        changes = {**changes, **IN_POLICY, **(RAND if config.policy == "rand" else {})}
+    named = config.policy or ("trivial" if photograph else "none")
+    if named != "none":
+        changes = {**changes, **IN_POLICY, **(RAND if named == "rand" else {})}
     asked = {name: value for name, value in config.model_dump().items() if value is not None}
-    chosen = {**changes, "flip": mirror, "grow": GROWING if photograph and any_size else 0.0, **asked}
+    chosen = {**changes, "policy": named, "flip": mirror, "grow": GROWING if photograph and any_size else 0.0, **asked}
     crop = 0 if image.margin or chosen["zoom"] or side < SHIFTED_SIDE else side // CROP_SHARE
     return AugmentConfig.model_validate({"crop": crop, **chosen})
 
@@ -76,7 +76,7 @@ def augment(
     what `torch.nn.functional.cross_entropy` takes. `config` comes from `resolve`.
     """
     whole = (image.height, image.width)
-    drawn = None if config.policy == "none" else policy.draw(config, whole, pixels, generator=generator)
+    drawn = None if config.policy in (None, "none") else policy.draw(config, whole, pixels, generator=generator)
     pixels = place(pixels, config, image, seen or whole, drawn=drawn, generator=generator)
     if config.color:
         pixels = color(pixels, strength=config.color, generator=generator)

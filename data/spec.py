@@ -155,10 +155,11 @@ class AugmentConfig(Frozen):
         title="CutMix",
         description="alpha of the Beta distribution, 0 for none; by default 1 for photographs",
     )
-    policy: Literal["none", "trivial", "rand"] = Field(
-        "none",
+    policy: Literal["none", "trivial", "rand"] | None = Field(
+        None,
         title="Policy",
-        description="random operations on each picture, as in TrivialAugment or RandAugment",
+        description="random operations on each picture, as in TrivialAugment or RandAugment; "
+        "by default trivial for photographs",
     )
     rand_operations: int | None = Field(
         None, ge=1, le=8, title="RandAugment's operations", description="on each picture; by default 2"
@@ -171,7 +172,7 @@ class AugmentConfig(Frozen):
     def _rand_is_meant(self) -> Self:
         if self.policy != "rand" and (self.rand_operations, self.rand_magnitude) != (None, None):
             raise ValueError(
-                f"rand_operations and rand_magnitude mean nothing to policy {self.policy}; "
+                f"rand_operations and rand_magnitude mean nothing to policy {self.policy or 'none and trivial'}; "
                 "set augment.policy to rand, or leave them out"
             )
         return self

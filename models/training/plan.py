@@ -7,7 +7,7 @@ from models.training.config import PlateauConfig, ScheduleConfig
 
 RESERVE = 0.05  # share of the minutes kept for start, checkpoints, and a machine that slows down
 LEAST_PATIENCE = 3  # epochs
-STEPS = 3_000  # about, where no number of epochs is asked for
+STEPS = 3_600  # about, where no number of epochs is asked for
 LEAST_EPOCHS, MOST_EPOCHS = 20, 120
 
 

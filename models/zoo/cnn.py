@@ -3,9 +3,9 @@
 After ResNet, https://arxiv.org/abs/1512.03385, with the last norm of each block starting at zero, so that the network
 starts shallow (https://arxiv.org/abs/1706.02677). Departures: the shape changes only between stages, in a convolution
 that is max-pooled (a strided one costs a fifth less and several points on photographs), so every shortcut is the
-identity and no projection is needed; the number of stages follows from the size of the picture. The last stage may be
-pooled by a generalised mean (https://arxiv.org/abs/1711.02512, with its power fixed): on flowers it learns faster at
-first and ends where the plain mean does.
+identity and no projection is needed; the number of stages follows from the size of the picture; of four stages the
+third has a block more and the first one fewer; the last stage is pooled by a generalised mean
+(https://arxiv.org/abs/1711.02512, with its power fixed), with which photographs are learnt faster.
 """
 
 from collections.abc import Iterator

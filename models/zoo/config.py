@@ -17,15 +17,15 @@ class CNNConfig(Frozen):
     width: int = Field(32, ge=8, le=512, title="Width", description="channels of the first stage; doubles each stage")
     depth: int = Field(1, ge=1, le=8, title="Depth", description="residual blocks in each stage, see blocks")
     blocks: Literal["even", "late"] = Field(
-        "even",
+        "late",
         title="Blocks",
-        description="as many in each stage; or late: of four stages one fewer in the first and one more in the third",
+        description="late: of four stages one fewer in the first and one more in the third; or even: as many in each",
     )
     dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="before the classifier")
     pool: Literal["mean", "gem"] = Field(
-        "mean",
+        "gem",
         title="Pooling",
-        description="over the places of the last stage: the mean; or gem, a cubic mean, which heeds the strongest",
+        description="over the places of the last stage: gem, a cubic mean, which heeds the strongest; or the mean",
     )
 
 

@@ -110,7 +110,12 @@ def test_photographs_are_zoomed_into_and_mixed_and_small_pictures_are_not():
     small = augment.resolve(AugmentConfig(), ImageSpec(height=32, width=32), mirror=True, any_size=True)
     assert (small.zoom, small.color, small.mixup, small.cutmix) == (0, 0, 0, 0)
     photograph = augment.resolve(AugmentConfig(), ImageSpec(height=128, width=128), mirror=True, any_size=True)
-    assert min(photograph.zoom, photograph.color, photograph.mixup, photograph.cutmix) > 0
+    assert (photograph.policy, small.policy) == ("trivial", "none")
+    assert min(photograph.zoom, photograph.mixup, photograph.cutmix) > 0
+    coloured = augment.resolve(
+        AugmentConfig(policy="none"), ImageSpec(height=128, width=128), mirror=True, any_size=True
+    )
+    assert min(coloured.color, coloured.rotate) > 0
     assert photograph.crop == 0
     assert (
         augment.resolve(AugmentConfig(zoom=0.0), ImageSpec(height=128, width=128), mirror=True, any_size=True).crop

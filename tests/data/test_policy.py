@@ -264,8 +264,9 @@ def test_a_policy_turns_and_colours_by_itself() -> None:
     def resolved(**chosen: object) -> AugmentConfig:
         return augment.resolve(AugmentConfig(**chosen), photograph, mirror=True, any_size=True)
 
-    plain, rand = resolved(), resolved(policy="rand")
+    plain, rand = resolved(policy="none"), resolved(policy="rand")
     assert (plain.policy, plain.rand_operations, plain.rand_magnitude) == ("none", None, None)
+    assert resolved() == resolved(policy="trivial")
     assert (rand.rotate, rand.color, rand.zoom) == (0, 0, plain.zoom)
     assert (rand.rand_operations, rand.rand_magnitude) == (2, 9)
     assert resolved(policy="trivial", rotate=5).rotate == 5

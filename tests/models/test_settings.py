@@ -120,9 +120,10 @@ def test_what_is_decided_from_photographs_and_the_machine_is_found_again(folder)
     assert found["train.batch_size"] == NUM_TRAIN  # all of a small set
     assert found["train.precision"] in ("float32", "bfloat16")
     assert (found["augment.zoom"], found["augment.grow"], found["augment.flip"]) == (0.75, 0.6, True)
+    assert found["augment.policy"] == "trivial"
     assert "train.devices" not in found
     shown = settings(Experiment(), found)
-    assert {line.title for line in shown if line.value == "none"} == {"SHA-256", "Minutes", "Class weights", "Policy"}
+    assert {line.title for line in shown if line.value == "none"} == {"SHA-256", "Minutes", "Class weights"}
 
 
 def test_what_was_asked_for_is_not_listed_as_decided(folder):

@@ -269,7 +269,7 @@ def test_small_sets_are_seen_more_often():
     def epochs(steps_per_epoch: int) -> int:
         return make_plan(TrainConfig(), steps_per_epoch=steps_per_epoch).epochs
 
-    assert [epochs(steps) for steps in (10, 50, 100, 703)] == [120, 60, 30, 20]
+    assert [epochs(steps) for steps in (10, 50, 100, 703)] == [120, 72, 36, 20]
 
 
 def test_patience_is_a_third_of_the_epochs_but_at_least_three():
