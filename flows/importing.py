@@ -20,7 +20,8 @@ def uncollected() -> Iterator[None]:
     """No garbage is looked for while modules are imported, and afterwards not among what they made.
 
     Modules stay, yet the collector goes through all of them again and again as they grow: a fifth of the processor
-    time of importing Prefect's server, and of torch (3.4 -> 2.7 and 1.8 -> 1.4 CPU seconds). Entered within another one, it changes nothing.
+    time of importing Prefect's server, and of torch (3.4 -> 2.7 and 1.8 -> 1.4 CPU seconds). Entered within another
+    one, it changes nothing.
     """
     if not gc.isenabled():
         yield

@@ -48,7 +48,7 @@ def _state() -> str | None:
 
     database = _folder() / "prefect.db"
     try:
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=1)) as opened:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as opened:
             revisions = opened.execute("SELECT version_num FROM alembic_version").fetchall()
     except sqlite3.Error:
         return None
