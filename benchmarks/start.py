@@ -39,6 +39,7 @@ RUN = ["run", "digits", "--train.epochs", "1"]
 # What is seen -> what begins. A dict, because it is their order.
 WORDS = {
     "importing torch": "torch imports",
+    "importing Prefect": "Prefect imports",
     "waiting for Prefect": "wait for Prefect's server",
     "✓ start": "flow begins",
     "✓ prepare": "training begins",

@@ -9,7 +9,7 @@ from data import catalog
 from data.catalog import Archive, Folder
 from data.errors import InputError
 from flows import logs, resuming, server
-from flows.home import writable_home
+from flows.place import writable_home
 from models.config import Experiment
 
 if TYPE_CHECKING:

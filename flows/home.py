@@ -1,34 +1,14 @@
 """Where runs live: `$TRAINSERVE_HOME/runs/<run_id>/`."""
 
-import os
 from pathlib import Path
 
 from data import whole
-from data.errors import InputError
+from flows.place import home, writable_home
 from models.config import Experiment
 from models.records import Verdict
 from models.run import RunFolder, claim, open_run, read_key, run_key, runs
 
 VERDICT = "verdict.json"  # the last file of a run: without it the run did not get to its end
-
-
-def home() -> Path:
-    """`TRAINSERVE_HOME`, by default `.trainserve` in the working directory; absolute."""
-    return Path(os.environ.get("TRAINSERVE_HOME") or ".trainserve").expanduser().resolve()
-
-
-def writable_home() -> Path:
-    """The home folder, made if need be. Raises `InputError` where nothing can be written."""
-    folder = home()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"TRAINSERVE_HOME {folder} cannot be made ({error.strerror}); set it to a folder you own"
-        ) from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"TRAINSERVE_HOME {folder} cannot be written; set it to a folder you own")
-    return folder
 
 
 def unfinished(home: Path) -> list[RunFolder]:

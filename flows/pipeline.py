@@ -15,8 +15,8 @@ from flows.console import display
 from flows.cross_validate import cross_validate
 from flows.evaluate import evaluate
 from flows.export import export
-from flows.home import writable_home
 from flows.outcome import Outcome, outcome_of
+from flows.place import writable_home
 from flows.prepare import prepare
 from flows.release import release
 from flows.resuming import choose_folder

@@ -9,7 +9,6 @@ from prefect.logging import get_run_logger
 from flows import artifacts
 from flows.console import display
 from flows.home import write_verdict
-from flows.judge import judge, try_as_service
 from flows.prepare import Prepared, opened
 from models.config import ReleaseConfig
 from models.evaluation.conclusion import conclude
@@ -21,6 +20,8 @@ from serving import store
 @task(name="release", task_run_name="release", cache_policy=NO_CACHE, persist_result=False)
 def release(prepared: Prepared, folder: Path, bundle: Path, config: ReleaseConfig) -> tuple[str, Verdict]:
     """Store, try, compare, promote or say why not. Returns (name@version, verdict)."""
+    from flows.judge import judge, try_as_service  # onnxruntime, which training does without
+
     run = RunFolder(folder)
     with display().stage("release"):
         ref = store.save(bundle)

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from data.errors import InputError
 from flows.console import display
-from flows.home import VERDICT, home, run_folder, unfinished
+from flows.home import VERDICT, run_folder, unfinished
+from flows.place import home
 from models.config import Experiment, leaves
 from models.run import RunFolder, claim, read_fingerprint, read_key, run_key, runs, worked_on
 

@@ -17,9 +17,15 @@ import urllib.request
 from pathlib import Path
 
 from data.errors import InputError
+from flows import schema
+from flows.importing import uncollected
 
 START_UP_S = 180.0  # its first start makes the database: half a minute on a slow machine
+ASKED_EVERY_S = 0.02  # whether it answers: a refused connection costs next to nothing
 
+# What it leaves to a server that stays, as Prefect's own temporary server does: each asks the database at its start
+# and again every few seconds. Automations, events, cancellation and the removal of old events go on.
+NOT_FOR_ONE_RUN = ("SCHEDULER", "LATE_RUNS", "FOREMAN", "PAUSE_EXPIRATIONS", "REPOSSESSOR", "CLEANUP_RECONCILER")
 
 _ours: set[str] = set()  # API addresses of the servers that end with this process
 
@@ -57,6 +63,7 @@ class LocalServer:
                 start_new_session=True,  # Ctrl-C is for the run, which still has its last state to report
             )
         os.environ["PREFECT_API_URL"] = self.api
+        os.environ.setdefault("PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED", "false")  # it is of our version
         _ours.add(self.api)
         atexit.register(self.stop)  # the first to register is the last to run: Prefect's queues are empty by then
 
@@ -80,9 +87,10 @@ class LocalServer:
                 raise ServerStartError(f"the local Prefect server ended at its start; see {self._log}")
             try:
                 with urllib.request.urlopen(f"{self.api}/health", timeout=5):
+                    schema.remember()
                     return
             except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
+                time.sleep(ASKED_EVERY_S)
         raise ServerStartError(f"the local Prefect server did not answer within {START_UP_S:.0f} s; see {self._log}")
 
 
@@ -147,6 +155,7 @@ def _free_port() -> int:
 
 def _environment(port: int) -> dict[str, str]:
     return {
+        **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in NOT_FOR_ONE_RUN},
         **os.environ,
         "PREFECT__SERVER_FINAL": "1",
         "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
@@ -164,10 +173,12 @@ def _leave_with_parent() -> None:
 def main(port: int) -> None:
     """The server's own process."""
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    import uvicorn
-    from prefect.server.api.server import create_app
-
-    uvicorn.run(create_app(final=True), host="127.0.0.1", port=port, log_level="error", lifespan="on")
+    os.environ.update(schema.without_migrations())
+    with uncollected():
+        import uvicorn
+        from prefect.server.api.server import create_app
+    app = create_app(final=True)  # this does look for garbage, once
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", lifespan="on")
 
 
 if __name__ == "__main__":

@@ -116,7 +116,9 @@ def test_the_command_line_starts_without_torch_or_prefect():
 
 def test_a_run_starts_its_prefect_server_before_it_loads_what_looks_at_pictures():
     """The server takes longest to start, and waits for what is imported before."""
-    assert not loaded_after("flows.cli.overrides", "flows.cli.running") & {"PIL", "httpx", *LEARNING, *ENGINES}
+    heavy = {"PIL", "httpx", "numpy", *LEARNING, *ENGINES}
+    assert not loaded_after("flows.cli.app", "flows.cli.overrides", "flows.cli.starting") & heavy
+    assert not loaded_after("flows.cli.running") & heavy - {"numpy"}
 
 
 def test_no_folder_and_no_file_is_named_after_nothing():

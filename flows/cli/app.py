@@ -51,15 +51,15 @@ def run(
         app.help_print(["run"])
         listing.show_settings()
         return
-    from flows.cli import overrides, running
+    from flows.cli import overrides, starting
 
     if resume is None:
-        running.run(overrides.experiment(settings, config=config), as_json=as_json)
+        starting.run(overrides.experiment(settings, config=config), as_json=as_json)
         return
     from flows import resuming
 
     folder = resuming.find(resume)
-    running.run(resuming.asked(folder, settings, config), as_json=as_json, resume=folder.run_id)
+    starting.run(resuming.asked(folder, settings, config), as_json=as_json, resume=folder.run_id)
 
 
 @data_app.command

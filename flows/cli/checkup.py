@@ -19,7 +19,7 @@ from data.errors import InputError
 from data.spec import Frozen
 from flows import server
 from flows.console import stdout_console
-from flows.home import home, writable_home
+from flows.place import home, writable_home
 from models.bundle.manifest import BundleError
 from serving import store
 

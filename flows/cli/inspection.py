@@ -13,7 +13,7 @@ from data.errors import DataRefused
 from data.validate import ValidationReport
 from flows.cli import overrides
 from flows.console import display, shown, stderr_console, stdout_console
-from flows.home import writable_home
+from flows.place import writable_home
 
 STYLES = {"stop": "red", "warn": "yellow", "note": "dim"}
 

@@ -2,7 +2,6 @@
 
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
@@ -16,19 +15,22 @@ from rich.table import Table
 from data.errors import DataRefused
 from flows import logs, server, stopping
 from flows.console import Display, duration, shown, stderr_console, stdout_console
-from flows.home import home, writable_home
+from flows.importing import beginning_of_a_flow, uncollected
 from flows.outcome import Outcome
+from flows.place import home
 from models.config import Experiment
 from models.evaluation.metrics import Metrics
-from models.training.allocation import keep_freed_memory
 
 
-def run(experiment: Experiment, *, as_json: bool, resume: str | None = None) -> None:
-    """The whole chain. Raises `InputError`, or whatever went wrong."""
+def run(experiment: Experiment, own: server.LocalServer | None, *, as_json: bool, resume: str | None = None) -> None:
+    """The whole chain, reporting to `own`, which has been started, or to the server that the user has chosen.
+
+    Raises `InputError`, or whatever went wrong.
+    """
     with shown(stderr_console()) as view, redirect_stdout(sys.stderr):  # libraries print; our result comes after this
-        with view.stage("start"):
-            prefect_at_hand(view, meanwhile=lambda: refuse_early(experiment))
-            from flows.pipeline import pipeline
+        with view.stage("start"), uncollected():
+            imported(view, own, meanwhile=lambda: refuse_early(experiment))
+        from flows.pipeline import pipeline
 
         with logs.kept_in(log_file()), interruptible(view):
             outcome = pipeline(experiment, resume)
@@ -51,30 +53,19 @@ def interruptible(view: Display) -> Iterator[None]:
         raise stopping.Interrupted(end.number, view.run_id) from None
 
 
-def prefect_at_hand(view: Display, *, meanwhile: Callable[[], None]) -> None:
-    """The user's Prefect server, or one for this run alone; and what takes long to import, imported."""
-    server.quiet_environment()
-    logs.quiet_terminal()
-    warnings.simplefilter("ignore")
-    keep_freed_memory()
-    writable_home()
-    api = server.configured()
-    own = server.LocalServer(home() / "logs" / "prefect-server.log") if api is None else None
-    if own is not None:
-        own.start()
-    if api is not None:
-        server.require_answer(api)
+def imported(view: Display, own: server.LocalServer | None, *, meanwhile: Callable[[], None]) -> None:
+    """All that the flow needs until its first step of training; and the server of this run, if any, answers."""
     try:
         meanwhile()
     except BaseException:
         if own is not None:
             own.stop()
         raise
-    view.moved("importing Prefect", 0, 0)
-
     view.moved("importing torch", 0, 0)
     import models.training.learn  # noqa: F401
 
+    view.moved("importing Prefect", 0, 0)
+    beginning_of_a_flow()
     if own is not None:
         view.moved("waiting for Prefect's server", 0, 0)
         own.wait()

@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from data.errors import InputError
 from models.records import RateTest
@@ -28,6 +27,8 @@ BELOW = 10.0  # how far below the lowest loss's rate
 
 def range_test(step: Callable[[float], float]) -> RateTest:
     """`step` takes one step of training at the given rate, and returns its loss. Raises `InputError`."""
+    from scipy.ndimage import gaussian_filter1d  # late: 0.3 CPU seconds to import, and most trainings test no rate
+
     rates: list[float] = []
     losses: list[float] = []
     for rate in np.geomspace(LOWEST, HIGHEST, STEPS).tolist():

@@ -2,11 +2,15 @@
 
 import json
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
 from lamps import SMALL, TINY, Command, FinishedRun, environment, wait_for
+
+from flows.schema import MEMORY
 
 pytestmark = pytest.mark.flow
 
@@ -134,6 +138,18 @@ def test_without_a_server_a_run_brings_its_own_and_leaves_none(pictures: Path, t
     address = done.stderr.partition("Prefect at ")[2].split()[0]
     with pytest.raises(httpx.ConnectError):
         httpx.get(address)
+    assert (tmp_path / "prefect" / MEMORY).exists()  # so that the next one looks for no migrations
+    with closing(sqlite3.connect(tmp_path / "prefect" / "prefect.db")) as database:  # what a later server shows
+        runs = database.execute("SELECT state_type FROM flow_run").fetchall()
+        tasks = database.execute("SELECT name, state_type FROM task_run").fetchall()
+        (logs,) = database.execute("SELECT count(*) FROM log").fetchone()
+        (events,) = database.execute("SELECT count(*) FROM events").fetchone()
+        artifacts = {key for (key,) in database.execute("SELECT key FROM artifact")}
+    assert runs == [("COMPLETED",)]
+    assert sorted(tasks) == sorted((stage, "COMPLETED") for stage in STAGES - {"cross-validate"})
+    assert {"data", "training-progress", "metrics", "report", "verdict"} <= artifacts
+    assert logs > 0
+    assert events > 0
 
 
 def test_ctrl_c_says_how_to_go_on_and_the_server_knows(prefect_server: str, pictures: Path, tmp_path: Path):

@@ -1,0 +1,35 @@
+"""What `trainserve run` does first: its Prefect server, which takes longest, starts before all else is imported.
+
+Nothing at the top of this file takes time to import.
+"""
+
+import warnings
+
+from flows import logs, server
+from flows.place import home, writable_home
+from models.config import Experiment
+from models.training.allocation import keep_freed_memory
+
+
+def run(experiment: Experiment, *, as_json: bool, resume: str | None = None) -> None:
+    """The whole chain. Raises `InputError`, or whatever went wrong."""
+    server.quiet_environment()
+    logs.quiet_terminal()
+    warnings.simplefilter("ignore")
+    keep_freed_memory()
+    own = server_under_way()
+    from flows.cli import running
+
+    running.run(experiment, own, as_json=as_json, resume=resume)
+
+
+def server_under_way() -> server.LocalServer | None:
+    """One for this run alone, started; None where the user has chosen one. Raises `InputError`."""
+    writable_home()
+    api = server.configured()
+    if api is not None:
+        server.require_answer(api)
+        return None
+    own = server.LocalServer(home() / "logs" / "prefect-server.log")
+    own.start()
+    return own
