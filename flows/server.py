@@ -17,7 +17,6 @@ import urllib.request
 from pathlib import Path
 
 from data.errors import InputError
-from flows import schema
 from flows.importing import uncollected
 
 START_UP_S = 180.0  # its first start makes the database: half a minute on a slow machine
@@ -87,7 +86,6 @@ class LocalServer:
                 raise ServerStartError(f"the local Prefect server ended at its start; see {self._log}")
             try:
                 with urllib.request.urlopen(f"{self.api}/health", timeout=5):
-                    schema.remember()
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(ASKED_EVERY_S)
@@ -173,7 +171,6 @@ def _leave_with_parent() -> None:
 def main(port: int) -> None:
     """The server's own process."""
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    os.environ.update(schema.without_migrations())
     with uncollected():
         import uvicorn
         from prefect.server.api.server import create_app

@@ -83,16 +83,8 @@ def fit(
     Raises `Diverged`, `Stopped`, `InputError`.
     """
     net.to(memory_format=torch.channels_last)
-    training = begin(
-        net,
-        batches,
-        validate,
-        optimizer=optimizer,
-        schedule=schedule,
-        config=config,
-        checkpoints=checkpoints,
-        ranks=ranks,
-    )
+    begun = partial(begin, net, batches, validate, optimizer=optimizer, schedule=schedule, config=config)
+    training = begun(checkpoints=checkpoints, ranks=ranks)
     if math.isnan(peak_of(training.optimizer)):
         test = try_rates(net, batches, optimizer=optimizer, config=config, class_weights=class_weights, ranks=ranks)
         keep_rate(training, test.chosen, checkpoints)

@@ -86,11 +86,15 @@ def learn(
     summary = with_utilisation(result.summary, result.history, learner.net, learner.batches, dataset.images.spec)
     summary = summary.model_copy(update={"device": ranks.describe(summary.device)})
     if ranks.writes:
-        whole.write(folder.weights_file, save(result.weights))
-        folder.write_history(result.history)  # with what a full disk may have kept out of it
-        folder.write_fit(summary)
+        keep(result, summary, folder)
         checkpoints.clear()
     return summary
+
+
+def keep(result: FitResult, summary: FitSummary, folder: RunFolder) -> None:
+    whole.write(folder.weights_file, save(result.weights))
+    folder.write_history(result.history)  # with what a full disk may have kept out of it
+    folder.write_fit(summary)
 
 
 @contextmanager

@@ -1,16 +1,11 @@
-"""The start of a run: what is imported when, and what its own Prefect server leaves out."""
+"""The start of a run: what is imported when."""
 
 import gc
-import os
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from flows import schema
 from flows.importing import uncollected
 
 
@@ -49,53 +44,3 @@ sys.exit(str((wanted - sys.modules.keys()) | (late & sys.modules.keys()) or ""))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert not done.stderr.strip(), done.stderr
-
-
-@pytest.fixture
-def prefect_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A database at revision `abc`, and no other chosen."""
-    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    at_revision(tmp_path, "abc")
-    return tmp_path
-
-
-def at_revision(home: Path, revision: str) -> None:
-    with closing(sqlite3.connect(home / "prefect.db")) as database, database:
-        database.execute("CREATE TABLE IF NOT EXISTS alembic_version (version_num TEXT)")
-        database.execute("DELETE FROM alembic_version")
-        database.execute("INSERT INTO alembic_version VALUES (?)", (revision,))
-
-
-@pytest.mark.usefixtures("prefect_home")
-def test_a_database_that_a_server_of_this_version_has_migrated_is_not_migrated_again():
-    assert schema.without_migrations() == {}
-    schema.remember()
-    assert schema.without_migrations() == {schema.SETTING: "false"}
-
-
-def test_another_revision_another_version_or_no_database_is_migrated(prefect_home: Path):
-    schema.remember()
-    memory = prefect_home / schema.MEMORY
-    at_revision(prefect_home, "abd")
-    assert schema.without_migrations() == {}
-    at_revision(prefect_home, "abc")
-    memory.write_text(f"9{memory.read_text()}")
-    assert schema.without_migrations() == {}
-    schema.remember()
-    assert schema.without_migrations()
-    (prefect_home / "prefect.db").unlink()
-    assert schema.without_migrations() == {}
-    assert not (prefect_home / "prefect.db").exists()
-
-
-def test_a_database_chosen_by_variable_or_file_is_always_looked_at(prefect_home: Path, monkeypatch: pytest.MonkeyPatch):
-    schema.remember()
-    (prefect_home / "profiles.toml").write_text('[profiles.local]\nPREFECT_SERVER_DATABASE_HOST = "db"\n')
-    assert schema.without_migrations() == {}
-    (prefect_home / "profiles.toml").unlink()
-    assert schema.without_migrations()
-    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:///elsewhere.db")
-    assert schema.without_migrations() == {}

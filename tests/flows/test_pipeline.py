@@ -10,8 +10,6 @@ import httpx
 import pytest
 from lamps import SMALL, TINY, Command, FinishedRun, environment, wait_for
 
-from flows.schema import MEMORY
-
 pytestmark = pytest.mark.flow
 
 FOREVER = ["--train.batch_size", "16", "--train.epochs", "5000", "--train.patience", "4999"]
@@ -138,7 +136,6 @@ def test_without_a_server_a_run_brings_its_own_and_leaves_none(pictures: Path, t
     address = done.stderr.partition("Prefect at ")[2].split()[0]
     with pytest.raises(httpx.ConnectError):
         httpx.get(address)
-    assert (tmp_path / "prefect" / MEMORY).exists()  # so that the next one looks for no migrations
     with closing(sqlite3.connect(tmp_path / "prefect" / "prefect.db")) as database:  # what a later server shows
         runs = database.execute("SELECT state_type FROM flow_run").fetchall()
         tasks = database.execute("SELECT name, state_type FROM task_run").fetchall()
