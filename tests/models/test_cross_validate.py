@@ -3,6 +3,7 @@ from statistics import mean, stdev
 import numpy as np
 import pytest
 
+from data.loader import Pictures
 from data.prepare import Dataset
 from data.split import folds
 from models.config import CrossvalConfig, Experiment
@@ -29,6 +30,22 @@ def test_a_fold_alone_is_the_fold_among_others(three_folds: Experiment, toy: Dat
     alone = one_fold(three_folds, toy, 1)
     among = cross_validate(three_folds, toy).folds[1]
     assert alone.model_copy(update={"seconds": 0.0}) == among.model_copy(update={"seconds": 0.0})
+
+
+def test_the_pictures_are_placed_on_the_device_once_for_all_folds(
+    three_folds: Experiment, toy: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    """And decoded no more at all: the files of this data set do not exist."""
+    placed = []
+    place = Pictures.__init__
+
+    def counted(self: Pictures, *given: object, **named: object) -> None:
+        placed.append(self)
+        place(self, *given, **named)
+
+    monkeypatch.setattr(Pictures, "__init__", counted)
+    assert len(cross_validate(three_folds, toy).folds) == 3
+    assert len(placed) == 1
 
 
 def test_the_test_rows_decide_nothing(three_folds: Experiment, toy: Dataset):
