@@ -13,6 +13,7 @@ from prefect.states import Cancelled
 from flows import logs, server
 from flows.console import display
 from flows.cross_validate import cross_validate
+from flows.devices import require_devices_of
 from flows.evaluate import evaluate
 from flows.export import export
 from flows.home import writable_home
@@ -54,6 +55,7 @@ def pipeline(experiment: Experiment = Experiment(), resume: str | None = None) -
 
 def chain(experiment: Experiment, resume: str | None) -> Outcome:
     """All stages, one after the other."""
+    require_devices_of(experiment)
     prepared = prepare(experiment.pictures, writable_home())
     run = choose_folder(experiment, prepared.fingerprint, resume=resume)
     display().run_id = run.run_id

@@ -16,6 +16,7 @@ from rich.table import Table
 from data.errors import DataRefused
 from flows import logs, server, stopping
 from flows.console import Display, duration, shown, stderr_console, stdout_console
+from flows.devices import require_devices_of
 from flows.home import home, writable_home
 from flows.outcome import Outcome
 from models.config import Experiment
@@ -27,7 +28,9 @@ def run(experiment: Experiment, *, as_json: bool, resume: str | None = None) -> 
     """The whole chain. Raises `InputError`, or whatever went wrong."""
     with shown(stderr_console()) as view, redirect_stdout(sys.stderr):  # libraries print; our result comes after this
         with view.stage("start"):
-            prefect_at_hand(view, meanwhile=lambda: refuse_early(experiment))
+            prefect_at_hand(
+                view, before=lambda: require_devices_of(experiment), meanwhile=lambda: refuse_early(experiment)
+            )
             from flows.pipeline import pipeline
 
         with logs.kept_in(log_file()), interruptible(view):
@@ -51,12 +54,13 @@ def interruptible(view: Display) -> Iterator[None]:
         raise stopping.Interrupted(end.number, view.run_id) from None
 
 
-def prefect_at_hand(view: Display, *, meanwhile: Callable[[], None]) -> None:
+def prefect_at_hand(view: Display, *, before: Callable[[], None], meanwhile: Callable[[], None]) -> None:
     """The user's Prefect server, or one for this run alone; and what takes long to import, imported."""
     server.quiet_environment()
     logs.quiet_terminal()
     warnings.simplefilter("ignore")
     keep_freed_memory()
+    before()
     writable_home()
     api = server.configured()
     own = server.LocalServer(home() / "logs" / "prefect-server.log") if api is None else None
