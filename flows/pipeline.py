@@ -61,7 +61,7 @@ def chain(experiment: Experiment, resume: str | None) -> Outcome:
     display().run_id = run.run_id
     lineage = Lineage(run_id=run.run_id, fingerprint=prepared.fingerprint, commit=commit(), flow_run_url=lasting_url())
     with logs.kept_in(run.path / "run.log"):
-        crossval = cross_validate(experiment, prepared) if experiment.crossval.folds else None
+        crossval = cross_validate(experiment, prepared, run.path) if experiment.crossval.folds else None
         train(experiment, prepared, run.path)
         result = evaluate(prepared, run.path, crossval, lineage)
         bundle = export(prepared, run.path)
