@@ -26,14 +26,18 @@ from models.training.allocation import keep_freed_memory
 
 def run(experiment: Experiment, *, as_json: bool, resume: str | None = None) -> None:
     """The whole chain. Raises `InputError`, or whatever went wrong."""
-    with shown(stderr_console()) as view, redirect_stdout(sys.stderr):  # libraries print; our result comes after this
+    with (
+        shown(stderr_console()) as view,
+        redirect_stdout(sys.stderr),  # libraries print; our result comes after this
+        interruptible(view),
+    ):
         with view.stage("start"):
             prefect_at_hand(
                 view, before=lambda: require_devices_of(experiment), meanwhile=lambda: refuse_early(experiment)
             )
             from flows.pipeline import pipeline
 
-        with logs.kept_in(log_file()), interruptible(view):
+        with logs.kept_in(log_file()):
             outcome = pipeline(experiment, resume)
     log_file().unlink(missing_ok=True)  # all went well, and the run's folder has its own
     if as_json:
