@@ -13,6 +13,7 @@ from prefect.states import Cancelled
 from flows import logs, server
 from flows.console import display
 from flows.cross_validate import cross_validate
+from flows.devices import require_devices_of
 from flows.evaluate import evaluate
 from flows.export import export
 from flows.outcome import Outcome, outcome_of
@@ -54,12 +55,13 @@ def pipeline(experiment: Experiment = Experiment(), resume: str | None = None) -
 
 def chain(experiment: Experiment, resume: str | None) -> Outcome:
     """All stages, one after the other."""
+    require_devices_of(experiment)
     prepared = prepare(experiment.pictures, writable_home())
     run = choose_folder(experiment, prepared.fingerprint, resume=resume)
     display().run_id = run.run_id
     lineage = Lineage(run_id=run.run_id, fingerprint=prepared.fingerprint, commit=commit(), flow_run_url=lasting_url())
     with logs.kept_in(run.path / "run.log"):
-        crossval = cross_validate(experiment, prepared) if experiment.crossval.folds else None
+        crossval = cross_validate(experiment, prepared, run.path) if experiment.crossval.folds else None
         train(experiment, prepared, run.path)
         result = evaluate(prepared, run.path, crossval, lineage)
         bundle = export(prepared, run.path)

@@ -12,6 +12,7 @@ from flows.home import VERDICT, run_folder, unfinished
 from flows.place import home
 from models.config import Experiment, leaves
 from models.run import RunFolder, claim, read_fingerprint, read_key, run_key, runs, worked_on
+from models.training.folds import ended_folds
 
 LATEST = "latest"
 MOST_NAMED = 6  # differences, or runs, in one sentence
@@ -50,7 +51,7 @@ def on_pictures(folder: RunFolder, experiment: Experiment, fingerprint: str) -> 
 
 def announce(folder: RunFolder, fingerprint: str) -> None:
     """One line, at the start of a run, about those on the same pictures that wait to be gone on with."""
-    if (folder.path / "history.jsonl").exists():
+    if (folder.path / "history.jsonl").exists() or ended_folds(folder):
         return  # this is one of them
     others = [o.run_id for o in waiting() if o != folder and read_fingerprint(o) == fingerprint]
     if others:
@@ -59,12 +60,15 @@ def announce(folder: RunFolder, fingerprint: str) -> None:
 
 
 def waiting() -> list[RunFolder]:
-    """Unfinished runs that nobody works on and that got as far as a checkpoint, the newest first.
+    """Unfinished runs that nobody works on and that got as far as a checkpoint or a fold, the newest first.
 
-    One without was refused before its first step, such as for its batch size, and would be again.
+    One without either was refused before its first step, such as for its batch size, and would be again.
     """
-    begun = (folder for folder in unfinished(home()) if folder.learned or any(folder.checkpoint.glob("*.pt")))
-    return [folder for folder in begun if not worked_on(folder.path)]
+
+    def begun(folder: RunFolder) -> bool:
+        return folder.learned or any(folder.checkpoint.glob("*.pt")) or bool(ended_folds(folder))
+
+    return [folder for folder in unfinished(home()) if begun(folder) and not worked_on(folder.path)]
 
 
 def left_since(began: float) -> list[RunFolder]:

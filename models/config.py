@@ -68,7 +68,10 @@ class TrainConfig(Frozen):
         description="auto: a GPU if there is one; a number: as many of them, each with its share of every batch",
     )
     max_minutes: float | None = Field(
-        None, gt=0, title="Minutes", description="epochs and schedule are fitted into this time from the measured speed"
+        None,
+        gt=0,
+        title="Minutes",
+        description="epochs and schedule of every training, a fold's too, are fitted into this time by measured speed",
     )
     checkpoint_every: int | None = Field(
         None,

@@ -10,9 +10,10 @@ import torch
 from data.errors import InputError
 
 Precision = Literal["auto", "float32", "bfloat16"]
+Devices = Literal["auto", "cpu", "cuda", "mps"] | int
 
 
-def choose_device(wanted: Literal["auto", "cpu", "cuda", "mps"] | int) -> torch.device:
+def choose_device(wanted: Devices) -> torch.device:
     """One device, also of several that were asked for. Raises `InputError` for one that is not there."""
     there = available()
     if isinstance(wanted, int) and wanted > 1:  # processes can only train together on these
@@ -24,12 +25,16 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda", "mps"] | int) -> torch.
     return torch.device(wanted)
 
 
-def require_devices(num: int) -> None:
-    """Raises `InputError` where there are fewer: GPUs, or where there is none, cores to train on."""
+def require_devices(wanted: Devices) -> None:
+    """Raises `InputError` for one that is not there, or for more than there are: GPUs, or where there is none, cores to
+    train on."""
+    if not isinstance(wanted, int):
+        choose_device(wanted)
+        return
     gpus = torch.cuda.device_count()
     there, what = (gpus, "GPUs") if gpus else (os.cpu_count() or 1, "processor cores")
-    if num > there:
-        raise InputError(f"train.devices {num} asks for more than the {there} {what} here; use at most {there}")
+    if wanted > there:
+        raise InputError(f"train.devices {wanted} asks for more than the {there} {what} here; use at most {there}")
 
 
 def available() -> list[str]:

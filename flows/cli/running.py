@@ -27,12 +27,16 @@ def run(experiment: Experiment, own: server.LocalServer | None, *, as_json: bool
 
     Raises `InputError`, or whatever went wrong.
     """
-    with shown(stderr_console()) as view, redirect_stdout(sys.stderr):  # libraries print; our result comes after this
+    with (
+        shown(stderr_console()) as view,
+        redirect_stdout(sys.stderr),  # libraries print; our result comes after this
+        interruptible(view),
+    ):
         with view.stage("start"), uncollected():
             imported(view, own, meanwhile=lambda: refuse_early(experiment))
         from flows.pipeline import pipeline
 
-        with logs.kept_in(log_file()), interruptible(view):
+        with logs.kept_in(log_file()):
             outcome = pipeline(experiment, resume)
     log_file().unlink(missing_ok=True)  # all went well, and the run's folder has its own
     if as_json:

@@ -6,6 +6,7 @@ Nothing at the top of this file takes time to import.
 import warnings
 
 from flows import logs, server
+from flows.devices import require_devices_of
 from flows.place import home, writable_home
 from models.config import Experiment
 from models.training.allocation import keep_freed_memory
@@ -17,6 +18,7 @@ def run(experiment: Experiment, *, as_json: bool, resume: str | None = None) -> 
     logs.quiet_terminal()
     warnings.simplefilter("ignore")
     keep_freed_memory()
+    require_devices_of(experiment)
     own = server_under_way()
     from flows.cli import running
 

@@ -29,6 +29,14 @@ def decided(experiment: Experiment, dataset: Dataset, folder: RunFolder) -> dict
     return {path: value for path, value in found.items() if _asked(experiment, path) in (None, "auto")}
 
 
+def batch_size_of(folder: RunFolder, dataset: Dataset) -> int:
+    """That the run was trained with."""
+    config = folder.experiment().train
+    return folder.batch_size() or choose_batch_size(
+        config, num_pictures=len(dataset.split.train), device=choose_device(config.devices), fits=lambda _: False
+    )
+
+
 def _asked(experiment: Experiment, path: str) -> Any:
     return reduce(getattr, path.split("."), experiment)
 
@@ -60,13 +68,10 @@ def _of_model(experiment: Experiment, dataset: Dataset) -> dict[str, JsonValue]:
 def _of_training(experiment: Experiment, dataset: Dataset, folder: RunFolder) -> dict[str, JsonValue]:
     config, fit, rates = experiment.train, folder.fit(), folder.rate_test()
     device = choose_device(config.devices)
-    batch_size = folder.batch_size() or choose_batch_size(
-        config, num_pictures=len(dataset.split.train), device=device, fits=lambda _: False
-    )
     return {
         "optimizer.lr": rates.chosen if rates else None,
         "train.epochs": fit.epochs_planned,
-        "train.batch_size": batch_size,
+        "train.batch_size": batch_size_of(folder, dataset),
         "train.patience": patience_of(config, fit.epochs_planned, experiment.schedule),
         "train.precision": "bfloat16" if multiplies_bfloat16(device) else "float32",
         "train.devices": fit.device,

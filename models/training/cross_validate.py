@@ -9,28 +9,52 @@ from data.prepare import Dataset
 from data.split import folds
 from models.config import Experiment
 from models.device import choose_device
+from models.mirror import Mirrored
 from models.records import CVResult, FoldResult
+from models.run import RunFolder
 from models.training.fit import ignore
-from models.training.learn import learner_for, run_fit
+from models.training.folds import ended_folds, keep_folds
+from models.training.learn import Learner, learner_for, run_fit
+from models.training.pulse import never
+from models.training.state import FitResult
 
 FOLD = 4  # which random numbers; order, changes and dropout are 1 to 3
 
 
 def cross_validate(
-    experiment: Experiment, dataset: Dataset, *, on_fold: Callable[[FoldResult], None] = ignore
+    experiment: Experiment,
+    dataset: Dataset,
+    folder: RunFolder | None = None,
+    *,
+    on_fold: Callable[[FoldResult], None] = ignore,
+    on_trouble: Callable[[str], None] = ignore,
+    stop: Callable[[], bool] = never,
 ) -> CVResult:
-    """One fold after another; the pictures are placed on the device once."""
+    """One fold after another; the pictures are placed on the device once.
+
+    With `folder`, of this experiment and these pictures, every fold that has ended is kept there and not trained again:
+    a run that was killed or stopped goes on with the first that has not, `on_fold` hears of those that are trained now.
+    Raises `InputError`, `Diverged`, `Stopped`.
+    """
+    results = [] if folder is None else list(ended_folds(folder))
+    if len(results) == experiment.crossval.folds:
+        return summarise(results)
     pictures = Pictures(dataset.images.pixels, choose_device(experiment.train.devices))
-    results = []
-    for index in range(experiment.crossval.folds):
-        result = one_fold(experiment, dataset, index, pictures=pictures)
-        results.append(result)
-        on_fold(result)
+    for index in range(len(results), experiment.crossval.folds):
+        results.append(one_fold(experiment, dataset, index, pictures=pictures, stop=stop))
+        if folder is not None:
+            keep_folds(folder, results, on_trouble)
+        on_fold(results[-1])
     return summarise(results)
 
 
 def one_fold(
-    experiment: Experiment, dataset: Dataset, fold_index: int, *, pictures: Pictures | None = None
+    experiment: Experiment,
+    dataset: Dataset,
+    fold_index: int,
+    *,
+    pictures: Pictures | None = None,
+    stop: Callable[[], bool] = never,
 ) -> FoldResult:
     """A function of its arguments alone, so that folds may run anywhere and in any order.
 
@@ -44,14 +68,22 @@ def one_fold(
     learner = learner_for(
         experiment, images, pictures, train=fold.train, val=fold.val, seed=fold_seed(seed, fold_index)
     )
-    result = run_fit(experiment, learner)
+    result = run_fit(experiment, learner, stop=stop)
     return FoldResult(
         fold=fold_index,
-        accuracy=result.history[result.summary.best_epoch].val_accuracy,
+        accuracy=accuracy_of(experiment, learner, result),
         n=len(fold.val),
         epochs_run=result.summary.epochs_run,
         seconds=result.summary.seconds,
     )
+
+
+def accuracy_of(experiment: Experiment, learner: Learner, result: FitResult) -> float:
+    """Of the best weights, as the trained network will answer: mirrored where `answer.mirror` says so."""
+    if not experiment.answer.mirror:
+        return result.history[result.summary.best_epoch].val_accuracy
+    learner.net.load_state_dict(result.weights)
+    return learner.validate(Mirrored(learner.net)).accuracy
 
 
 def fold_seed(seed: int, fold_index: int) -> int:

@@ -15,9 +15,11 @@ from lamps import ROOT, Command, draw, environment
 from PIL import Image
 from rich.console import Console
 
+from data.errors import InputError
 from flows.cli.app import main
 from flows.cli.fields import settings
 from flows.cli.listing import show_settings
+from models.config import Experiment, TrainConfig
 
 Making = Callable[[Path], Path]
 
@@ -95,6 +97,7 @@ def test_every_public_command_is_in_the_help(command: str, capsys: pytest.Captur
         (["models", "promote", "../x@1"], "cannot be stored"),
         (["serve", "--port", "70000"], "70000"),
         (["deploy"], "prefect server start"),
+        (["run", "--train.devices", "1024"], "train.devices 1024 asks for more than the"),
         (["run", "--resume", "latest"], "no unfinished run is in"),
         (["run", "--resume", "nonsense", "--train.epochs", "3"], "there is no run 'nonsense'"),
     ],
@@ -208,6 +211,26 @@ def test_run_refuses_an_empty_folder_before_anything_heavy_and_leaves_no_server(
     assert "holds no files" in json.loads(done.stdout)["error"]
     assert time.monotonic() - began < 30  # two seconds on an idle machine; importing torch alone takes longer
     assert not list((tmp_path / "trainserve").glob("runs/*"))
+
+
+def test_run_refuses_a_device_that_is_not_there_before_anything_is_started_or_written(tmp_path: Path):
+    none_here = Command(tmp_path, environment(tmp_path, CUDA_VISIBLE_DEVICES=""))
+    done = none_here("run", "--dataset.source", draw(tmp_path / "lamps"), "--train.devices", "cuda", "--json")
+    assert done.returncode == 2
+    assert "train.devices cuda is not to be had here; use one of auto, " in one_sentence(done.stderr)
+    assert "train.devices cuda" in json.loads(done.stdout)["error"]
+    assert not (tmp_path / "trainserve").exists()
+
+
+def test_the_flow_itself_refuses_a_device_that_is_not_there_before_the_pictures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    from flows.pipeline import chain
+
+    monkeypatch.setenv("TRAINSERVE_HOME", str(tmp_path / "home"))
+    with pytest.raises(InputError, match="asks for more than the"):
+        chain(Experiment(train=TrainConfig(devices=1024)), None)
+    assert not (tmp_path / "home").exists()
 
 
 def test_run_says_that_the_chosen_prefect_server_is_not_there(tmp_path: Path):

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from lamps import SMALL, Command, environment, wait_for
 
-pytestmark = [pytest.mark.flow, pytest.mark.slow]
+pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 LONG = [*SMALL, "--train.epochs", "40", "--train.patience", "39", "--train.batch_size", "4"]
 
@@ -64,6 +64,45 @@ def test_sigterm_saves_says_how_to_go_on_and_loses_nothing(prefect_server: str, 
     assert weights(resumed) == weights(undisturbed)
 
 
+def test_cross_validation_goes_on_with_the_first_fold_that_had_not_ended(
+    prefect_server: str, pictures: Path, tmp_path: Path
+):
+    """Killed in one fold, terminated in another."""
+    api = {"PREFECT_API_URL": f"{prefect_server}/api"}
+    command = Command(tmp_path, environment(tmp_path / "killed", **api))
+    short = [*SMALL, "--train.epochs", "10", "--train.patience", "9", "--train.batch_size", "4"]
+    asked = ["run", "--dataset.source", pictures, *short, "--crossval.folds", "5", "--json"]
+
+    def ended(number: signal.Signals, *, after: int) -> tuple[int, str]:
+        process = command.start(*asked)
+        wait_for(lambda: folds_done(tmp_path) >= after or process.poll() is not None, timeout_s=240, every_s=0.01)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+        return process.returncode, said
+
+    assert ended(signal.SIGKILL, after=1)[0] == -signal.SIGKILL
+    (folder,) = (tmp_path / "killed/trainserve/runs").glob("[0-9]*")
+    killed = folds_done(tmp_path)
+    status, said = ended(signal.SIGTERM, after=killed + 1)
+    before = [json.loads(line) for line in (folder / "folds.jsonl").read_text().splitlines()]
+    done = len(before)
+    assert 1 <= killed < done < 5  # it was in the middle
+    assert status == 143
+    assert f"going on with run {folder.name} after {killed} of 5 folds" in said
+    assert f"stopped in fold {done + 1} of 5, after step " in said
+    assert said.strip().splitlines()[-1].endswith(f"so does `trainserve run --resume {folder.name}`")
+    assert "Traceback" not in said
+    assert epochs_done(tmp_path) == 0
+
+    again = command("run", "--resume", "latest", "--json")
+    assert f"going on with run {folder.name} after {done} of 5 folds" in again.stderr
+    resumed = json.loads(again.stdout)
+    assert resumed["run_id"] == folder.name
+    folds = resumed["metrics"]["crossval"]["folds"]
+    assert [fold["fold"] for fold in folds] == [0, 1, 2, 3, 4]
+    assert folds[:done] == before
+
+
 def test_two_processes_train_for_the_command_and_stop_with_it(prefect_server: str, pictures: Path, tmp_path: Path):
     hidden = {"PREFECT_API_URL": f"{prefect_server}/api", "CUDA_VISIBLE_DEVICES": ""}
     command = Command(tmp_path, environment(tmp_path / "killed", **hidden))
@@ -116,6 +155,11 @@ def state_of(server: str, run: str) -> str:
 
 def epochs_done(home: Path) -> int:
     files = list(home.glob("killed/trainserve/runs/*/history.jsonl"))
+    return len(files[0].read_text().splitlines()) if files else 0
+
+
+def folds_done(home: Path) -> int:
+    files = list(home.glob("killed/trainserve/runs/*/folds.jsonl"))
     return len(files[0].read_text().splitlines()) if files else 0
 
 

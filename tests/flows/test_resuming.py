@@ -14,7 +14,9 @@ from flows import resuming
 from flows.console import shown
 from flows.home import VERDICT
 from models.config import Experiment, TrainConfig
+from models.records import FoldResult
 from models.run import RunFolder, new_run, release
+from models.training.folds import keep_folds
 from models.zoo.config import CNNConfig, ViTConfig
 
 DATA, OTHER_DATA = "a" * 64, "b" * 64
@@ -40,6 +42,14 @@ def refused(home: Path, experiment: Experiment = TWENTY, fingerprint: str = DATA
     folder = new_run(home, experiment, fingerprint)
     release(folder.path)
     return folder
+
+
+def test_a_run_that_ended_in_its_second_fold_waits_to_be_gone_on_with(home: Path):
+    folder = refused(home)
+    assert folder not in resuming.waiting()
+    keep_folds(folder, [FoldResult(fold=0, accuracy=0.9, n=10, epochs_run=2, seconds=1.0)], str)
+    assert resuming.waiting() == [folder]
+    assert resuming.find("latest") == folder
 
 
 def test_settings_that_differ_are_named_with_both_values_and_the_way_on(home: Path):

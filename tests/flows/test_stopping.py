@@ -7,9 +7,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from lamps import ROOT
+from lamps import ROOT, Command, environment, wait_for
 
 from flows.stopping import Interrupted, stoppable, terminable
 
@@ -106,6 +107,29 @@ def test_the_sentence_says_how_to_go_on_and_the_status_which_signal_it_was():
         "so does `trainserve run --resume 20261121-digits-abcdef`"
     )
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.flow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+def test_an_interruption_of_the_start_ends_in_a_sentence_and_takes_the_server_along(
+    number: signal.Signals, pictures: Path, tmp_path: Path
+):
+    process = Command(tmp_path, environment(tmp_path)).start("run", "--dataset.source", pictures)
+    log = tmp_path / "trainserve/logs/prefect-server.log"
+    wait_for(lambda: log.exists() or process.poll() is not None, timeout_s=120, every_s=0.02)
+    server = children(process.pid)
+    process.send_signal(number)
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert said.strip().splitlines()[-1] == "trainserve: interrupted; the same command goes on where it stopped"
+    assert "Traceback" not in said
+    assert out == ""
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in server), timeout_s=20)
+    assert not list((tmp_path / "trainserve").glob("runs/*"))
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def ended(*lines: str) -> subprocess.CompletedProcess[str]:

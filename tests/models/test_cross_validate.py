@@ -1,12 +1,20 @@
+from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
 import pytest
 
+from data.loader import Pictures
 from data.prepare import Dataset
+from data.spec import AugmentConfig
 from data.split import folds
-from models.config import CrossvalConfig, Experiment
+from models.config import AnswerConfig, CrossvalConfig, Experiment
+from models.records import CVResult
+from models.run import RunFolder
 from models.training.cross_validate import cross_validate, fold_seed, one_fold
+from models.training.folds import ended_folds, keep_folds
+from models.training.pulse import Stopped
+from models.zoo.config_classic import SoftmaxConfig
 
 
 @pytest.fixture
@@ -29,6 +37,73 @@ def test_a_fold_alone_is_the_fold_among_others(three_folds: Experiment, toy: Dat
     alone = one_fold(three_folds, toy, 1)
     among = cross_validate(three_folds, toy).folds[1]
     assert alone.model_copy(update={"seconds": 0.0}) == among.model_copy(update={"seconds": 0.0})
+
+
+def test_the_pictures_are_placed_on_the_device_once_for_all_folds(
+    three_folds: Experiment, toy: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    """And decoded no more at all: the files of this data set do not exist."""
+    placed = []
+    place = Pictures.__init__
+
+    def counted(self: Pictures, *given: object, **named: object) -> None:
+        placed.append(self)
+        place(self, *given, **named)
+
+    monkeypatch.setattr(Pictures, "__init__", counted)
+    assert len(cross_validate(three_folds, toy).folds) == 3
+    assert len(placed) == 1
+
+
+def test_folds_that_have_ended_are_kept_and_a_run_that_was_stopped_goes_on_with_the_next(
+    three_folds: Experiment, toy: Dataset, tmp_path: Path
+):
+    folder, told = RunFolder(tmp_path), []
+    with pytest.raises(Stopped, match="after step 1 of "):
+        cross_validate(three_folds, toy, folder, on_fold=told.append, stop=lambda: len(told) == 1)
+    assert ended_folds(folder) == tuple(told)
+    assert [file.name for file in tmp_path.iterdir()] == ["folds.jsonl"]
+    resumed = cross_validate(three_folds, toy, folder, on_fold=told.append)
+    assert [fold.fold for fold in told] == [0, 1, 2]
+    assert without_times(resumed) == without_times(cross_validate(three_folds, toy))
+    assert cross_validate(three_folds, toy, folder, on_fold=told.append) == resumed
+    assert len(told) == 3
+
+
+def test_a_fold_that_a_full_disk_keeps_out_is_written_with_the_next(
+    three_folds: Experiment, toy: Dataset, tmp_path: Path
+):
+    said: list[str] = []
+    done = [one_fold(three_folds, toy, index) for index in (0, 1)]
+    tmp_path.joinpath("run").touch()  # a file where the folder should be: nothing can be written in it
+    keep_folds(RunFolder(tmp_path / "run"), done[:1], said.append)
+    assert said[0].startswith("fold 1 could not be written down in ")
+    tmp_path.joinpath("run").unlink()
+    keep_folds(RunFolder(tmp_path / "run"), done, said.append)
+    assert len(said) == 1
+    assert ended_folds(RunFolder(tmp_path / "run")) == tuple(done)
+
+
+def test_minutes_bound_each_fold_as_they_bound_a_training(three_folds: Experiment, toy: Dataset):
+    train = three_folds.train.model_copy(update={"max_minutes": 1e-6})
+    assert one_fold(three_folds, toy, 0).epochs_run == 3
+    assert one_fold(three_folds.model_copy(update={"train": train}), toy, 0).epochs_run == 1
+
+
+def test_a_fold_is_judged_by_mirrored_answers_where_the_network_will_give_them(three_folds: Experiment, toy: Dataset):
+    """The class is the side that is bright, so that a picture and its mirror image together say nothing."""
+    toy.images.pixels[:] = 40
+    for row, label in enumerate(toy.images.labels):
+        toy.images.pixels[row, :, 8 * label : 8 * label + 8] = 200
+    chosen = three_folds.model_copy(update={"model": SoftmaxConfig(), "augment": AugmentConfig(flip=False)})
+    assert one_fold(chosen, toy, 0).accuracy == 1.0
+    mirrored = chosen.model_copy(update={"answer": AnswerConfig(mirror=True)})
+    assert one_fold(mirrored, toy, 0).accuracy < 0.7
+
+
+def without_times(result: CVResult) -> CVResult:
+    timeless = tuple(fold.model_copy(update={"seconds": 0.0}) for fold in result.folds)
+    return result.model_copy(update={"folds": timeless})
 
 
 def test_the_test_rows_decide_nothing(three_folds: Experiment, toy: Dataset):

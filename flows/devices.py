@@ -1,0 +1,13 @@
+"""Whether the devices that an experiment names are there: asked before anything is started, fetched or written."""
+
+from models.config import Experiment
+
+
+def require_devices_of(experiment: Experiment) -> None:
+    """Raises `InputError`. Those that any machine has are not looked for: that takes torch, which takes seconds."""
+    wanted = experiment.train.devices
+    if wanted in ("auto", "cpu", 1):
+        return
+    from models.device import require_devices
+
+    require_devices(wanted)
