@@ -8,7 +8,7 @@ from pydantic import JsonValue
 from data.augment import resolve
 from data.images import LARGEST_SIZE
 from data.prepare import Dataset
-from models.config import Experiment
+from models.config import Experiment, TrainConfig
 from models.device import choose_device, multiplies_bfloat16
 from models.run import RunFolder
 from models.training.plan import patience_of
@@ -27,6 +27,13 @@ def decided(experiment: Experiment, dataset: Dataset, folder: RunFolder) -> dict
     pictures, model = _of_pictures(experiment, dataset), _of_model(experiment, dataset)
     found = pictures | model | _of_training(experiment, dataset, folder)
     return {path: value for path, value in found.items() if _asked(experiment, path) in (None, "auto")}
+
+
+def batch_size_of(config: TrainConfig, dataset: Dataset, folder: RunFolder) -> int:
+    """That the run was trained with."""
+    return folder.batch_size() or choose_batch_size(
+        config, num_pictures=len(dataset.split.train), device=choose_device(config.devices), fits=lambda _: False
+    )
 
 
 def _asked(experiment: Experiment, path: str) -> Any:
@@ -60,13 +67,10 @@ def _of_model(experiment: Experiment, dataset: Dataset) -> dict[str, JsonValue]:
 def _of_training(experiment: Experiment, dataset: Dataset, folder: RunFolder) -> dict[str, JsonValue]:
     config, fit, rates = experiment.train, folder.fit(), folder.rate_test()
     device = choose_device(config.devices)
-    batch_size = folder.batch_size() or choose_batch_size(
-        config, num_pictures=len(dataset.split.train), device=device, fits=lambda _: False
-    )
     return {
         "optimizer.lr": rates.chosen if rates else None,
         "train.epochs": fit.epochs_planned,
-        "train.batch_size": batch_size,
+        "train.batch_size": batch_size_of(config, dataset, folder),
         "train.patience": patience_of(config, fit.epochs_planned, experiment.schedule),
         "train.precision": "bfloat16" if multiplies_bfloat16(device) else "float32",
         "train.devices": fit.device,

@@ -16,14 +16,14 @@ from data.loader import Pictures, eval_batches
 from data.prepare import Dataset
 from data.progress import Progress, ignore
 from models.device import choose_device
-from models.evaluation.decided import decided
+from models.evaluation.decided import batch_size_of, decided
 from models.evaluation.diagnosis.measure import measure
 from models.evaluation.inference import logits_of
 from models.evaluation.metrics import Metrics, score
 from models.mirror import Mirrored
 from models.records import Calibration, Checks, CVResult, Lineage, RunResult
 from models.run import RunFolder
-from models.training.learn import EVAL_BATCH
+from models.training.judging import answered_at_once
 from models.zoo.build import build
 from models.zoo.cost import cost
 
@@ -40,7 +40,8 @@ def evaluate(
     images, split, experiment = dataset.images, dataset.split, folder.experiment()
     pictures = Pictures(images.pixels, choose_device(experiment.train.devices))
     net = load_network(folder, device=str(pictures.device))
-    val_logits, test_logits = (logits(net, pictures, images, rows) for rows in (split.val, split.test))
+    at_once = answered_at_once(experiment.train, batch_size_of(experiment.train, dataset, folder))
+    val_logits, test_logits = (logits(net, pictures, images, rows, at_once=at_once) for rows in (split.val, split.test))
     val_labels, test_labels = images.labels[split.val], images.labels[split.test]
     temperature = fit_temperature(val_logits, val_labels)
     val, test = (probabilities(some, temperature=temperature) for some in (val_logits, test_logits))
@@ -70,9 +71,9 @@ def evaluate(
     )
 
 
-def logits(net: nn.Module, pictures: Pictures, images: Images, rows: np.ndarray) -> np.ndarray:
+def logits(net: nn.Module, pictures: Pictures, images: Images, rows: np.ndarray, *, at_once: int) -> np.ndarray:
     """float32 (rows, classes)."""
-    batches = eval_batches(pictures, images.labels, rows, batch_size=EVAL_BATCH, image=images.spec)
+    batches = eval_batches(pictures, images.labels, rows, batch_size=at_once, image=images.spec)
     return logits_of(net, batches)[0].cpu().numpy()
 
 

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from data import whole
 from data.augment import resolve
 from data.images import Images
-from data.loader import Pictures, TrainBatches, eval_batches
+from data.loader import Pictures, TrainBatches
 from data.prepare import Dataset
 from models.config import Experiment
 from models.device import choose_device
-from models.evaluation.inference import validate
 from models.mirror import check_mirror
 from models.pixels import measure
 from models.records import EpochRecord, FitSummary, PixelStatistics, RateTest
@@ -27,6 +26,7 @@ from models.training.checkpoint import Checkpoints
 from models.training.diary import EpochLog
 from models.training.distributed import ALONE, Ranks
 from models.training.fit import Validation, fit, ignore
+from models.training.judging import answered_at_once, judge_for
 from models.training.losses import class_weights_for
 from models.training.memory import network_fits, one_step, within_memory
 from models.training.norms import require_company, with_shared_norms
@@ -35,8 +35,6 @@ from models.training.state import FitResult
 from models.training.trial import choose_batch_size, fits_memory
 from models.training.utilisation import with_utilisation
 from models.zoo.build import any_size, build, load_published, published_statistics
-
-EVAL_BATCH = 256  # pictures; no gradients are kept, so more than in training fit
 
 
 @dataclass(frozen=True)
@@ -77,12 +75,7 @@ def learn(
     heard = on_epoch, on_choice, on_trouble
     with diary(experiment, dataset, learner, folder, *heard, writes=ranks.writes) as (epoch, rates):
         train = partial(run_fit, checkpoints=checkpoints, on_epoch=epoch, on_progress=on_progress, on_rates=rates)
-        result = within_memory(
-            partial(train, experiment, learner, stop=stop, ranks=ranks),
-            size=learner.batches.batch_size,
-            attempt=one_step(learner.net, learner.batches, experiment),
-            fixed=ranks.num > 1,
-        )
+        result = train(experiment, learner, stop=stop, ranks=ranks)
     summary = with_utilisation(result.summary, result.history, learner.net, learner.batches, dataset.images.spec)
     summary = summary.model_copy(update={"device": ranks.describe(summary.device)})
     if ranks.writes:
@@ -186,22 +179,9 @@ def learner_for(
 
     size = batch_size or choose_batch_size(config, num_pictures=len(train), device=pictures.device, fits=fits)
     require_company(net, batch_size=size)
-    judge = judge_for(experiment, images, pictures, val, ranks=ranks)
+    at_once = answered_at_once(config, size, ranks=ranks)
+    judge = judge_for(experiment, images, pictures, val, at_once=at_once, ranks=ranks)
     return Learner(net, batches_of(size), statistics, judge, class_weights=weights)
-
-
-def judge_for(
-    experiment: Experiment, images: Images, pictures: Pictures, val: np.ndarray, *, ranks: Ranks
-) -> Callable[[nn.Module], Validation]:
-    """Each rank looks at its share of the rows, and all get the figures of the whole."""
-    rows = val[ranks.part(len(val))]
-
-    def judge(net: nn.Module) -> Validation:
-        seen = eval_batches(pictures, images.labels, rows, batch_size=EVAL_BATCH, image=images.spec)
-        own = validate(net, seen, precision=experiment.train.precision) if len(rows) else Validation(0.0, 0.0)
-        return Validation(*ranks.mean(own, num=len(rows)))
-
-    return judge
 
 
 def train_batches(
@@ -233,7 +213,9 @@ def run_fit(
     stop: Callable[[], bool] = never,
     ranks: Ranks = ALONE,
 ) -> FitResult:
-    return fit(
+    """Raises as `fit`, and `InputError` with the batch size that would fit, where this one does not."""
+    train = partial(
+        fit,
         learner.net,
         learner.batches,
         learner.validate,
@@ -248,3 +230,5 @@ def run_fit(
         stop=stop,
         ranks=ranks,
     )
+    attempt = one_step(learner.net, learner.batches, experiment)
+    return within_memory(train, size=learner.batches.batch_size, attempt=attempt, fixed=ranks.num > 1)

@@ -1,13 +1,20 @@
 """A batch that does not fit: which one would is found by trying, on a network that runs out of memory by itself."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from data.errors import InputError
-from models.config import Experiment
+from data.loader import Pictures
+from data.prepare import Dataset
+from models.config import Experiment, TrainConfig
+from models.evaluation.evaluate import logits
+from models.training.distributed import Ranks
+from models.training.judging import answered_at_once
+from models.training.learn import Learner, learner_for, run_fit
 from models.training.memory import largest, network_fits, one_step, within_memory
 
 MORE_THAN_THERE_IS = 1 << 50  # bytes
@@ -93,6 +100,36 @@ def test_a_processor_whose_memory_is_full_gets_the_same_sentence():
 def test_a_network_that_cannot_even_be_made_is_one_sentence():
     with pytest.raises(InputError, match=r"the network does not fit .* use smaller pictures"), network_fits():
         nn.Linear(MORE_THAN_THERE_IS >> 24, 1 << 22)
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate", "most"), [(16, 1, 16), (16, 4, 4), (5, 2, 3)])
+def test_validation_takes_no_more_pictures_at_once_than_training(
+    batch_size: int, accumulate: int, most: int, tiny: Experiment, toy: Dataset
+):
+    """Which the device has room for: the 24 of the validation set at once are too many for it."""
+    train = tiny.train.model_copy(update={"batch_size": batch_size, "accumulate": accumulate, "epochs": 1})
+    chosen = tiny.model_copy(update={"train": train})
+    result = run_fit(chosen, hungry(chosen, toy, most))
+    assert len(result.history) == 1
+
+
+def test_evaluation_takes_no_more_pictures_at_once_than_training(toy: Dataset):
+    pictures = Pictures(toy.images.pixels)
+    assert logits(Hungry(4), pictures, toy.images, toy.split.test, at_once=4).shape == (24, 2)
+    assert answered_at_once(TrainConfig(accumulate=4), 16) == 4
+    assert answered_at_once(TrainConfig(), 5000) == 256
+    assert answered_at_once(TrainConfig(), 5, ranks=Ranks(0, 2)) == 3
+
+
+def test_a_fold_whose_batch_does_not_fit_gets_the_sentence_of_a_training(tiny: Experiment, toy: Dataset):
+    with pytest.raises(InputError, match=r"train\.batch_size 16 does not fit .* use 8, which was tried and fits"):
+        run_fit(tiny, hungry(tiny, toy, 8))
+
+
+def hungry(chosen: Experiment, toy: Dataset, most: int) -> Learner:
+    pictures = Pictures(toy.images.pixels)
+    learner = learner_for(chosen, toy.images, pictures, train=toy.split.train, val=toy.split.val, seed=0)
+    return replace(learner, net=Hungry(most))
 
 
 def test_other_errors_are_not_taken_for_full_memory():
