@@ -23,7 +23,7 @@ from models.training.config import OptimizerConfig, ScheduleConfig
 from models.training.distributed import ALONE, Ranks
 from models.training.early_stop import EarlyStop
 from models.training.gradients import by_layer, optimized
-from models.training.optim import build_optimizer, peak_of, set_peak, set_rate
+from models.training.optim import build_optimizer, set_peak, set_rate
 from models.training.plan import Plan, make_plan
 from models.training.pulse import ProgressUpdate, Pulse, check_finite, diverged, never
 from models.training.schedule import factor
@@ -46,6 +46,9 @@ class Batches(Protocol):
     def epoch(self, epoch: int, *, start_step: int = 0, done: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
         """pixels (B, H, W, C) of 0..255; targets int64 (B,) or float (B, K). `done` is the share of the run behind."""
         ...
+
+
+UNKNOWN = Plan(steps_per_epoch=1, total_steps=1, patience=1)  # until the saved one is restored
 
 
 class Validation(NamedTuple):
@@ -83,20 +86,8 @@ def fit(
     Raises `Diverged`, `Stopped`, `InputError`.
     """
     net.to(memory_format=torch.channels_last)
-    training = begin(
-        net,
-        batches,
-        validate,
-        optimizer=optimizer,
-        schedule=schedule,
-        config=config,
-        checkpoints=checkpoints,
-        ranks=ranks,
-    )
-    if math.isnan(peak_of(training.optimizer)):
-        test = try_rates(net, batches, optimizer=optimizer, config=config, class_weights=class_weights, ranks=ranks)
-        keep_rate(training, test.chosen, checkpoints)
-        on_rates(test)
+    start = partial(begin, net, batches, validate, optimizer=optimizer, schedule=schedule, config=config)
+    training = start(class_weights=class_weights, checkpoints=checkpoints, on_rates=on_rates, ranks=ranks)
     one_epoch = partial(train_epoch, schedule=schedule, config=config, class_weights=class_weights, rank=ranks.rank)
     pulse = Pulse(training, checkpoints, on_progress, lambda: ranks.any(stop()))
     while not training.finished:
@@ -108,13 +99,6 @@ def fit(
     return result_of(training)
 
 
-def keep_rate(training: Training, rate: float, checkpoints: Checkpoints | None) -> None:
-    """Before the first step, so that it is looked for once."""
-    set_peak(training.optimizer, rate)
-    if checkpoints is not None:
-        checkpoints.save(training.pack())
-
-
 def begin(
     net: nn.Module,
     batches: Batches,
@@ -124,19 +108,18 @@ def begin(
     schedule: ScheduleConfig,
     config: TrainConfig,
     checkpoints: Checkpoints | None,
+    class_weights: Tensor | None = None,
+    on_rates: Callable[[RateTest], None] = ignore,
     ranks: Ranks = ALONE,
 ) -> Training:
-    """Where the checkpoints end, or at the start; a plan made from measured speed is saved before its first step."""
+    """Where the checkpoints end, or at the start; what was decided by trying is saved before the first step."""
     device = next(net.parameters()).device
     saved = checkpoints.load(device=device) if checkpoints else None
-    speed = None
-    if saved is not None:
-        plan = Plan(steps_per_epoch=1, total_steps=1, patience=1)  # until the saved one is restored
-    else:
-        if config.max_minutes is not None:
-            speed = measure_speed(net, batches, validate, optimizer=optimizer, config=config, ranks=ranks)
-        plan = make_plan(config, steps_per_epoch=batches.steps_per_epoch, schedule=schedule, speed=speed)
     steps = build_optimizer(net, optimizer)
+    choose = partial(decide, net, batches, validate, steps, optimizer=optimizer, schedule=schedule, config=config)
+    plan, took_s = UNKNOWN, 0.0
+    if saved is None:
+        plan, took_s = choose(class_weights=class_weights, on_rates=on_rates, ranks=ranks)
     training = Training(
         net=net,
         spread=ranks.spread(net),
@@ -145,7 +128,7 @@ def begin(
         stop=EarlyStop(patience=plan.patience),
         average=None if config.ema is None else copy_for_average(net),
         sums=torch.zeros(2 + len(optimized(steps)), device=device),
-        total_s=speed.took_s if speed else 0.0,
+        total_s=took_s,
     )
     if checkpoints is not None and saved is not None:
         resume(training, saved, checkpoints)
@@ -153,6 +136,32 @@ def begin(
     if checkpoints is not None and saved is None:
         checkpoints.save(training.pack())
     return training
+
+
+def decide(
+    net: nn.Module,
+    batches: Batches,
+    validate: Validate,
+    steps: torch.optim.Optimizer,
+    *,
+    optimizer: OptimizerConfig,
+    schedule: ScheduleConfig,
+    config: TrainConfig,
+    class_weights: Tensor | None,
+    on_rates: Callable[[RateTest], None],
+    ranks: Ranks,
+) -> tuple[Plan, float]:
+    """By trying on copies of `net`: the peak rate, which `steps` gets, and the plan. With the seconds that took, which
+    are part of the run where it has to fit into minutes."""
+    began, speed = time.monotonic(), None
+    if optimizer.lr == "auto":
+        test = try_rates(net, batches, optimizer=optimizer, config=config, class_weights=class_weights, ranks=ranks)
+        set_peak(steps, test.chosen)
+        on_rates(test)
+    if config.max_minutes is not None:
+        speed = measure_speed(net, batches, validate, optimizer=optimizer, config=config, ranks=ranks, began=began)
+    plan = make_plan(config, steps_per_epoch=batches.steps_per_epoch, schedule=schedule, speed=speed)
+    return plan, speed.took_s if speed else 0.0
 
 
 def train_epoch(

@@ -17,7 +17,7 @@ class Speed:
 
     step_s: float
     validation_s: float
-    took_s: float = 0.0  # what measuring took; it counts as part of the run
+    took_s: float = 0.0  # what measuring and a range test took; it counts as part of the run
 
 
 @dataclass(frozen=True)

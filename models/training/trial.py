@@ -134,9 +134,10 @@ def measure_speed(
     optimizer: OptimizerConfig,
     config: TrainConfig,
     ranks: Ranks = ALONE,
+    began: float,
 ) -> Speed:
-    """A few steps and a validation of a copy; `net` is left as it was."""
-    began = time.monotonic()
+    """A few steps and a validation of a copy; `net` is left as it was. All since `began` (of `time.monotonic`) counts
+    as part of the run."""
     twin = deepcopy(net).train()
     spread, steps = ranks.spread(twin), build_optimizer(twin, optimizer)
 

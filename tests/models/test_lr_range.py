@@ -1,6 +1,7 @@
 """The range test: on functions whose best rate is known, and on the digits."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from models.training.config import (
     RMSpropConfig,
     SGDConfig,
 )
-from models.training.fit import fit
+from models.training.fit import Validation, fit
 from models.training.lr_range import range_test
 from models.training.trial import try_rates
 from models.zoo.build import build
@@ -100,6 +101,32 @@ def test_trying_finds_a_rate_for_the_digits_leaves_no_trace_and_is_decided_by_th
     assert found[0] == found[1]
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert 0.1 / 5 < found[0].chosen < 0.1 * 5
+
+
+class Slow(Digits):
+    """A step takes about as long everywhere."""
+
+    def epoch(self, epoch: int, *, start_step: int = 0, done: float = 1.0):
+        for batch in super().epoch(epoch, start_step=start_step, done=done):
+            time.sleep(0.01)
+            yield batch
+
+
+def test_the_range_test_is_part_of_the_minutes():
+    """It takes longer than the half second that there is, in which some thirty steps could be taken."""
+    began, heard = time.monotonic(), []
+    result = fit(
+        digits_net(),
+        Slow(),
+        lambda _: Validation(1.0, 0.5),
+        optimizer=SGDConfig(lr="auto"),
+        schedule=CosineConfig(),
+        config=TrainConfig(max_minutes=0.5 / 60),
+        on_rates=lambda _: heard.append(time.monotonic() - began),
+    )
+    assert heard[0] > 0.5
+    assert [record.step for record in result.history] == [1]
+    assert result.summary.seconds > heard[0] - 0.1
 
 
 @pytest.mark.slow
