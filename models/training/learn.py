@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from data import whole
 from data.augment import resolve
+from data.errors import RunFailed
 from data.images import Images
 from data.loader import Pictures, TrainBatches
 from data.prepare import Dataset
@@ -64,7 +65,7 @@ def learn(
 
     Goes on where an earlier process was killed, and returns at once where it had ended. `on_choice` hears in a sentence
     what was chosen by trying, `on_trouble` what is wrong but no reason to stop. Raises `InputError`, `Diverged`,
-    `Stopped`.
+    `Stopped`, `RunFailed`.
     """
     every = experiment.train.checkpoint_every
     checkpoints = Checkpoints(folder.checkpoint, every_steps=every, writes=ranks.writes, on_trouble=on_trouble)
@@ -79,11 +80,23 @@ def learn(
     summary = with_utilisation(result.summary, result.history, learner.net, learner.batches, dataset.images.spec)
     summary = summary.model_copy(update={"device": ranks.describe(summary.device)})
     if ranks.writes:
+        keep(folder, result, summary)
+        checkpoints.clear()
+    return summary
+
+
+def keep(folder: RunFolder, result: FitResult, summary: FitSummary) -> None:
+    """Raises `RunFailed` for a disk that is full: the checkpoint stays then."""
+    try:
         whole.write(folder.weights_file, save(result.weights))
         folder.write_history(result.history)  # with what a full disk may have kept out of it
         folder.write_fit(summary)
-        checkpoints.clear()
-    return summary
+    except OSError as error:
+        raise RunFailed(
+            f"the trained network could not be written to {folder.path} ({error.strerror or error}); the last "
+            f"checkpoint stays: make room, and the same command or `trainserve run --resume {folder.run_id}` goes on "
+            "from it"
+        ) from error
 
 
 @contextmanager

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from data.errors import RunFailed
 from data.loader import Pictures
 from data.prepare import Dataset
 from models.config import Experiment
@@ -147,6 +149,31 @@ def test_a_full_disk_costs_no_training_and_no_epoch_of_the_history(tiny: Experim
     assert [record.epoch for record in folder.history()] == [0, 1, 2]
     assert any("epoch 2 could not be written down" in sentence and "goes on" in sentence for sentence in told)
     assert folder.learned
+
+
+def test_a_disk_that_is_full_at_the_very_end_is_one_sentence_and_the_run_goes_on_once_there_is_room(
+    tiny: Experiment, toy: Dataset, tmp_path: Path
+):
+    folder = open_run(tmp_path, tiny, "0" * 64)
+    with ExitStack() as full:
+
+        def fill(record: EpochRecord) -> None:
+            if record.epoch == 2:
+                full.enter_context(disk_of(10))  # for the last checkpoint and the weights
+
+        with pytest.raises(RunFailed) as said:
+            learn(tiny, toy, folder, on_epoch=fill)
+    assert str(said.value) == (
+        f"the trained network could not be written to {folder.path} (File too large); the last checkpoint stays: make "
+        f"room, and the same command or `trainserve run --resume {folder.run_id}` goes on from it"
+    )
+    assert list(folder.checkpoint.glob("*.pt"))
+    assert not folder.learned
+    learn(tiny, toy, folder)
+    weights = load_file(folder.weights_file)
+    undisturbed = trained(tiny, toy, None).weights
+    assert all(torch.equal(weights[name], undisturbed[name]) for name in undisturbed)
+    assert not folder.checkpoint.exists()
 
 
 def test_what_is_no_checkpoint_is_left_alone(tmp_path: Path):
