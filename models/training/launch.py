@@ -38,7 +38,8 @@ def train(
 ) -> FitSummary:
     """As `learn`, on as many devices as `train.devices` says. Raises the same, and `RunFailed` for a lost process."""
     devices = experiment.train.devices
-    if not isinstance(devices, int) or devices == 1:
+    nodes = several_nodes()
+    if not isinstance(devices, int) or (devices == 1 and not nodes):
         return learn.learn(
             experiment,
             dataset,
@@ -54,6 +55,8 @@ def train(
     require_devices(devices)
     folder.write_experiment(experiment)
     heard = Heard(on_epoch, on_progress, on_choice, on_trouble)
+    if nodes:
+        on_choice(f"the other nodes are waited for; on each, with its own PET_NODE_RANK: {further(folder, devices)}")
     log = folder.path / "torchrun.log"
     with log.open("ab") as errors, started(folder, devices, errors) as process:
         for line in lines_of(process, stop):
@@ -110,15 +113,24 @@ class Heard:
         )
 
 
+def several_nodes() -> bool:
+    """Whether torchrun's own variables say where others meet that train along."""
+    return any(name in os.environ for name in ("PET_NNODES", "PET_RDZV_ENDPOINT", "PET_MASTER_ADDR"))
+
+
+def further(folder: RunFolder, devices: int) -> str:
+    """What is typed on a node that is not the first."""
+    return f"torchrun --nproc-per-node {devices} -m models.training.torchrun {folder.path}"
+
+
 @contextmanager
 def started(folder: RunFolder, devices: int, log: Any) -> Iterator[subprocess.Popen[bytes]]:
     """torchrun in a session of its own, so that Ctrl-C reaches it through us; none of it outlives this process."""
-    elsewhere = any(name in os.environ for name in ("PET_NNODES", "PET_RDZV_ENDPOINT", "PET_MASTER_ADDR"))
     command = [
         sys.executable,
         "-m",
         "torch.distributed.run",
-        *([] if elsewhere else ["--standalone", "--local-addr", "127.0.0.1"]),
+        *([] if several_nodes() else ["--standalone", "--local-addr", "127.0.0.1"]),
     ]
     command += ["--nproc-per-node", str(devices), "-m", "models.training.torchrun", str(folder.path), FOLLOW]
     process = subprocess.Popen(

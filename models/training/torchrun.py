@@ -2,7 +2,7 @@
 
 The run folder says what to train and on which pictures; the home folder around it must be on a disk that all processes
 share. `trainserve run --train.devices 2` starts this by itself; on several nodes, torchrun's own variables
-(PET_NNODES, PET_NODE_RANK, PET_RDZV_ENDPOINT ...) are obeyed, and on each further node the command above is given.
+(PET_NNODES, PET_NODE_RANK, PET_MASTER_ADDR ...) are obeyed, and on each further node the command above is given.
 
 Rank 0 says on standard output, one JSON object per line, how far training is; every rank says why it ended.
 """

@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -35,7 +37,9 @@ home, asked = Path(sys.argv[1]), threading.Event()
 chosen = Experiment(
     dataset=DatasetSpec(source=str(home.parent / "lamps"), size=12),
     model=CNNConfig(width=8, dropout=0.1),
-    train=TrainConfig(epochs=30, patience=29, batch_size=4, devices=2, checkpoint_every=7, precision="float32"),
+    train=TrainConfig(
+        epochs={epochs}, patience={epochs} - 1, batch_size=4, devices={devices}, checkpoint_every=7, precision="float32"
+    ),
 )
 dataset = prepare(chosen.dataset, home)
 folder = open_run(home, chosen, dataset.images.snapshot.fingerprint)
@@ -44,14 +48,28 @@ if len(sys.argv) > 2:
     (folder.path / "fingerprint").write_text("f" * 64)
 print(folder.path, flush=True)
 try:
-    launch.train(chosen, dataset, folder, stop=asked.is_set, on_epoch=lambda r: print("epoch", r.epoch, flush=True))
+    launch.train(
+        chosen,
+        dataset,
+        folder,
+        stop=asked.is_set,
+        on_epoch=lambda r: print("epoch", r.epoch, flush=True),
+        on_choice=lambda said: print("choice", said, flush=True),
+    )
     print("done", flush=True)
 except (Stopped, InputError) as end:
     print(type(end).__name__, end, flush=True)
 """
 
 
-def started(home: Path, *more: str, gpus: str = "") -> tuple[subprocess.Popen[str], Path]:
+def started(
+    home: Path,
+    *more: str,
+    gpus: str = "",
+    devices: int = 2,
+    epochs: int = 30,
+    variables: Mapping[str, str] = {},
+) -> tuple[subprocess.Popen[str], Path]:
     source = home.parent / "lamps"
     if not source.exists():
         sys.path.insert(0, str(ROOT / "tests" / "flows"))
@@ -59,14 +77,18 @@ def started(home: Path, *more: str, gpus: str = "") -> tuple[subprocess.Popen[st
 
         draw(source)
     process = subprocess.Popen(
-        [sys.executable, "-c", CHILD.format(flows=str(ROOT / "tests" / "flows")), str(home), *more],
+        [sys.executable, "-c", child(devices=devices, epochs=epochs), str(home), *more],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": gpus},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": gpus, **variables},
     )
     assert process.stdout is not None
     return process, Path(process.stdout.readline().strip())
+
+
+def child(*, devices: int, epochs: int) -> str:
+    return CHILD.format(flows=str(ROOT / "tests" / "flows"), devices=devices, epochs=epochs)
 
 
 def read_until(process: subprocess.Popen[str], word: str) -> str:
@@ -122,6 +144,33 @@ def test_killed_stopped_and_gone_on_with_gives_the_bits_of_an_undisturbed_traini
     read_until(process, "done")
     assert process.wait(60) == 0
     weights = [(path / "weights.safetensors").read_bytes() for path in (folder, undisturbed)]
+    assert weights[0] == weights[1]
+
+
+def test_two_nodes_that_meet_by_torchruns_own_variables_train_as_two_processes_of_one_node(tmp_path: Path):
+    """Both on this machine, with one process each; the second is started as the first one says."""
+    process, together = started(tmp_path / "together", epochs=3)
+    read_until(process, "done")
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    meet = {"PET_NNODES": "2", "PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": port}
+    first, folder = started(
+        tmp_path / "apart", devices=1, epochs=3, variables={**meet, "PET_NODE_RANK": "0", "PYTHONUNBUFFERED": "1"}
+    )
+    said = read_until(first, "choice").partition("PET_NODE_RANK: torchrun ")[2].split()
+    assert said == ["--nproc-per-node", "1", "-m", "models.training.torchrun", str(folder)]
+    hidden = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    second = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *said],
+        cwd=ROOT,
+        env={**os.environ, **hidden, **meet, "PET_NODE_RANK": "1"},
+    )
+    read_until(first, "done")
+    assert first.wait(60) == second.wait(60) == 0
+    assert json.loads((folder / "fit.json").read_text())["device"].startswith("2 x cpu")
+    weights = [(path / "weights.safetensors").read_bytes() for path in (folder, together)]
     assert weights[0] == weights[1]
 
 
