@@ -8,7 +8,7 @@ from pydantic import JsonValue
 from data.augment import resolve
 from data.images import LARGEST_SIZE
 from data.prepare import Dataset
-from models.config import Experiment
+from models.config import Experiment, TrainConfig
 from models.device import choose_device, multiplies_bfloat16
 from models.run import RunFolder
 from models.training.plan import patience_of
@@ -29,9 +29,8 @@ def decided(experiment: Experiment, dataset: Dataset, folder: RunFolder) -> dict
     return {path: value for path, value in found.items() if _asked(experiment, path) in (None, "auto")}
 
 
-def batch_size_of(folder: RunFolder, dataset: Dataset) -> int:
+def batch_size_of(config: TrainConfig, dataset: Dataset, folder: RunFolder) -> int:
     """That the run was trained with."""
-    config = folder.experiment().train
     return folder.batch_size() or choose_batch_size(
         config, num_pictures=len(dataset.split.train), device=choose_device(config.devices), fits=lambda _: False
     )
@@ -71,7 +70,7 @@ def _of_training(experiment: Experiment, dataset: Dataset, folder: RunFolder) ->
     return {
         "optimizer.lr": rates.chosen if rates else None,
         "train.epochs": fit.epochs_planned,
-        "train.batch_size": batch_size_of(folder, dataset),
+        "train.batch_size": batch_size_of(config, dataset, folder),
         "train.patience": patience_of(config, fit.epochs_planned, experiment.schedule),
         "train.precision": "bfloat16" if multiplies_bfloat16(device) else "float32",
         "train.devices": fit.device,

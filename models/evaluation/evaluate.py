@@ -40,7 +40,7 @@ def evaluate(
     images, split, experiment = dataset.images, dataset.split, folder.experiment()
     pictures = Pictures(images.pixels, choose_device(experiment.train.devices))
     net = load_network(folder, device=str(pictures.device))
-    at_once = answered_at_once(experiment.train, batch_size_of(folder, dataset))
+    at_once = answered_at_once(experiment.train, batch_size_of(experiment.train, dataset, folder))
     val_logits, test_logits = (logits(net, pictures, images, rows, at_once=at_once) for rows in (split.val, split.test))
     val_labels, test_labels = images.labels[split.val], images.labels[split.test]
     temperature = fit_temperature(val_logits, val_labels)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from data.errors import InputError
-from data.loader import Pictures
+from data.loader import Pictures, TrainBatches
 from data.prepare import Dataset
 from data.spec import AugmentConfig
 from models.config import Experiment, TrainConfig
@@ -37,7 +37,7 @@ from models.training.config import (
     ScheduleConfig,
     SGDConfig,
 )
-from models.training.fit import Batches, FitResult
+from models.training.fit import FitResult
 from models.training.learn import Learner, learner_for, run_fit
 from models.zoo.config import CNNConfig
 
@@ -66,8 +66,9 @@ class Killed(Exception):  # noqa: N818
 class KilledAt:
     """Batches that end in the middle, as a process does."""
 
-    def __init__(self, batches: Batches, epoch: int, step: int) -> None:
+    def __init__(self, batches: TrainBatches, epoch: int, step: int) -> None:
         self.batches, self.when = batches, (epoch, step)
+        self.batch_size = batches.batch_size
 
     @property
     def steps_per_epoch(self) -> int:
