@@ -4,9 +4,9 @@ What a preset leaves out is decided from the pictures: their size, their number,
 """
 
 from data.spec import AugmentConfig, DatasetSpec
-from models.config import Experiment, TrainConfig
+from models.config import AnswerConfig, Experiment, TrainConfig
 from models.training.config import LinearConfig, MuonConfig
-from models.zoo.config import CNNConfig
+from models.zoo.config import CNNConfig, WhitenedConfig
 from models.zoo.config_transformer import ViTConfig
 
 DIGITS_SET = DatasetSpec(source="digits")
@@ -23,18 +23,13 @@ CIFAR10_VIT = Experiment(name="cifar10-vit", dataset=CIFAR10_SET, model=ViTConfi
 CIFAR10_SPEED = Experiment(
     name="cifar10-speed",
     dataset=CIFAR10_SET,
-    model=CNNConfig(width=64),
-    # The rate of the default batch of 64, times the root of how much larger this one is.
-    optimizer=MuonConfig(lr=8e-3, weight_decay=0.2, momentum=0.9),
-    schedule=LinearConfig(warmup=0.2, final=0.0),
-    augment=AugmentConfig(crop=2, flip=True),
-    train=TrainConfig(epochs=12, batch_size=1000, patience=11, label_smoothing=0.2, clip_norm=None, ema=None),
+    model=WhitenedConfig(),
+    optimizer=MuonConfig(lr=0.24, normalize=True, rest=0.06, momentum=0.6, betas=(0.85, 0.95), weight_decay=0.2),
+    schedule=LinearConfig(warmup=0.0, final=0.0),
+    augment=AugmentConfig(crop=2, flip=True, alternate=True),
+    train=TrainConfig(epochs=8, batch_size=2000, patience=7, label_smoothing=0.2, clip_norm=None, ema=None),
+    answer=AnswerConfig(mirror=True),
 )
-"""To 94 % of the CIFAR-10 test pictures in as few seconds as a GPU allows (`benchmarks/cifar_speed.py`); not yet tuned
-on one. As https://github.com/KellerJordan/cifar10-airbench has it: Muon, a rate that falls in a straight line to
-nothing (which averages the weights, so no moving average does), crops by two pixels, stronger label smoothing, no
-clipping. A picture's way forward is 1.06 GFLOPs, an epoch of 45,000 pictures 143 TFLOPs; with width 32 a quarter.
-Not for other data: so few epochs are right only where that many small pictures are there to learn from.
-"""
+""""""
 
 PRESETS = {e.name: e for e in (DIGITS, DIGITS_VIT, FLOWERS, FLOWERS_VIT, CIFAR10, CIFAR10_VIT, CIFAR10_SPEED)}

@@ -29,6 +29,16 @@ class CNNConfig(Frozen):
     )
 
 
+class WhitenedConfig(Frozen):
+    """For many small pictures and few epochs: a first layer computed from the pictures, then six convolutions."""
+
+    kind: Literal["whitened"] = "whitened"
+    width: int = Field(
+        64, ge=4, le=512, title="Width", description="channels of the first group; of the other two four times as many"
+    )
+
+
 ModelConfig = Annotated[
-    CNNConfig | ViTConfig | ConvViTConfig | ClassicConfig | PretrainedConfig, Field(discriminator="kind", title="Model")
+    CNNConfig | WhitenedConfig | ViTConfig | ConvViTConfig | ClassicConfig | PretrainedConfig,
+    Field(discriminator="kind", title="Model"),
 ]
