@@ -40,7 +40,8 @@ def turns(num: int, *, seed: int, epoch: int) -> np.ndarray:
     After https://arxiv.org/abs/2404.00498: two epochs show both sides of every picture, where coins show half of them
     the same side twice.
     """
-    return stream(seed, 0, 0, TURN).integers(2, size=num) == epoch % 2
+    mirrored: np.ndarray = stream(seed, 0, 0, TURN).integers(2, size=num) == epoch % 2
+    return mirrored
 
 
 def stream(seed: int, epoch: int, step: int, purpose: int) -> np.random.Generator:

@@ -36,6 +36,13 @@ class WhitenedConfig(Frozen):
     width: int = Field(
         64, ge=4, le=512, title="Width", description="channels of the first group; of the other two four times as many"
     )
+    scale: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        title="Scale of the logits",
+        description="what they are multiplied by; the less, the slower the classifier learns beside the rest",
+    )
 
 
 ModelConfig = Annotated[

@@ -76,11 +76,12 @@ class Whitened(nn.Module):
             channels, side = width, max(1, side // 2)
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(channels, num_classes, bias=False)
-        nn.init.normal_(self.head.weight)
+        self.scale = config.scale
+        nn.init.normal_(self.head.weight, std=1 / (channels * config.scale))  # small logits, whatever the scale
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.features(self.whitening(x)).amax(dim=(2, 3))  # (B, C)
-        logits: Tensor = self.head(x) / x.shape[1]  # small at first, though the head's weights are not
+        logits: Tensor = self.head(x) * self.scale
         return logits
 
     @torch.no_grad()
@@ -104,7 +105,7 @@ def whitening_kernels(x: Tensor) -> Tensor:
     C = x.shape[1]
     squares = torch.zeros(C * SIDE**2, C * SIDE**2, dtype=torch.float64, device=x.device)
     count = 0
-    for some in x.split(CHUNK):
+    for some in torch.split(x, CHUNK):
         patches = some.unfold(2, SIDE, 1).unfold(3, SIDE, 1)  # (b, C, H - 1, W - 1, SIDE, SIDE)
         flat = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, C * SIDE**2).double()
         squares += flat.T @ flat
