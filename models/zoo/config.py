@@ -46,6 +46,6 @@ class WhitenedConfig(Frozen):
 
 
 ModelConfig = Annotated[
-    CNNConfig | WhitenedConfig | ViTConfig | ConvViTConfig | ClassicConfig | PretrainedConfig,
+    CNNConfig | ViTConfig | ConvViTConfig | ClassicConfig | WhitenedConfig | PretrainedConfig,
     Field(discriminator="kind", title="Model"),
 ]
