@@ -13,9 +13,11 @@ from data.prepare import Dataset
 from data.spec import ImageSpec
 from flows.presets import CIFAR10_SPEED
 from models.config import Experiment
+from models.evaluation.evaluate import load_network
 from models.records import PixelStatistics
+from models.run import open_run
 from models.training.checkpoint import Checkpoints
-from models.training.learn import Learner, learner_for, run_fit
+from models.training.learn import Learner, learn, learner_for, run_fit
 from models.training.optim import build_optimizer
 from models.training.pulse import Stopped
 from models.zoo.build import build, start_from
@@ -112,6 +114,13 @@ def test_a_killed_run_of_the_preset_ends_with_the_same_bits(small: Experiment, t
     resumed = run_fit(small, learner_of(small, toy), checkpoints=Checkpoints(tmp_path))
     whole = run_fit(small, learner_of(small, toy))
     assert all(torch.equal(resumed.weights[name], tensor) for name, tensor in whole.weights.items())
+
+
+def test_a_run_folder_gives_the_first_layer_back(small: Experiment, toy: Dataset, tmp_path: Path):
+    folder = open_run(tmp_path, small, "0" * 64)
+    learn(small, toy, folder)
+    measured = whitened_in(learner_of(small, toy).net).whitening.weight
+    assert torch.equal(whitened_in(load_network(folder)).whitening.weight, measured)
 
 
 def test_it_has_the_size_and_cost_that_were_published():
