@@ -123,7 +123,7 @@ def test_a_run_folder_gives_the_first_layer_back(small: Experiment, toy: Dataset
     assert torch.equal(whitened_in(load_network(folder)).whitening.weight, measured)
 
 
-def test_it_has_the_size_and_cost_that_were_published():
+def test_it_has_the_size_counted_by_hand_and_the_cost_that_was_published():
     image = ImageSpec(height=32, width=32)
     statistics = PixelStatistics(mean=(0.5,) * 3, std=(0.25,) * 3)
     found = cost(build(WhitenedConfig(), image, statistics, 10), image)
