@@ -4,8 +4,8 @@ After airbench, https://arxiv.org/abs/2404.00498, and its sources named there. T
 that whitens patches of 2 x 2 pixels (each principal component of the training pictures' patches, scaled to variance 1,
 and its negative), with a bias that learns. Then three groups of two 3 x 3 convolutions and GELU, halved by max pooling
 within the group; batch norms shift but do not scale, the scales stay 1; the first kernels of each convolution start as
-the identity; the last map is pooled by its maximum. 1,972,792 parameters at 32 x 32 x 3 and ten classes, the frozen ones
-among them, counted by hand from airbench's layers.
+the identity; the last map is pooled by its maximum. 1,972,792 parameters at 32 x 32 x 3 and ten classes, the frozen
+ones among them, counted by hand from airbench's layers.
 
 Departures: batch norm averages its statistics over ten steps, as torch does, and not over two or three; the whitening's
 bias learns until the end, and not for three epochs; on pictures of other sizes than 32 a pooling that would leave
