@@ -47,21 +47,24 @@ EVERYWHERE: dict[str, Changes] = {
 LARGER: dict[str, Changes] = {
     "no-changes": {"augment.crop": 0, "augment.zoom": 0.0, "augment.rotate": 0.0, "augment.color": 0.0,
                    "augment.flip": False, "augment.mixup": 0.0, "augment.cutmix": 0.0, "augment.policy": "none"},
-    "gem": {"model.kind": "cnn", "model.pool": "gem"},
-    "trivial-augment": {"augment.policy": "trivial"},
+    "mean-pooling": {"model.kind": "cnn", "model.pool": "mean"},
+    "even-blocks": {"model.kind": "cnn", "model.blocks": "even"},
     "rand-augment": {"augment.policy": "rand"},
 }  # fmt: skip
 DIGITS: dict[str, Changes] = {
     "crop": {"augment.crop": 1},
     "mixing": {"augment.mixup": 0.4, "augment.cutmix": 1.0},
 }
-CIFAR: dict[str, Changes] = {"no-flip": {"augment.flip": False}, "mixing": DIGITS["mixing"]}
+CIFAR: dict[str, Changes] = {
+    "no-flip": {"augment.flip": False},
+    "mixing": DIGITS["mixing"],
+    "trivial-augment": {"augment.policy": "trivial"},
+}
 FLOWERS: dict[str, Changes] = {
     "no-growing": {"augment.grow": 0.0},
     "no-zoom": {"augment.zoom": 0.0},
     "no-mixing": {"augment.mixup": 0.0, "augment.cutmix": 0.0},
-    "no-rotation": {"augment.rotate": 0.0},
-    "no-colour": {"augment.color": 0.0},
+    "no-policy": {"augment.policy": "none"},  # but turned and coloured
     "mirrored-answers": {"answer.mirror": True},
     "side-64": {"dataset.size": 64},
 }

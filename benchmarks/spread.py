@@ -1,7 +1,7 @@
-"""Figures of repeated measurements: the median, and how far they went."""
+"""Figures of repeated measurements: the middle, and how far they went."""
 
 from collections.abc import Sequence
-from statistics import median
+from statistics import mean, median, stdev
 
 Spread = dict[str, float]
 
@@ -13,3 +13,9 @@ def spread(values: Sequence[float]) -> Spread:
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
     """Of pairs measured one after the other, so that what slowed one slowed the other."""
     return spread([a / b for a, b in zip(ours, theirs, strict=True)])
+
+
+def about(values: Sequence[float]) -> Spread:
+    """The mean and standard deviation, of figures that differ by chance alone."""
+    deviation = stdev(values) if len(values) > 1 else 0.0
+    return {"mean": mean(values), "std": deviation, "low": min(values), "high": max(values), "n": len(values)}

@@ -67,17 +67,19 @@ def augment(
     num_classes: int,
     generator: Generator,
     seen: tuple[int, int] | None = None,
+    mirrored: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Stored pictures (B, stored_height, stored_width, C) -> what the network trains on, (B, height, width, C).
 
-    `seen` is another (height, width) that the same view is scaled to.
+    `seen` is another (height, width) that the same view is scaled to. `mirrored`, bool (B,), says which pictures are,
+    if that is not left to chance.
 
     The targets are the labels, int64 (B,), or with mixup or cutmix their mixture, float32 (B, num_classes): both are
     what `torch.nn.functional.cross_entropy` takes. `config` comes from `resolve`.
     """
     whole = (image.height, image.width)
     drawn = None if config.policy in (None, "none") else policy.draw(config, whole, pixels, generator=generator)
-    pixels = place(pixels, config, image, seen or whole, drawn=drawn, generator=generator)
+    pixels = place(pixels, config, image, seen or whole, drawn=drawn, generator=generator, mirrored=mirrored)
     if config.color:
         pixels = color(pixels, strength=config.color, generator=generator)
     if drawn is not None:
@@ -99,18 +101,20 @@ def place(
     *,
     drawn: policy.Drawn | None,
     generator: Generator,
+    mirrored: Tensor | None = None,
 ) -> Tensor:
     """All that only moves pixels, to `size` (height, width)."""
     if not config.zoom and (image.margin or config.crop):
         padded = pixels if image.margin else reflect(pixels, config.crop or 0)
         pixels = crop(padded, height=image.height, width=image.width, generator=generator)
     if config.zoom or config.rotate:
-        share, degrees, mirror = config.zoom or 0.0, config.rotate or 0.0, bool(config.flip)
+        share, degrees = config.zoom or 0.0, config.rotate or 0.0
+        mirror: bool | Tensor = bool(config.flip) if mirrored is None else mirrored
         return zoom(pixels, size, share=share, degrees=degrees, mirror=mirror, generator=generator, drawn=drawn)
     if pixels.shape[1:3] != size:
         pixels = scale(pixels, size)
     if config.flip:
-        pixels = flip(pixels, generator=generator)
+        pixels = flip(pixels, generator=generator, mirrored=mirrored)
     if drawn is not None:
         pixels = policy.move(pixels, drawn)
     return pixels
@@ -156,12 +160,12 @@ def zoom(
     share: float,
     degrees: float,
     generator: Generator,
-    mirror: bool = False,
+    mirror: bool | Tensor = False,
     drawn: policy.Drawn | None = None,
 ) -> Tensor:
     """A random part of each stored picture, at least 1 - share of its area, turned by up to `degrees` either way and
     scaled to `size` (height, width) in the same sampling, with the moves of `drawn`; with `mirror` half of them
-    mirrored, too. float32, in planes. Beyond the border the picture goes on mirrored.
+    mirrored, too, or those it names. float32, in planes. Beyond the border the picture goes on mirrored.
     """
     num = len(pixels)
     area = uniform(num, 1 - share, 1, pixels, generator)
@@ -181,14 +185,16 @@ def zoom(
         ],
         dim=1,
     )
-    if mirror:
-        theta[:, :, 0] *= torch.where(heads(pixels, generator), -1.0, 1.0)[:, None]
+    if mirror is not False:
+        which = heads(pixels, generator) if mirror is True else mirror
+        theta[:, :, 0] *= torch.where(which, -1.0, 1.0)[:, None]
     return resample(pixels, size, view=theta, moved=None if drawn is None else policy.moves(drawn, size))
 
 
-def flip(pixels: Tensor, *, generator: Generator) -> Tensor:
-    """Half of the pictures mirrored left to right."""
-    return torch.where(heads(pixels, generator).view(-1, 1, 1, 1), pixels.flip(2), pixels)
+def flip(pixels: Tensor, *, generator: Generator, mirrored: Tensor | None = None) -> Tensor:
+    """Half of the pictures mirrored left to right, or those that `mirrored`, bool (B,), names."""
+    which = heads(pixels, generator) if mirrored is None else mirrored
+    return torch.where(which.view(-1, 1, 1, 1), pixels.flip(2), pixels)
 
 
 def heads(pixels: Tensor, generator: Generator) -> Tensor:

@@ -134,6 +134,7 @@ class TrainBatches:
         """The batches of an epoch from `start_step` on; `done` is the share of the run that lies behind it."""
         seen = smaller(self._image) if done < self.growing else None
         rows = self.rows(epoch)[start_step:]
+        turns = self._turns(epoch)
         for step, pixels in enumerate(self._pictures.batches(rows, prefetch=self._prefetch), start_step):
             labels = torch.from_numpy(self._labels[rows[step - start_step]]).to(pixels.device, non_blocking=True)
             seed = int(sampling.stream(self._seed, epoch, step, sampling.CHANGES).integers(2**63))
@@ -146,8 +147,17 @@ class TrainBatches:
                     num_classes=self._num_classes,
                     generator=self._generator.manual_seed(seed),
                     seen=seen,
+                    mirrored=None
+                    if turns is None
+                    else turns[rows[step - start_step]].to(pixels.device, non_blocking=True),
                 )
             )
+
+    def _turns(self, epoch: int) -> Tensor | None:
+        """bool (M,): which pictures are mirrored in this epoch; None if that is drawn anew each time, or none are."""
+        if not (self._config.flip and self._config.alternate):
+            return None
+        return torch.from_numpy(sampling.turns(len(self._labels), seed=self._seed, epoch=epoch))
 
 
 def smaller(image: ImageSpec) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-ORDER, CHANGES, CYCLE = 1, 2, 5  # which random numbers; dropout and folds are 3 and 4
+ORDER, CHANGES, CYCLE, TURN = 1, 2, 5, 6  # which random numbers; dropout and folds are 3 and 4
 
 
 def natural(rows: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
@@ -32,6 +32,16 @@ def draws(own: np.ndarray, start: int, end: int, *, seed: int, label: int) -> np
         return own[:0]
     endless = np.concatenate([stream(seed, cycle, label, CYCLE).permutation(own) for cycle in cycles])
     return endless[start - cycles[0] * len(own) : end - cycles[0] * len(own)]
+
+
+def turns(num: int, *, seed: int, epoch: int) -> np.ndarray:
+    """bool (num,): half of all pictures, by chance, in even epochs; all others in odd ones.
+
+    After https://arxiv.org/abs/2404.00498: two epochs show both sides of every picture, where coins show half of them
+    the same side twice.
+    """
+    mirrored: np.ndarray = stream(seed, 0, 0, TURN).integers(2, size=num) == epoch % 2
+    return mirrored
 
 
 def stream(seed: int, epoch: int, step: int, purpose: int) -> np.random.Generator:

@@ -135,6 +135,9 @@ class AugmentConfig(Frozen):
     flip: bool | None = Field(
         None, title="Mirror", description="mirror half of the pictures; off by default where it changes the class"
     )
+    alternate: bool = Field(
+        False, title="Mirror in turns", description="each picture in every other epoch, instead of at random"
+    )
     erase: float = Field(0.0, ge=0, le=1, title="Erase", description="probability of a random rectangle being blanked")
     color: float | None = Field(
         None,

@@ -53,6 +53,15 @@ class MuonConfig(Frozen):
     weight_decay: Decay = 0.2
     momentum: float = Field(0.9, ge=0, lt=1, title="Momentum", description="of the orthogonal updates")
     betas: Betas = (0.9, 0.999)
+    normalize: bool = Field(
+        False,
+        title="Normalize",
+        description="keep the size of Muon's kernels, so that the rate is the share of them that a step changes; only "
+        "for networks with a batch norm after each of them",
+    )
+    rest: float = Field(
+        1.0, gt=0, title="Rate of the rest", description="share of the learning rate for all that AdamW trains"
+    )
 
 
 class AdamConfig(Frozen):

@@ -35,7 +35,7 @@ from models.training.pulse import ProgressUpdate, never
 from models.training.state import FitResult
 from models.training.trial import choose_batch_size, fits_memory
 from models.training.utilisation import with_utilisation
-from models.zoo.build import any_size, build, load_published, published_statistics
+from models.zoo.build import any_size, build, load_published, published_statistics, start_from
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def learner_for(
     with network_fits():
         net = build(experiment.model, images.spec, statistics, len(images.classes))
         load_published(net)
-        net = net.to(pictures.device)
+        start_from(net.to(pictures.device), pictures, train, images.spec)
     net = net if ranks.num == 1 else with_shared_norms(net)
     labels, num_classes, config = images.labels, len(images.classes), experiment.train
     weights = class_weights_for(config.loss, labels[train], num_classes=num_classes)

@@ -3,6 +3,10 @@
 After https://kellerjordan.github.io/posts/muon/ (the iteration and its coefficients) and
 https://arxiv.org/abs/2502.16982 (decoupled weight decay, and updates scaled to the root mean square of AdamW's, so
 that both halves share one learning rate). A kernel (out, in, h, w) counts as the matrix (out, in * h * w).
+
+Where a batch norm follows, a kernel's size means nothing for the answers, but it divides the rate, and it grows with
+every step. Normalized ones are brought back before each, as in https://github.com/KellerJordan/cifar10-airbench; here
+to the root mean square of an update at rate 1: so the rate is the share of a kernel that a step changes.
 """
 
 import math
@@ -23,9 +27,17 @@ class Muon(torch.optim.Optimizer):
     """Groups with `orthogonal=True` take Muon's step, the others AdamW's. State and groups are saved as usual."""
 
     def __init__(
-        self, groups: ParamsT, *, lr: float, weight_decay: float, momentum: float, betas: tuple[float, float]
+        self,
+        groups: ParamsT,
+        *,
+        lr: float,
+        weight_decay: float,
+        momentum: float,
+        betas: tuple[float, float],
+        normalize: bool = False,
     ) -> None:
         defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "betas": betas, "orthogonal": False}
+        self.normalize = normalize
         super().__init__(groups, defaults)
 
     @overload
@@ -51,6 +63,8 @@ class Muon(torch.optim.Optimizer):
         average = state["momentum"].lerp_(gradient, 1 - group["momentum"])
         ahead = torch.lerp(gradient, average, group["momentum"])  # Nesterov
         matrix = orthogonalize(ahead.flatten(1))
+        if self.normalize:
+            weight.mul_(RMS * math.sqrt(weight.numel()) / (weight.norm() + 1e-7))
         weight.add_(matrix.view_as(weight), alpha=-group["lr"] * RMS * math.sqrt(max(matrix.shape)))
 
     def _adamw(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:

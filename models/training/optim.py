@@ -49,11 +49,12 @@ def bare_optimizer(net: nn.Module, config: OptimizerConfig, *, lr: float) -> tor
             return uncompiled(torch.optim.SGD)(groups, lr=lr, momentum=config.momentum, nesterov=nesterov, fused=True)
         case MuonConfig():
             return uncompiled(Muon)(
-                split_groups(groups, new_weights(net)),
+                split_groups(groups, new_weights(net), rest=config.rest),
                 lr=lr,
                 weight_decay=config.weight_decay,
                 momentum=config.momentum,
                 betas=config.betas,
+                normalize=config.normalize,
             )
         case AdamConfig():
             return uncompiled(torch.optim.Adam)(groups, lr=lr, betas=config.betas, fused=True)
@@ -128,8 +129,11 @@ def decaying(net: nn.Module) -> Iterator[Tensor]:
                     yield parameter
 
 
-def split_groups(groups: list[dict[str, Any]], inner: list[Tensor]) -> list[dict[str, Any]]:
-    """The same groups, with the inner weights in a group of their own for Muon."""
+def split_groups(groups: list[dict[str, Any]], inner: list[Tensor], *, rest: float = 1.0) -> list[dict[str, Any]]:
+    """The same groups at `rest` of their rates, with the inner weights in a group of their own for Muon."""
     chosen = {id(weight) for weight in inner}
-    rest = [{**group, "params": [p for p in group["params"] if id(p) not in chosen]} for group in groups]
-    return [group for group in [{"params": inner, "orthogonal": True}, *rest] if group["params"]]
+    others = [
+        {**group, "params": [p for p in group["params"] if id(p) not in chosen], "rate": group["rate"] * rest}
+        for group in groups
+    ]
+    return [group for group in [{"params": inner, "orthogonal": True}, *others] if group["params"]]

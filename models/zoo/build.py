@@ -2,14 +2,17 @@
 
 from typing import assert_never
 
+import numpy as np
 from torch import nn
 
+from data.augment import centre_view
+from data.loader import Pictures
 from data.spec import ImageSpec
 from models.pixels import Pixels
 from models.records import PixelStatistics
 from models.zoo.alexnet import AlexNet
 from models.zoo.cnn import CNN
-from models.zoo.config import CNNConfig, ModelConfig
+from models.zoo.config import CNNConfig, ModelConfig, WhitenedConfig
 from models.zoo.config_classic import (
     AlexNetConfig,
     LeNetConfig,
@@ -31,6 +34,9 @@ from models.zoo.resnet import ResNet
 from models.zoo.stn import STN
 from models.zoo.vgg import VGG
 from models.zoo.vit import ViT
+from models.zoo.whitened import Whitened
+
+LOOKED_AT = 1 << 21  # pixels: 2,048 pictures of 32 x 32
 
 
 def build(config: ModelConfig, image: ImageSpec, statistics: PixelStatistics, num_classes: int) -> nn.Module:
@@ -41,6 +47,8 @@ def build(config: ModelConfig, image: ImageSpec, statistics: PixelStatistics, nu
     match config:
         case CNNConfig():
             net: nn.Module = CNN(config, image, num_classes)
+        case WhitenedConfig():
+            net = Whitened(config, image, num_classes)
         case ViTConfig():
             net = ViT(config, image, num_classes)
         case ConvViTConfig():
@@ -84,3 +92,15 @@ def load_published(net: nn.Module) -> None:
     Not part of `build`, since a network that is built again takes its weights from a run folder.
     """
     load_into(net)
+
+
+def start_from(net: nn.Module, pictures: Pictures, rows: np.ndarray, image: ImageSpec) -> None:
+    """What training starts from beside drawn weights: what a first layer takes from pictures. Hand in training rows.
+
+    As `load_published`, not part of `build`; a function of the pictures alone, so the same in every process of a run.
+    """
+    pixels, network = net.children()
+    if isinstance(network, Whitened):
+        num = min(len(rows), max(1, LOOKED_AT // (image.height * image.width)))
+        some = np.sort(rows)[np.linspace(0, len(rows) - 1, num).astype(np.int64)]
+        network.whiten(pixels(centre_view(pictures.gather(some).to(pictures.device), image)))

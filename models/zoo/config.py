@@ -29,6 +29,23 @@ class CNNConfig(Frozen):
     )
 
 
+class WhitenedConfig(Frozen):
+    """For many small pictures and few epochs: a first layer computed from the pictures, then six convolutions."""
+
+    kind: Literal["whitened"] = "whitened"
+    width: int = Field(
+        64, ge=4, le=512, title="Width", description="channels of the first group; of the other two four times as many"
+    )
+    scale: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        title="Scale of the logits",
+        description="what they are multiplied by; the less, the slower the classifier learns beside the rest",
+    )
+
+
 ModelConfig = Annotated[
-    CNNConfig | ViTConfig | ConvViTConfig | ClassicConfig | PretrainedConfig, Field(discriminator="kind", title="Model")
+    CNNConfig | ViTConfig | ConvViTConfig | ClassicConfig | WhitenedConfig | PretrainedConfig,
+    Field(discriminator="kind", title="Model"),
 ]

@@ -59,6 +59,30 @@ def test_a_run_that_grows_begins_with_two_thirds_of_the_side():
     assert smaller(IMAGE) == (4, 4)
 
 
+ARROWS = np.broadcast_to(np.array([0, 1, 2, 3], np.uint8)[:, None], (64, 4, 4, 1)).copy()  # they rise to the right
+
+
+@pytest.mark.parametrize("zoom", [0.0, 0.01], ids=["as they are", "sampled"])
+def test_two_epochs_in_turns_show_both_sides_of_every_picture(zoom: float):
+    image = ImageSpec(height=4, width=4, channels=1)
+    config = resolve(AugmentConfig(alternate=True, crop=0, zoom=zoom, rotate=0.0), image, mirror=True, any_size=True)
+
+    def turned(seed: int, epoch: int, *, start_step: int = 0) -> dict[int, bool]:
+        train = TrainBatches(
+            Pictures(ARROWS), np.arange(64), np.arange(0, 64, 2), batch_size=8, seed=seed, image=image, config=config,
+            num_classes=64,
+        )  # fmt: skip
+        batches = train.epoch(epoch, start_step=start_step)
+        return {int(n): bool(p[0, 0] > p[0, 3]) for b in batches for n, p in zip(b.targets, b.pixels, strict=True)}
+
+    first, second = turned(0, 0), turned(0, 1)
+    assert 4 < sum(first.values()) < 28
+    assert second == {n: not side for n, side in first.items()}
+    assert turned(0, 2) == first
+    assert turned(1, 0) != first
+    assert turned(0, 1, start_step=2).items() <= second.items()
+
+
 @settings(max_examples=50, deadline=None)
 @given(num=st.integers(1, 60), batch_size=st.integers(1, 60), epoch=st.integers(0, 3), data=st.data())
 def test_every_training_row_comes_once_an_epoch_and_no_other(num, batch_size, epoch, data):

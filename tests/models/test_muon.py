@@ -1,10 +1,12 @@
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from models.training.config import AdamWConfig, MuonConfig
-from models.training.muon import COEFFICIENTS, ITERATIONS, Muon, inner_weights, orthogonalize
-from models.training.optim import build_optimizer
+from models.training.muon import COEFFICIENTS, ITERATIONS, RMS, Muon, inner_weights, orthogonalize
+from models.training.optim import build_optimizer, set_rate
 
 
 @pytest.mark.parametrize("shape", [(16, 64), (64, 16), (32, 32)])
@@ -65,6 +67,33 @@ def test_without_inner_weights_it_is_adamw():
             optimizer.step()
     assert torch.allclose(nets[0].weight, nets[1].weight, atol=1e-6)
     assert torch.allclose(nets[0].bias, nets[1].bias, atol=1e-6)
+
+
+def test_of_normalized_kernels_a_step_changes_the_same_share_whatever_their_size():
+    def stepped(size: float) -> tuple[torch.Tensor, torch.Tensor]:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3), nn.BatchNorm2d(16), nn.Flatten(), nn.Linear(16, 2))
+        net[1].weight.data *= size
+        optimizer = build_optimizer(net, MuonConfig(lr=0.1, normalize=True))
+        net(torch.ones(2, 3, 5, 5)).square().sum().backward()
+        net[1].weight.grad = torch.randn(16, 8, 3, 3)  # whatever the size, as if a norm of no eps followed
+        before = net[1].weight.detach() * RMS * math.sqrt(16 * 72) / net[1].weight.detach().norm()
+        optimizer.step()
+        return before, net[1].weight.detach()
+
+    (before, after), (_, of_large) = stepped(1), stepped(1000)
+    assert torch.allclose(after, of_large, atol=1e-6)
+    assert float((after - before).norm() / before.norm()) == pytest.approx(0.1, rel=0.3)
+
+
+def test_what_adamw_trains_learns_at_its_share_of_the_rate():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    optimizer = build_optimizer(net, MuonConfig(lr=0.2, rest=0.1))
+    set_rate(optimizer, 0.5)
+    rates = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
+    assert rates[id(net[1].weight)] == pytest.approx(0.1)
+    others = [rates[id(weight)] for weight in net.parameters() if weight is not net[1].weight]
+    assert others == pytest.approx([0.01] * 5)
 
 
 def test_its_state_is_saved_and_restored():
