@@ -3,9 +3,10 @@
 Nothing at the top of this file takes time to import.
 """
 
+import signal
 import warnings
 
-from flows import logs, server
+from flows import logs, server, stopping
 from flows.devices import require_devices_of
 from flows.place import home, writable_home
 from models.config import Experiment
@@ -19,10 +20,14 @@ def run(experiment: Experiment, *, as_json: bool, resume: str | None = None) -> 
     warnings.simplefilter("ignore")
     keep_freed_memory()
     require_devices_of(experiment)
-    own = server_under_way()
-    from flows.cli import running
+    try:
+        with stopping.terminable():  # from here on there is a server to take along
+            own = server_under_way()
+            from flows.cli import running
 
-    running.run(experiment, own, as_json=as_json, resume=resume)
+            running.run(experiment, own, as_json=as_json, resume=resume)
+    except KeyboardInterrupt:
+        raise stopping.Interrupted(signal.SIGINT) from None
 
 
 def server_under_way() -> server.LocalServer | None:
