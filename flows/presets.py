@@ -39,12 +39,6 @@ two pixels, strong label smoothing, Muon with kernels of one size, a rate that f
 (which averages the weights, so no moving average does), and answers averaged over a picture and its mirror image. A
 picture's way forward is 0.24 GFLOPs, 8 epochs of 45,000 pictures 255 TFLOPs.
 
-One run each on a CPU, every fifth test picture: 72.7 % after 4 epochs of 4,000 pictures in batches of 200, where a
-`cnn` of as much arithmetic (width 32, with Muon at its own rate) has 60.8 %; 52.7 % after 2 epochs of 1,500 in batches
-of 100, where the `cnn` of width 64 has 34.8 %. At 3,000 pictures, 4 epochs and width 32 a rate of 0.12 costs 4 points,
-one of 0.36 two; half or twice the rate of the rest, and mirroring by chance, change less than chance does. The `cnn`
-answered without mirror images; and these test pictures have been looked at in choosing the rate.
-
 Left out, because each would bend the product for this preset alone: an end of the learning of the first layer's bias,
 whose gradient is 4 % of the arithmetic; biases and classifier by SGD with a rate each (AdamW's steps, of one size
 whatever the gradient, do with one rate for both); answers averaged over shifts by a pixel; three iterations of
