@@ -84,8 +84,9 @@ def orthogonalize(matrix: Tensor) -> Tensor:
     """(m, n) -> the same shape and singular vectors, all singular values near 1.
 
     Newton-Schulz multiplies x by a polynomial of x x' again and again. All of it happens in the square matrix of the
-    shorter side, which is two to nine times cheaper than in x and cheap enough for float32: there the squares of small
-    singular values survive, where bfloat16's rounding would make some of them negative, and those grow.
+    shorter side, which for a matrix nine times as long takes 0.4 of the multiplications (76 m^3 for 190 m^3),
+    few enough for float32: there the squares of small singular values survive, where bfloat16's rounding would make
+    some of them negative, and those grow.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     wide = (matrix.T if tall else matrix).float()
