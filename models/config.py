@@ -71,7 +71,7 @@ class TrainConfig(Frozen):
         None,
         gt=0,
         title="Minutes",
-        description="epochs and schedule of every training, a fold's too, are fitted into this time by measured speed",
+        description="epochs and schedule of every training, a fold's too, are fitted into this time, by the speed so far",
     )
     checkpoint_every: int | None = Field(
         None,

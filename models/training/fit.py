@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
 from typing import NamedTuple, Protocol
 
 import torch
@@ -24,7 +23,7 @@ from models.training.distributed import ALONE, Ranks
 from models.training.early_stop import EarlyStop
 from models.training.gradients import by_layer, optimized
 from models.training.optim import build_optimizer, set_peak, set_rate
-from models.training.plan import Plan, make_plan
+from models.training.plan import Plan, make_plan, revised
 from models.training.pulse import ProgressUpdate, Pulse, check_finite, diverged, never
 from models.training.schedule import factor
 from models.training.state import FitResult, Training, copy_for_average, result_of, resume, update_average
@@ -89,7 +88,8 @@ def fit(
     begun = partial(begin, net, batches, validate, optimizer=optimizer, schedule=schedule, config=config)
     training = begun(class_weights=class_weights, checkpoints=checkpoints, on_rates=on_rates, ranks=ranks)
     one_epoch = partial(train_epoch, schedule=schedule, config=config, class_weights=class_weights, rank=ranks.rank)
-    pulse = Pulse(training, checkpoints, on_progress, lambda: ranks.any(stop()))
+    revise = partial(revise_plan, training, config=config, ranks=ranks)
+    pulse = Pulse(training, checkpoints, on_progress, lambda: ranks.any(stop()), revise)
     while not training.finished:
         one_epoch(training, batches, pulse=pulse)
         record = judge_epoch(training, validate)
@@ -177,10 +177,11 @@ def train_epoch(
     """The rest of the epoch."""
     training.net.train()
     began = time.monotonic() - training.epoch_s
-    left = training.plan.steps_in(training.epoch) - training.step
     figures = [monitored(record, config) for record in training.history]
     done = training.epoch / training.plan.epochs
-    for pixels, targets in islice(batches.epoch(training.epoch, start_step=training.step, done=done), left):
+    stream = batches.epoch(training.epoch, start_step=training.step, done=done)
+    while training.step < training.plan.steps_in(training.epoch):  # which a revision may change
+        pixels, targets = next(stream)
         total_steps = training.plan.total_steps
         share = factor(training.steps_done, total_steps=total_steps, config=schedule, figures=figures)
         set_rate(training.optimizer, share)
@@ -196,6 +197,13 @@ def train_epoch(
         pulse()
     check_finite(training)  # waits for a GPU to finish the epoch
     training.epoch_s = time.monotonic() - began
+
+
+def revise_plan(training: Training, *, config: TrainConfig, ranks: Ranks) -> None:
+    """By the seconds of rank 0: all ranks must take the same steps."""
+    took_s = ranks.first((training.total_s,))[0]
+    done = training.steps_done
+    training.plan = revised(training.plan, config, steps_done=done, epochs_done=training.epoch, took_s=took_s)
 
 
 def judge_epoch(training: Training, validate: Validate) -> EpochRecord:

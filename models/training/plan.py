@@ -1,11 +1,19 @@
-"""How many steps a run takes: decided once, before the first, and kept in its checkpoint."""
+"""How many steps a run takes: decided before the first, and kept in its checkpoint.
 
-from dataclasses import dataclass
+A run that is to fit into minutes is planned by a speed measured in its first seconds, which is seldom the speed of all
+of it: others use the machine too. So the plan is revised by what the run took so far, each time a quarter of what was
+left is done. The schedule then spans the revised number of steps; its rates move by what the plan was wrong.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
 
 from models.config import TrainConfig
 from models.training.config import PlateauConfig, ScheduleConfig
 
-RESERVE = 0.05  # share of the minutes kept for start, checkpoints, and a machine that slows down
+RESERVE = 0.03  # share of the minutes kept for checkpoints, and for a machine that slows down at the end
+REVISED = 4  # one part in so many of the steps left is done between two revisions
+LEAST_LEFT = 8  # steps: too few to be worth another
 LEAST_PATIENCE = 3  # epochs
 STEPS = 3_600  # about, where no number of epochs is asked for
 LEAST_EPOCHS, MOST_EPOCHS = 20, 120
@@ -18,6 +26,17 @@ class Speed:
     step_s: float
     validation_s: float
     took_s: float = 0.0  # what measuring and a range test took; it counts as part of the run
+    growing: float = 0.0  # share of the run, at its beginning, in which pictures are smaller
+    small_step_s: float = 0.0  # with those
+
+    @property
+    def mean_step_s(self) -> float:
+        return self.growing * self.small_step_s + (1 - self.growing) * self.step_s
+
+    def seconds(self, steps: int, *, total_steps: int, validations: int) -> float:
+        """What the first `steps` of a run of `total_steps` take, and so many validations."""
+        small = min(steps, self.growing * total_steps)
+        return small * self.small_step_s + (steps - small) * self.step_s + validations * self.validation_s
 
 
 @dataclass(frozen=True)
@@ -27,6 +46,8 @@ class Plan:
     steps_per_epoch: int
     total_steps: int
     patience: int  # epochs
+    speed: Speed | None = None  # by which it was fitted into minutes
+    revise_at: int | None = None  # steps, of a run that has to fit into minutes
 
     @property
     def epochs(self) -> int:
@@ -36,19 +57,67 @@ class Plan:
         return min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch)
 
 
+def plan_of(packed: dict[str, Any]) -> Plan:
+    """As `dataclasses.asdict` packed it."""
+    speed = packed.get("speed")
+    return Plan(**packed | {"speed": None if speed is None else Speed(**speed)})
+
+
 def make_plan(
     config: TrainConfig, *, steps_per_epoch: int, schedule: ScheduleConfig | None = None, speed: Speed | None = None
 ) -> Plan:
     """`speed` is needed where the run is to fit into `max_minutes`; epochs stay the upper bound."""
-    total_steps = (config.epochs or default_epochs(steps_per_epoch)) * steps_per_epoch
+    total_steps = most_steps(config, steps_per_epoch)
+    revise_at = None
     if config.max_minutes is not None:
         if speed is None:
             raise ValueError("max_minutes needs a measured speed")
-        seconds = 60 * config.max_minutes * (1 - RESERVE) - speed.took_s
-        total_steps = min(total_steps, affordable(seconds, steps_per_epoch=steps_per_epoch, speed=speed))
+        total_steps = min(
+            total_steps, affordable(seconds_in(config) - speed.took_s, steps_per_epoch=steps_per_epoch, speed=speed)
+        )
+        revise_at = next_revision(0, total_steps)
     epochs = -(-total_steps // steps_per_epoch)
-    patience = patience_of(config, epochs, schedule)
-    return Plan(steps_per_epoch=steps_per_epoch, total_steps=total_steps, patience=patience)
+    return Plan(
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        patience=patience_of(config, epochs, schedule),
+        speed=speed,
+        revise_at=revise_at,
+    )
+
+
+def revised(plan: Plan, config: TrainConfig, *, steps_done: int, epochs_done: int, took_s: float) -> Plan:
+    """The plan for what is left of the minutes, from what a run that stands at `steps_done` took in all.
+
+    How much slower or faster the run was than `plan.speed` is expected of the rest too. It never ends before
+    `steps_done`, and never after `config.epochs`.
+    """
+    speed = plan.speed
+    if speed is None:
+        raise ValueError("only a plan for max_minutes can be revised")
+    expected_s = speed.seconds(steps_done, total_steps=plan.total_steps, validations=epochs_done)
+    slower = max(took_s - speed.took_s, 1e-9) / max(expected_s, 1e-9)
+    left_s = (seconds_in(config) - took_s) / slower
+    total_steps = min(
+        affordable(expected_s + left_s, steps_per_epoch=plan.steps_per_epoch, speed=speed),
+        most_steps(config, plan.steps_per_epoch),
+    )
+    total_steps = max(total_steps, steps_done)
+    return replace(plan, total_steps=total_steps, revise_at=next_revision(steps_done, total_steps))
+
+
+def next_revision(steps_done: int, total_steps: int) -> int | None:
+    left = total_steps - steps_done
+    return steps_done + left // REVISED if left >= LEAST_LEFT else None
+
+
+def seconds_in(config: TrainConfig) -> float:
+    """Of `max_minutes`, those that may be planned for."""
+    return 60 * (config.max_minutes or 0.0) * (1 - RESERVE)
+
+
+def most_steps(config: TrainConfig, steps_per_epoch: int) -> int:
+    return (config.epochs or default_epochs(steps_per_epoch)) * steps_per_epoch
 
 
 def patience_of(config: TrainConfig, epochs: int, schedule: ScheduleConfig | None = None) -> int:
@@ -67,7 +136,7 @@ def default_epochs(steps_per_epoch: int) -> int:
 
 def affordable(seconds: float, *, steps_per_epoch: int, speed: Speed) -> int:
     """Steps that fit into the time, with a validation after every epoch and after the cut one; at least one."""
-    epoch_s = steps_per_epoch * speed.step_s + speed.validation_s
+    epoch_s = steps_per_epoch * speed.mean_step_s + speed.validation_s
     epochs = int(seconds / epoch_s)
     left_s = seconds - epochs * epoch_s - speed.validation_s
-    return max(1, epochs * steps_per_epoch + max(0, int(left_s / speed.step_s)))
+    return max(1, epochs * steps_per_epoch + max(0, int(left_s / speed.mean_step_s)))

@@ -26,6 +26,10 @@ def never() -> bool:
     return False
 
 
+def nothing() -> None:
+    """Done where there is nothing to do."""
+
+
 @dataclass(frozen=True)
 class ProgressUpdate:
     """Told a few times a second within an epoch."""
@@ -48,7 +52,10 @@ class Pulse:
         checkpoints: Checkpoints | None,
         on_progress: Callable[[ProgressUpdate], None],
         stop: Callable[[], bool] = never,
+        revise: Callable[[], None] = nothing,
     ) -> None:
+        """`revise` is called with `total_s` up to date, where the plan is due to be revised."""
+        self._revise = revise
         self._training, self._checkpoints, self._on_progress, self._stop = training, checkpoints, on_progress, stop
         self._began = time.monotonic() - training.total_s
         self._told = -math.inf
@@ -58,6 +65,10 @@ class Pulse:
         if self._stop():
             self.save()
             raise Stopped(place_of(self._training))
+        if self._training.steps_done == self._training.plan.revise_at:
+            check_finite(self._training)  # waits for a GPU
+            self._training.total_s = time.monotonic() - self._began
+            self._revise()
         if self._checkpoints is not None and self._checkpoints.due(self._training.steps_done):
             self.save()
         now = time.monotonic()

@@ -13,7 +13,7 @@ from models.device import describe
 from models.records import EpochRecord, FitSummary
 from models.training.checkpoint import Checkpoints, Packed
 from models.training.early_stop import EarlyStop
-from models.training.plan import Plan
+from models.training.plan import Plan, plan_of
 
 COUNTERS = ("epoch", "step", "images", "epoch_s", "total_s")  # fields that are plain numbers
 
@@ -91,7 +91,7 @@ class Training:
         """Into a fresh value of the same configuration. Raises `Misfit`, before anything is changed."""
         try:
             require_fit(self, packed)
-            self.plan, self.stop = Plan(**packed["plan"]), EarlyStop(**packed["stop"])
+            self.plan, self.stop = plan_of(packed["plan"]), EarlyStop(**packed["stop"])
             self.history = [EpochRecord(**record) for record in packed["history"]]
         except (KeyError, TypeError, AttributeError, IndexError, ValidationError) as error:
             raise Misfit(f"it is of another form ({type(error).__name__}: {str(error).splitlines()[0]})") from None

@@ -149,9 +149,10 @@ def measure_speed(
         took = np.diff(times).tolist()
         return median(took[WARM_UP_STEPS:] or took)
 
-    share = batches.growing
-    mean_step_s = (share * step_s(0.0) if share else 0.0) + (1 - share) * step_s(1.0)
+    full_s, small_s = step_s(1.0), step_s(0.0) if batches.growing else 0.0
     stepped = time.monotonic()
     validate(twin)
     ended = time.monotonic()
-    return Speed(*ranks.first((mean_step_s, ended - stepped, ended - began)))  # or each would make a plan of its own
+    # Of rank 0, or each would make a plan of its own.
+    figures = ranks.first((full_s, ended - stepped, ended - began, batches.growing, small_s))
+    return Speed(*figures)

@@ -1,5 +1,4 @@
 import math
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,11 +11,9 @@ from models.config import TrainConfig
 from models.evaluation.inference import validate
 from models.records import EpochRecord, PixelStatistics
 from models.training.checkpoint import Checkpoints
-from models.training.config import AdamWConfig, CosineConfig, PlateauConfig, SGDConfig
+from models.training.config import AdamWConfig, CosineConfig, SGDConfig
 from models.training.fit import FitResult, Validation, fit
-from models.training.plan import Speed, affordable, make_plan
 from models.training.pulse import Diverged, ProgressUpdate
-from models.training.schedule import factor, falls
 from models.training.step import dropout_seed, train_step
 from models.zoo.build import build
 from models.zoo.config import CNNConfig, ModelConfig
@@ -263,85 +260,6 @@ def test_a_diverged_run_is_not_saved(tmp_path):
 def test_a_validation_that_is_no_number_ends_training():
     with pytest.raises(Diverged):
         scripted(Script(1.0, math.nan, 0.5))
-
-
-def test_small_sets_are_seen_more_often():
-    def epochs(steps_per_epoch: int) -> int:
-        return make_plan(TrainConfig(), steps_per_epoch=steps_per_epoch).epochs
-
-    assert [epochs(steps) for steps in (10, 50, 100, 703)] == [120, 72, 36, 20]
-
-
-def test_patience_is_a_third_of_the_epochs_but_at_least_three():
-    assert make_plan(TrainConfig(epochs=30), steps_per_epoch=5).patience == 10
-    assert make_plan(TrainConfig(epochs=4), steps_per_epoch=5).patience == 3
-    assert make_plan(TrainConfig(epochs=30, patience=2), steps_per_epoch=5).patience == 2
-
-
-@pytest.mark.parametrize("epochs", [6, 9, 30])
-def test_patience_leaves_a_plateau_the_time_to_lower_the_rate(epochs: int):
-    schedule, config = PlateauConfig(patience=3), TrainConfig(epochs=epochs)
-    plan = make_plan(config, steps_per_epoch=5, schedule=schedule)
-    figures = [(1.0,)] * plan.patience  # the first, and then one less than would end the run
-    assert falls(figures, patience=schedule.patience) > 0
-
-
-def test_minutes_are_filled_with_whole_epochs_and_a_cut_one():
-    speed = Speed(step_s=1.0, validation_s=2.0)  # an epoch of 10 steps takes 12 s
-    plan = make_plan(TrainConfig(epochs=30, max_minutes=61 / 60 / 0.95), steps_per_epoch=10, speed=speed)
-    assert (plan.total_steps, plan.epochs) == (50, 5)
-    assert affordable(67.0, steps_per_epoch=10, speed=speed) == 55
-    cut = make_plan(TrainConfig(epochs=30, max_minutes=67 / 60 / 0.95), steps_per_epoch=10, speed=speed)
-    assert [cut.steps_in(epoch) for epoch in range(cut.epochs)] == [10, 10, 10, 10, 10, 5]
-
-
-def test_epochs_stay_the_upper_bound_of_minutes():
-    speed = Speed(step_s=1e-3, validation_s=1e-3)
-    assert make_plan(TrainConfig(epochs=3, max_minutes=10), steps_per_epoch=7, speed=speed).total_steps == 21
-
-
-def test_there_is_always_a_step():
-    speed = Speed(step_s=1e6, validation_s=1e6)
-    assert make_plan(TrainConfig(max_minutes=0.1), steps_per_epoch=7, speed=speed).total_steps == 1
-
-
-def test_measuring_the_speed_counts_as_part_of_the_minutes():
-    speed = Speed(step_s=1.0, validation_s=2.0, took_s=24.0)  # two epochs' worth
-    plan = make_plan(TrainConfig(epochs=30, max_minutes=61 / 60 / 0.95), steps_per_epoch=10, speed=speed)
-    assert plan.epochs == 3
-    late = Speed(step_s=1.0, validation_s=2.0, took_s=1e4)
-    assert make_plan(TrainConfig(max_minutes=0.1), steps_per_epoch=10, speed=late).total_steps == 1
-
-
-def test_the_seconds_of_a_run_include_the_measurement():
-    waited = 0.2
-    pixels, labels = pictures(40)
-
-    def slow(net: nn.Module) -> Validation:
-        time.sleep(waited)
-        return on(pixels, labels)(net)
-
-    result = fit(
-        network(),
-        Shuffled(pixels, labels),
-        slow,
-        optimizer=RATE,
-        schedule=CosineConfig(),
-        config=TrainConfig(epochs=1, max_minutes=10),
-    )
-    assert result.summary.epochs_run == 1
-    assert result.summary.seconds >= 2 * waited  # one validation while measuring, one of the epoch
-
-
-def test_the_schedule_ends_with_the_minutes():
-    result = run(max_minutes=2e-3, epochs=1000, patience=999)
-    total = result.history[-1].step
-    assert total < 1000
-    assert result.history[-1].lr == RATE.lr * factor(total - 1, total_steps=total, config=CosineConfig())
-
-
-def test_measuring_the_speed_leaves_no_trace_in_the_weights():
-    assert same(run(max_minutes=100.0).weights, run().weights)
 
 
 @pytest.mark.gpu

@@ -1,0 +1,216 @@
+"""How many steps a run takes, and that one with `max_minutes` ends with them however the machine's speed changes."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.config import TrainConfig
+from models.training.checkpoint import Checkpoints
+from models.training.config import CosineConfig, PlateauConfig, SGDConfig
+from models.training.fit import FitResult, Validation, fit
+from models.training.plan import RESERVE, Plan, Speed, affordable, make_plan, plan_of, revised
+from models.training.schedule import factor, falls
+from models.training.trial import TIMED_STEPS, WARM_UP_STEPS
+
+RATE = SGDConfig(lr=1e-3)
+TRIED = WARM_UP_STEPS + TIMED_STEPS  # steps that measure the speed
+MINUTES = {"epochs": 10_000}  # that the minutes bound
+
+
+def steady(step: int) -> float:  # noqa: ARG001
+    """Seconds of each step."""
+    return 1.0
+
+
+class Clock:
+    """Time that passes only by what a run does: so many seconds for each step, of its pictures, and each validation."""
+
+    def __init__(self, step_s: Callable[[int], float], *, small: float = 1.0, validation_s: float = 1.0) -> None:
+        self.now, self.steps, self.step_s, self.small, self.validation_s = 0.0, 0, step_s, small, validation_s
+
+    def step(self, *, small: bool) -> None:
+        self.now += self.step_s(self.steps) * (self.small if small else 1.0)
+        self.steps += 1
+
+    def validate(self, net: nn.Module) -> Validation:  # noqa: ARG002
+        self.now += self.validation_s
+        return Validation(loss=1 / self.now, accuracy=0.5)  # always better: never stopped early
+
+
+class Clocked:
+    """Batches of two pictures that take their time."""
+
+    steps_per_epoch = 20
+
+    def __init__(self, clock: Clock, *, growing: float = 0.0) -> None:
+        self.clock, self.growing = clock, growing
+
+    def epoch(self, epoch: int, *, start_step: int = 0, done: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: ARG002
+        for _ in range(start_step, self.steps_per_epoch):
+            self.clock.step(small=done < self.growing)
+            yield torch.zeros(2, 4), torch.tensor([0, 1])
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FitResult]:
+    def run(clock: Clock, *, growing: float = 0.0, checkpoints: Checkpoints | None = None, **settings) -> FitResult:
+        monkeypatch.setattr(time, "monotonic", lambda: clock.now)
+        return fit(
+            nn.Linear(4, 2),
+            Clocked(clock, growing=growing),
+            clock.validate,
+            optimizer=RATE,
+            schedule=CosineConfig(),
+            config=TrainConfig(**MINUTES | settings),
+            checkpoints=checkpoints,
+        )
+
+    return run
+
+
+def test_small_sets_are_seen_more_often():
+    def epochs(steps_per_epoch: int) -> int:
+        return make_plan(TrainConfig(), steps_per_epoch=steps_per_epoch).epochs
+
+    assert [epochs(steps) for steps in (10, 50, 100, 703)] == [120, 72, 36, 20]
+
+
+def test_patience_is_a_third_of_the_epochs_but_at_least_three():
+    assert make_plan(TrainConfig(epochs=30), steps_per_epoch=5).patience == 10
+    assert make_plan(TrainConfig(epochs=4), steps_per_epoch=5).patience == 3
+    assert make_plan(TrainConfig(epochs=30, patience=2), steps_per_epoch=5).patience == 2
+
+
+@pytest.mark.parametrize("epochs", [6, 9, 30])
+def test_patience_leaves_a_plateau_the_time_to_lower_the_rate(epochs: int):
+    schedule, config = PlateauConfig(patience=3), TrainConfig(epochs=epochs)
+    plan = make_plan(config, steps_per_epoch=5, schedule=schedule)
+    figures = [(1.0,)] * plan.patience  # the first, and then one less than would end the run
+    assert falls(figures, patience=schedule.patience) > 0
+
+
+def test_minutes_are_filled_with_whole_epochs_and_a_cut_one():
+    speed = Speed(step_s=1.0, validation_s=2.0)  # an epoch of 10 steps takes 12 s
+    plan = make_plan(TrainConfig(epochs=30, max_minutes=61 / 60 / (1 - RESERVE)), steps_per_epoch=10, speed=speed)
+    assert (plan.total_steps, plan.epochs) == (50, 5)
+    assert affordable(67.0, steps_per_epoch=10, speed=speed) == 55
+    cut = make_plan(TrainConfig(epochs=30, max_minutes=67 / 60 / (1 - RESERVE)), steps_per_epoch=10, speed=speed)
+    assert [cut.steps_in(epoch) for epoch in range(cut.epochs)] == [10, 10, 10, 10, 10, 5]
+
+
+def test_epochs_stay_the_upper_bound_of_minutes():
+    speed = Speed(step_s=1e-3, validation_s=1e-3)
+    assert make_plan(TrainConfig(epochs=3, max_minutes=10), steps_per_epoch=7, speed=speed).total_steps == 21
+
+
+def test_there_is_always_a_step():
+    speed = Speed(step_s=1e6, validation_s=1e6)
+    assert make_plan(TrainConfig(max_minutes=0.1), steps_per_epoch=7, speed=speed).total_steps == 1
+
+
+def test_measuring_the_speed_counts_as_part_of_the_minutes():
+    speed = Speed(step_s=1.0, validation_s=2.0, took_s=24.0)  # two epochs' worth
+    plan = make_plan(TrainConfig(epochs=30, max_minutes=61 / 60 / (1 - RESERVE)), steps_per_epoch=10, speed=speed)
+    assert plan.epochs == 3
+    late = Speed(step_s=1.0, validation_s=2.0, took_s=1e4)
+    assert make_plan(TrainConfig(max_minutes=0.1), steps_per_epoch=10, speed=late).total_steps == 1
+
+
+@pytest.mark.parametrize(
+    "step_s",
+    [
+        steady,
+        lambda step: 1.5 if step < TRIED + 5 else 1.0,  # the start of the machine's own work disturbs the measurement
+        lambda step: 1.0 if step < TRIED + 300 else 2.0,  # others come
+        lambda step: 2.0 if step < TRIED + 300 else 1.0,  # and go
+        lambda step: 0.8 + 0.4 * (step % 2),
+    ],
+    ids=["steady", "slow at first", "slower later", "faster later", "uneven"],
+)
+def test_minutes_are_used_up_and_not_exceeded(timed, step_s):
+    clock = Clock(step_s)
+    result = timed(clock, max_minutes=15)
+    assert 0.95 * 15 * 60 <= clock.now <= 15 * 60
+    assert result.summary.seconds == clock.now
+    assert result.summary.epochs_planned == result.summary.epochs_run == len(result.history)
+
+
+@pytest.mark.parametrize("step_s", [steady, lambda step: 1.0 if step < 200 else 1.5], ids=["steady", "slower"])
+def test_minutes_are_used_up_by_a_run_whose_pictures_grow(timed, step_s):
+    clock = Clock(step_s, small=0.4)
+    timed(clock, max_minutes=15, growing=0.5)
+    assert 0.95 * 15 * 60 <= clock.now <= 15 * 60
+
+
+def test_minutes_hold_within_a_single_epoch(timed, monkeypatch):
+    monkeypatch.setattr(Clocked, "steps_per_epoch", 100_000)
+    clock = Clock(lambda step: 1.0 if step < 2 * TRIED else 1.6)
+    result = timed(clock, max_minutes=15)
+    assert result.summary.epochs_run == 1
+    assert 0.95 * 15 * 60 <= clock.now <= 15 * 60
+
+
+def test_measuring_the_speed_counts_as_part_of_the_run(timed):
+    clock = Clock(steady, validation_s=5.0)
+    result = timed(clock, epochs=1, max_minutes=10)
+    assert clock.now == result.summary.seconds == TRIED + 5 + 20 + 5
+
+
+def test_the_schedule_ends_with_the_minutes(timed):
+    result = timed(Clock(lambda step: 1.0 if step < 100 else 1.3), max_minutes=10)
+    total = result.history[-1].step
+    assert result.history[-1].lr == RATE.lr * factor(total - 1, total_steps=total, config=CosineConfig())
+
+
+def test_a_revised_plan_is_what_a_killed_run_goes_on_with(timed, tmp_path: Path):
+    def slower(step: int) -> float:
+        return 1.0 if step < 100 else 2.0
+
+    def killed(step: int) -> float:
+        if step == 300:
+            raise InterruptedError
+        return slower(step)
+
+    with pytest.raises(InterruptedError):
+        timed(Clock(killed), max_minutes=15, checkpoints=Checkpoints(tmp_path, every_steps=1))
+    saved = Checkpoints(tmp_path).load(device=torch.device("cpu"))
+    assert saved is not None
+    plan = plan_of(saved["plan"])
+    assert plan.revise_at is not None
+    assert plan.revise_at > saved["epoch"] * 20 + saved["step"] > 0
+    result = timed(Clock(lambda step: slower(300 + step)), max_minutes=15, checkpoints=Checkpoints(tmp_path))
+    assert 0.95 * 15 * 60 <= result.summary.seconds <= 15 * 60
+
+
+PLANNED = Plan(steps_per_epoch=10, total_steps=200, patience=3, speed=Speed(step_s=1.0, validation_s=2.0), revise_at=50)
+FOUR_MINUTES = TrainConfig(epochs=30, max_minutes=241 / 60 / (1 - RESERVE))
+
+
+@pytest.mark.parametrize(
+    ("slower", "total_steps"), [(1.0, 200), (2.0, 100), (0.5, 300)], ids=["as planned", "slower", "faster"]
+)
+def test_the_rest_is_expected_to_go_on_as_the_run_did(slower: float, total_steps: int):
+    """An epoch was to take 12 s, and after 5 of them the rest of 241 s is given out anew."""
+    plan = revised(PLANNED, FOUR_MINUTES, steps_done=50, epochs_done=5, took_s=60 * slower)
+    assert plan.total_steps == total_steps
+    assert plan.revise_at == 50 + (plan.total_steps - 50) // 4
+
+
+def test_a_plan_never_ends_before_what_is_done():
+    late = revised(PLANNED, FOUR_MINUTES, steps_done=57, epochs_done=5, took_s=1e4)
+    assert (late.total_steps, late.epochs, late.steps_in(5), late.revise_at) == (57, 6, 7, None)
+
+
+def test_the_last_few_steps_are_not_revised():
+    near = revised(replace(PLANNED, total_steps=60), FOUR_MINUTES, steps_done=55, epochs_done=5, took_s=235.0)
+    assert near.revise_at is None
+
+
+def test_a_plan_survives_being_packed():
+    assert plan_of(asdict(PLANNED)) == PLANNED
+    assert plan_of({"steps_per_epoch": 10, "total_steps": 20, "patience": 3}).speed is None  # of an older version
