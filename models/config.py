@@ -71,7 +71,7 @@ class TrainConfig(Frozen):
         None,
         gt=0,
         title="Minutes",
-        description="epochs and schedule of every training, a fold's too, are fitted into this time, by the speed so far",
+        description="every training's, a fold's too: epochs and schedule are fitted into them, by the speed so far",
     )
     checkpoint_every: int | None = Field(
         None,
