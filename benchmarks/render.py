@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import render_budget, render_speed
+from benchmarks import render_budget, render_gpu, render_speed
 
 HERE = Path(__file__).parent
 
@@ -103,7 +103,8 @@ def cell(figures: dict[str, float]) -> str:
 def main() -> None:
     text = "# Results\n\nMade by the scripts in this folder; `python -m benchmarks.render` writes this page.\n\n"
     budget = render_budget.section(read, table)
-    parts = [text + accuracy(), budget, *render_speed.sections(read, table), serving(), attention()]
+    measured = [*render_speed.sections(read, table), *render_gpu.sections(read, table)]
+    parts = [text + accuracy(), budget, *measured, serving(), attention()]
     (HERE / "results.md").write_text("\n\n".join(filter(None, parts)) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""The tables of speed for results.md: training, data path, start, CIFAR-10 on a GPU. "" where one was not measured."""
+"""The tables of speed for results.md: training, data path, start. "" where one was not measured."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ Table = Callable[[list[str], list[list[str]]], str]
 
 
 def sections(read: Read, table: Table) -> list[str]:
-    return [training(read, table), datapath(read, table), start(read, table), cifar(read, table)]
+    return [training(read, table), datapath(read, table), start(read, table)]
 
 
 def on(figures: dict[str, Any]) -> str:
@@ -104,36 +104,3 @@ def start(read: Read, table: Table) -> str:
             table(["package", "own seconds", "modules"], imports),
         ]
     return "\n\n".join(parts)
-
-
-def cifar(read: Read, table: Table) -> str:
-    rows, commands = [], []
-    for f in read("cifar-speed-*.json"):
-        of, jpeg = f["of_runs"], f.get("jpeg") or {}
-        rows.append(
-            [
-                f["device"],
-                "all, as the records" if f["as_records"] else "nine tenths",
-                mean(of["loop_s"], "{:.2f}"),
-                mean(of["training_s"], "{:.2f}"),
-                mean(f["command_s"], "{:.1f}"),
-                f"{f['first']['loop_s']:.1f}",
-                mean(of["test_accuracy"], "{:.2%}"),
-                mean(jpeg.get("original", {}).get("test_accuracy"), "{:.2%}"),
-                "" if jpeg.get("seconds_to_equal") is None else f"{jpeg['seconds_to_equal']:.2f}",
-                mean(of.get("utilisation"), "{:.1%}"),
-                str(of["loop_s"]["n"]),
-            ]
-        )
-        commands.append(f"- {on(f)}, torch {f['machine']['torch']}")
-    if not rows:
-        return ""
-    head = ["device", "trained on", "loop s", "training alone s", "from the command s", "first loop of a process s",
-            "test accuracy", "on original pixels", "to the equal of 94 %, s", "of the bfloat16 peak",
-            "runs"]  # fmt: skip
-    return "\n\n".join(["## CIFAR-10 in seconds", table(head, rows), "\n".join(commands)])
-
-
-def mean(figures: dict[str, float] | None, form: str) -> str:
-    """mean ± standard deviation."""
-    return f"{form.format(figures['mean'])} ± {form.format(figures['std'])}" if figures else ""

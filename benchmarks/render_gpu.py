@@ -1,0 +1,76 @@
+"""The tables of what GPUs did, for results.md. "" where one was not measured."""
+
+from benchmarks.render_speed import Read, Table, on
+
+
+def sections(read: Read, table: Table) -> list[str]:
+    return [cifar(read, table), share(read, table), scaling(read, table)]
+
+
+def cifar(read: Read, table: Table) -> str:
+    rows, commands = [], []
+    for f in read("cifar-speed-*.json"):
+        of, jpeg = f["of_runs"], f.get("jpeg") or {}
+        rows.append(
+            [
+                f["experiment"]["name"],
+                f["device"],
+                "all, as the records" if f["as_records"] else "nine tenths",
+                mean(of["loop_s"], "{:.2f}"),
+                mean(of["training_s"], "{:.2f}"),
+                mean(f["command_s"], "{:.1f}"),
+                f"{f['first']['loop_s']:.1f}",
+                mean(of["test_accuracy"], "{:.2%}"),
+                mean(jpeg.get("original", {}).get("test_accuracy"), "{:.2%}"),
+                "" if jpeg.get("seconds_to_equal") is None else f"{jpeg['seconds_to_equal']:.2f}",
+                mean(of.get("utilisation"), "{:.1%}"),
+                str(of["loop_s"]["n"]),
+            ]
+        )
+        commands.append(f"- {on(f)}, torch {f['machine']['torch']}")
+    if not rows:
+        return ""
+    head = ["preset", "device", "trained on", "loop s", "training alone s", "from the command s", "first loop of a process s",
+            "test accuracy", "on original pixels", "to the equal of 94 %, s", "of the bfloat16 peak",
+            "runs"]  # fmt: skip
+    return "\n\n".join(["## CIFAR-10 in seconds", table(head, rows), "\n".join(commands)])
+
+
+def share(read: Read, table: Table) -> str:
+    parts = []
+    for f in read("gpu-share.json"):
+        rows = [
+            [
+                row["kind"],
+                f"{row['share']:.1%}",
+                f"{row['images_per_s']:,.0f}",
+                "" if row.get("utilisation") is None else f"{row['utilisation']:.1%}",
+            ]
+            for row in f["rows"]
+        ]
+        parts += [
+            "## Share of a default training in which the GPU computes",
+            f"CIFAR-10, {f['rows'][0]['epochs']} epochs and their validations, {f['device']}; {on(f)}",
+            table(["network", "share of the time (goal 95 %)", "images/s", "of the bfloat16 peak"], rows),
+        ]
+    return "\n\n".join(parts)
+
+
+def scaling(read: Read, table: Table) -> str:
+    parts = []
+    for f in read("scaling.json"):
+        rows = [
+            [str(row["devices"]), row["device"], f"{row['images_per_s']:,.0f}", f"{row['gain']:.2f}"]
+            for row in f["rows"]
+        ]
+        parts += [
+            "## One training on several devices",
+            f"`{f['kind']}`; {on(f)}",
+            table(["devices", "which", "images/s", "times one"], rows),
+        ]
+    return "\n\n".join(parts)
+
+
+def mean(figures: dict[str, float] | None, form: str) -> str:
+    """mean ± standard deviation."""
+    return f"{form.format(figures['mean'])} ± {form.format(figures['std'])}" if figures else ""
