@@ -1,6 +1,6 @@
 """What each default brings: training with one setting changed, over several seeds, on pictures no default may see.
 
-    python -m benchmarks.defaults --data ../shared/data --case flowers [--setting no-ema] [--seeds 3] [--epochs 30]
+    python -m benchmarks.defaults --data ../shared/data --case flowers [--setting no-ema] [--seeds 3] [--epochs 20]
 
 The test rows are never touched. Seed s holds out fold s of five of the development rows, trains the product's own
 `fit` on the others, and is judged by the last epoch, so that no epoch is chosen on the rows it is judged by. Every
@@ -78,8 +78,8 @@ class Case(NamedTuple):
 
 CASES: dict[str, Case] = {
     "digits": Case("digits", 60, EVERYWHERE | DIGITS),
-    "flowers": Case("flowers.tar.gz", 30, EVERYWHERE | LARGER | FLOWERS),
-    "cifar10": Case("cifar10.tar.gz", 4, EVERYWHERE | LARGER | CIFAR),
+    "flowers": Case("flowers.tar.gz", 20, EVERYWHERE | LARGER | FLOWERS),
+    "cifar10": Case("cifar10.tar.gz", 2, EVERYWHERE | LARGER | CIFAR),
 }
 
 
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--case", choices=CASES, required=True)
     parser.add_argument("--setting", action="append", help="one of them, may be repeated; by default all")
     parser.add_argument("--seeds", type=int, default=3, help=f"at most {FOLDS}")
-    parser.add_argument("--epochs", type=int, help="at least 2; by default 60 of digits, 30 of flowers, 4 of cifar10")
+    parser.add_argument("--epochs", type=int, help="at least 2; by default 60 of digits, 20 of flowers, 2 of cifar10")
     parser.add_argument("--threads", type=int, help="by default torch's own number")
     parser.add_argument(
         "--home", type=Path, default=Path(".trainserve/benchmarks"), help="where unpacked pictures stay"
