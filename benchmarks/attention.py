@@ -3,10 +3,11 @@
     python -m benchmarks.attention [--device cuda] [--tokens 64 256 1024 4096] [--repeats 9]
 
 One attention layer (norm, projections, mixing) of width 128 with 4 heads, with its options' defaults; a batch of as
-many pictures as make 4,096 tokens. Needs torch and nothing else. On a CPU: one thread, CPU seconds, float32. On a GPU:
-time by its own clock, bfloat16. Each repeat measures the variant and full attention one after the other, in changing
-order; the ratio is the median over the pairs. Memory is what the pass takes beyond the weights and the input: on a
-CPU the growth of the resident set in a process of its own, on a GPU the allocator's peak.
+many pictures as make 4,096 tokens. Precision is that of training: bfloat16 where the processor multiplies in it. On a
+CPU: one thread, CPU seconds, freed memory kept as in training. On a GPU: time by its own clock. Each repeat measures
+the variant and full attention one after the other, in changing order; the ratio is the median over the pairs. Memory is
+what the pass takes beyond the weights and the input: on a CPU the growth of the resident set in a process of its own,
+on a GPU the allocator's peak.
 
 The figures go to benchmarks/results/attention-<device>.json, from which `benchmarks/render.py` makes results.md.
 """
@@ -19,7 +20,6 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -29,6 +29,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import machine
+from models.device import autocast, multiplies_bfloat16
+from models.training.allocation import keep_freed_memory
 from models.zoo.attention.clustered import Clustered
 from models.zoo.attention.full import Full
 from models.zoo.attention.grid import Grid
@@ -82,7 +84,7 @@ class Case:
         self.device = device
 
     def forward(self) -> Tensor:
-        with torch.autocast("cuda", dtype=torch.bfloat16) if self.device.type == "cuda" else nullcontext():
+        with autocast(self.device, "auto"):
             y: Tensor = self.layer(self.x)
         return y
 
@@ -127,6 +129,8 @@ def gpu_seconds(case: Case, what: Pass, *, least_s: float) -> float:
 
 def timed(name: str, tokens: int, device: torch.device, what: Pass, *, repeats: int, least_s: float) -> Figures:
     """Milliseconds, and the ratio to full attention's in the same pair."""
+    if device.type == "cpu":
+        keep_freed_memory()
     variant, full = Case(name, tokens, device), Case("full", tokens, device)
     variant.run(what)  # warm
     full.run(what)
@@ -216,7 +220,7 @@ def main() -> None:
     result = {
         "command": f"python -m benchmarks.attention --device {device} --repeats {options.repeats}",
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "one thread",
-        "precision": "bfloat16" if device.type == "cuda" else "float32",
+        "precision": "bfloat16" if multiplies_bfloat16(device) else "float32",
         "layer": {"dim": DIM, "heads": HEADS, "tokens_in_a_batch": TOKENS_IN_A_BATCH},
         "rows": rows,
         "machine": machine.describe(),

@@ -14,7 +14,7 @@ from data.errors import InputError
 from models.zoo.attention.clustered import Clustered
 from models.zoo.attention.full import Full
 from models.zoo.attention.grid import Grid, cut, slots_of
-from models.zoo.attention.layer import Attention, Mix
+from models.zoo.attention.layer import Attention, Mix, attend
 from models.zoo.attention.linear import Linear
 from models.zoo.attention.linformer import Linformer
 from models.zoo.attention.local import Local, choose_tile
@@ -322,6 +322,27 @@ def test_bfloat16_differs_by_rounding_alone(name: str):
     assert rough.dtype == torch.bfloat16
     if name != "clustered":  # where rounding decides which tokens belong together
         torch.testing.assert_close(rough.float(), mix(*several), atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    "see",
+    [None, torch.eye(9, 11).bool(), torch.linspace(-3, 3, 99).view(9, 11)],
+    ids=["all", "some", "some more than others"],
+)
+def test_softmax_attention_is_trained_in_bfloat16_as_in_float32(see: Tensor | None):
+    torch.manual_seed(0)
+    several = [torch.randn(2, HEADS, tokens, WIDTH).requires_grad_() for tokens in (9, 11, 11)]
+    if see is not None and see.dtype == torch.bool:
+        see = see | (torch.arange(11) == 3)  # each query has a key
+    exact = attend(*several, see=see)
+    exact.square().sum().backward()
+    gradients = [x.grad for x in several]
+    low = [x.detach().bfloat16().requires_grad_() for x in several]
+    rough = attend(*low, see=see.bfloat16() if see is not None and see.is_floating_point() else see).float()
+    torch.testing.assert_close(rough, exact, atol=0.03, rtol=0.03)
+    rough.square().sum().backward()
+    for x, gradient in zip(low, gradients, strict=True):
+        torch.testing.assert_close(x.grad.float(), gradient, atol=0.1, rtol=0.05)
 
 
 @pytest.mark.gpu

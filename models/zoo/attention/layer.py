@@ -11,6 +11,11 @@ from models.zoo.attention.rotary import Rotary
 # B batch, N tokens (the extra ones first), D width, H heads, d = D / H width of a head
 
 
+# Up to so many keys the fused attention of torch 2.15, trained in bfloat16 on a CPU, is slower than its steps one by
+# one: several times at 64, `benchmarks.attention`.
+FEW_KEYS = 512
+
+
 class Mix(nn.Module):
     """How the tokens of a head see one another: (B, H, N, d), as many of them as `inputs` says -> (B, H, N, d)."""
 
@@ -51,7 +56,20 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, see: Tensor | None = None) -> Ten
     `see`, broadcastable to (B, H, N, M), says which query looks at which key (bool; each must look at one), or is added
     to their scores.
     """
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and q.requires_grad and k.shape[-2] <= FEW_KEYS:
+        return step_by_step(q, k, v, see=see)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=see)
+
+
+def step_by_step(q: Tensor, k: Tensor, v: Tensor, *, see: Tensor | None = None) -> Tensor:
+    """`attend`, with all scores in memory at once."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    if see is not None:
+        if see.dtype == torch.bool:
+            see = torch.zeros_like(see, dtype=scores.dtype).masked_fill(~see, -torch.inf)
+        scores = scores + see
+    y: Tensor = scores.softmax(dim=-1) @ v
+    return y
 
 
 def beside(extra: Tensor, groups: Tensor) -> Tensor:
