@@ -30,9 +30,20 @@ def cifar(read: Read, table: Table) -> str:
         commands.append(f"- {on(f)}, torch {f['machine']['torch']}")
     if not rows:
         return ""
-    head = ["preset", "device", "trained on", "loop s", "training alone s", "from the command s",
-            "first loop of a process s", "test accuracy", "on original pixels", "to the equal of 94 %, s", "of the bfloat16 peak",
-            "runs"]  # fmt: skip
+    head = [
+        "preset",
+        "device",
+        "trained on",
+        "loop s",
+        "training alone s",
+        "from the command s",
+        "first loop of a process s",
+        "test accuracy",
+        "on original pixels",
+        "to the equal of 94 %, s",
+        "of the bfloat16 peak",
+        "runs",
+    ]
     return "\n\n".join(["## CIFAR-10 in seconds", table(head, rows), "\n".join(commands)])
 
 
