@@ -28,9 +28,12 @@ def versions(row: dict[str, Any]) -> str:
     return ", ".join(f"{name} {number}" for name, number in row["versions"].items())
 
 
+STEMS = {"small": "its stem 3 x 3 without pooling", "published": "as published"}
+
+
 def training(read: Read, table: Table) -> str:
     parts = []
-    for f in read("training.json"):
+    for f in read("training-*.json"):
         rows = [
             [
                 name,
@@ -47,8 +50,8 @@ def training(read: Read, table: Table) -> str:
                 "whole command s", "versions"]  # fmt: skip
         best = ", ".join(f"{name}: {spread(figures, 2)}" for name, figures in f["over_best"].items())
         parts += [
-            "## Training beside other trainers",
-            f"ResNet-18 at 32 px, {f['pictures']['per_class']:,} pictures of each class ({f['pictures']['from']}), "
+            f"## Training beside other trainers, {f['stem']} stem",
+            f"ResNet-18 at 32 px, {STEMS[f['stem']]}, {f['pictures']['per_class']:,} pictures of each class ({f['pictures']['from']}), "
             f"batches of 64, one thread; median, lowest and highest of {f['repeats']} repetitions, ratios within one; "
             f"{on(f)}",
             table(head, rows),

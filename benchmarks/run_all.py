@@ -17,6 +17,7 @@ def main() -> None:
         ("accuracy", "--data", data),
         ("budget", "--data", data, "--minutes", "5", *peers),
         ("training", "--data", cifar, *peers),
+        ("training", "--data", cifar, "--stem", "published", *peers),
         ("datapath", "--data", cifar, "--photos", flowers, *peers),
         ("start",),
         ("serving", "--data", data),

@@ -1,18 +1,21 @@
 """Pictures a second of this project's `fit`, beside a bare loop and other trainers, on the same network.
 
-    python -m benchmarks.training --peers-env ~/peers [--data cifar10.tar.gz] [--repeats 7] [--only fit bare timm]
+    python -m benchmarks.training --peers-env ~/peers [--data cifar10.tar.gz] [--stem published] [--repeats 7]
+                                  [--only fit bare timm]
 
-ResNet-18 (torchvision's with a 3 x 3 stem), 2,000 pictures of 32 px in batches of 64, one thread. Each repetition runs
-every contender once, in a process of its own, one after the other and in another order; the first epoch of each warms
-up and does not count. Compared are pictures per CPU second, which another job on the machine disturbs least; ratios are
-taken within a repetition, and their median, lowest and highest are told. benchmarks/peers/ has the programs.
+torchvision's ResNet-18, 2,000 pictures of 32 px in batches of 64, one thread. With `--stem small` (3 x 3, no pooling)
+nearly all of the time is arithmetic, the same for all in one precision; with `--stem published`, which leaves a picture
+of 32 px little arithmetic, what the trainers do beside it shows. Each repetition runs every contender once, in a
+process of its own, one after the other and in another order; the first epoch of each warms up and does not count.
+Compared are pictures per CPU second, which another job on the machine disturbs least; ratios are taken within a
+repetition, and their median, lowest and highest are told. benchmarks/peers/ has the programs.
 
 The other trainers are no dependencies of this project. `--peers-env DIR` makes one environment for each below DIR,
 where there is none yet, with uv: this interpreter, the torch and torchvision of this environment, and one of timm
 1.0.31 (Apache-2.0), lightning 2.6.6 (Apache-2.0), fastai 2.8.12 (Apache-2.0), ultralytics 8.4.190 (AGPL-3.0). Without
 it, or with names in --only, those others are left out. Without --data the pictures are made up.
 
-The figures go to benchmarks/results/training.json, from which `benchmarks/render.py` makes results.md.
+The figures go to benchmarks/results/training-<stem>.json, from which `benchmarks/render.py` makes results.md.
 """
 
 import argparse
@@ -68,13 +71,12 @@ def commands(peers: Path | None, only: list[str] | None) -> dict[str, list[str]]
     return found
 
 
-def run(command: list[str], folder: Path, *, epochs: int) -> Run:
+def run(command: list[str], folder: Path, *, epochs: int, stem: str | None = None) -> Run:
     """What the program told, of the epochs after the first; and what its whole process took."""
     environment = os.environ | ONE_THREAD | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
     began, before = time.perf_counter(), os.times()
-    done = subprocess.run(
-        [*command, str(folder), "--epochs", str(epochs)], env=environment, cwd=ROOT, capture_output=True, text=True
-    )
+    more = ["--epochs", str(epochs), *(["--stem", stem] if stem else [])]
+    done = subprocess.run([*command, str(folder), *more], env=environment, cwd=ROOT, capture_output=True, text=True)
     wall, after = time.perf_counter() - began, os.times()
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
@@ -120,6 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers-env", type=Path, help="folder for the others' environments; made if need be")
     parser.add_argument("--data", type=Path, help="cifar10.tar.gz; by default pictures are made up")
+    parser.add_argument("--stem", choices=("small", "published"), default="small", help="of the network")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--epochs", type=int, default=3, help="of each run; the first does not count")
     parser.add_argument("--per-class", type=int, default=200, help="training pictures")
@@ -136,17 +139,19 @@ def main() -> None:
         for repeat in range(options.repeats):
             order = list(contenders)[:: 1 if repeat % 2 else -1]
             for contender in order:
-                runs[contender].append(run(contenders[contender], folder, epochs=options.epochs))
-                print(f"{repeat + 1}: {contender}: {runs[contender][-1]}", file=sys.stderr)
+                took = run(contenders[contender], folder, epochs=options.epochs, stem=options.stem)
+                runs[contender].append(took)
+                print(f"{repeat + 1}: {contender}: {took}", file=sys.stderr)
     figures = {
         "command": machine.command("training"),
+        "stem": options.stem,
         "pictures": {"per_class": options.per_class, "from": source},
         "repeats": options.repeats,
         **summary(runs),
         "machine": machine.describe(),
     }
     options.results.mkdir(exist_ok=True, parents=True)
-    (options.results / "training.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (options.results / f"training-{options.stem}.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps({name: row["of_bare"] for name, row in figures["contenders"].items()}, indent=1))
 
 

@@ -1,6 +1,6 @@
 """Small programs that train one network on one folder of JPEGs, each as its library's documentation shows it.
 
-`python -m benchmarks.peers.NAME FOLDER [--epochs 3] [--batch 64]`, from the environment that has the library. FOLDER
+`python -m benchmarks.peers.NAME FOLDER [--epochs 3] [--batch 64] [--stem small]`, from the environment that has the library. FOLDER
 holds train/CLASS/*.jpg and val/CLASS/*.jpg of 32 x 32 pixels. The last line on standard output is one JSON object: of
 each epoch its pictures, wall seconds and CPU seconds of the training part, and the versions.
 

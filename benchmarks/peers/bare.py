@@ -25,7 +25,7 @@ def main() -> None:
     layout = torch.channels_last if chosen.form == "channels_last" else torch.contiguous_format
     torch.manual_seed(0)
     pixels, labels, num_classes = loaded(chosen.folder / "train")
-    net = resnet18_32(num_classes).to(memory_format=layout)
+    net = resnet18_32(num_classes, chosen.stem).to(memory_format=layout)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
     mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     clock = Clock()

@@ -40,10 +40,11 @@ def now() -> tuple[float, ...]:
 
 
 def options(description: str | None) -> argparse.Namespace:
-    """folder, epochs, batch, form."""
+    """folder, epochs, batch, form, stem."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--form", default="", help="which of several ways, where a program has them")
+    parser.add_argument("--stem", choices=("small", "published"), default="small", help="of the network")
     return parser.parse_args()

@@ -47,7 +47,7 @@ def main() -> None:
         device="cpu",
     )
     timer = Timer()
-    learner = Learner(loaders, resnet18_32(loaders.c), metrics=accuracy, cbs=timer)
+    learner = Learner(loaders, resnet18_32(loaders.c, chosen.stem), metrics=accuracy, cbs=timer)
     learner.fit_one_cycle(chosen.epochs)
     loss = float(learner.recorder.values[-1][0])
     timer.clock.tell("fastai", "torch", "torchvision", loss=loss, optimizer="Adam", precision="float32")

@@ -19,9 +19,9 @@ from benchmarks.peers.network import MEAN, PADDING, SIDE, STD, resnet18_32
 
 
 class Classifier(L.LightningModule):
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, stem: str) -> None:
         super().__init__()
-        self.net: nn.Module = resnet18_32(num_classes)
+        self.net: nn.Module = resnet18_32(num_classes, stem)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         pixels, targets = batch
@@ -61,7 +61,8 @@ def main() -> None:
     timer = Timer(len(dataset))
     with tempfile.TemporaryDirectory(prefix="trainserve-bench-") as folder:
         trainer = L.Trainer(max_epochs=chosen.epochs, accelerator="cpu", default_root_dir=folder, callbacks=[timer])
-        trainer.fit(Classifier(len(dataset.classes)), DataLoader(dataset, batch_size=chosen.batch, shuffle=True))
+        net = Classifier(len(dataset.classes), chosen.stem)
+        trainer.fit(net, DataLoader(dataset, batch_size=chosen.batch, shuffle=True))
     loss = float(trainer.callback_metrics["train_loss"])
     timer.clock.tell("lightning", "torch", "torchvision", loss=loss, optimizer="SGD", precision="float32")
 

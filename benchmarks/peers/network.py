@@ -1,4 +1,4 @@
-"""torchvision's ResNet-18 with the stem for small pictures: 3 x 3 with stride 1, and no pooling; or as published."""
+"""torchvision's ResNet-18, with a stem for small pictures (3 x 3 with stride 1, and no pooling) or as published."""
 
 from torch import nn
 from torchvision.models import resnet18
@@ -11,9 +11,11 @@ SIDE = 32
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
-def resnet18_32(num_classes: int) -> nn.Module:
+def resnet18_32(num_classes: int, stem: str = "small") -> nn.Module:
     """(B, 3, 32, 32) -> (B, num_classes)."""
     net = resnet18(num_classes=num_classes)
+    if stem == "published":
+        return net
     net.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     net.maxpool = nn.Identity()
     return net

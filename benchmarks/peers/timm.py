@@ -34,7 +34,7 @@ def main() -> None:
         persistent_workers=False,
         device=device,
     )
-    net = resnet18_32(len(dataset.reader.class_to_idx))
+    net = resnet18_32(len(dataset.reader.class_to_idx), chosen.stem)
     optimizer = create_optimizer_v2(net, opt="sgd", lr=0.05, momentum=0.9, weight_decay=5e-4)
     scheduler, _ = create_scheduler_v2(
         optimizer, sched="cosine", num_epochs=chosen.epochs, step_on_epochs=False, updates_per_epoch=len(loader)

@@ -62,7 +62,7 @@ def main() -> None:
             "project": folder,
         }
         trainer = ClassificationTrainer(overrides=settings)
-        trainer.model = net = Wrapped(resnet18_32(num_classes))
+        trainer.model = net = Wrapped(resnet18_32(num_classes, chosen.stem))
         trainer.add_callback("on_train_epoch_start", lambda _: clock.start())
         trainer.add_callback("on_train_epoch_end", lambda _: clock.stop(images))
         trainer.train()
