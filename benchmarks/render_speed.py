@@ -51,9 +51,9 @@ def training(read: Read, table: Table) -> str:
         best = ", ".join(f"{name}: {spread(figures, 2)}" for name, figures in f["over_best"].items())
         parts += [
             f"## Training beside other trainers, {f['stem']} stem",
-            f"ResNet-18 at 32 px, {STEMS[f['stem']]}, {f['pictures']['per_class']:,} pictures of each class ({f['pictures']['from']}), "
-            f"batches of 64, one thread; median, lowest and highest of {f['repeats']} repetitions, ratios within one; "
-            f"{on(f)}",
+            f"ResNet-18 at 32 px, {STEMS[f['stem']]}, {f['pictures']['per_class']:,} pictures of each class "
+            f"({f['pictures']['from']}), batches of 64, one thread; median, lowest and highest of {f['repeats']} "
+            f"repetitions, ratios within one; {on(f)}",
             table(head, rows),
         ]
         if best:

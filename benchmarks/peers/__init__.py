@@ -1,8 +1,8 @@
 """Small programs that train one network on one folder of JPEGs, each as its library's documentation shows it.
 
-`python -m benchmarks.peers.NAME FOLDER [--epochs 3] [--batch 64] [--stem small]`, from the environment that has the library. FOLDER
-holds train/CLASS/*.jpg and val/CLASS/*.jpg of 32 x 32 pixels. The last line on standard output is one JSON object: of
-each epoch its pictures, wall seconds and CPU seconds of the training part, and the versions.
+`python -m benchmarks.peers.NAME FOLDER [--epochs 3] [--batch 64] [--stem small]`, from the environment that has the
+library. FOLDER holds train/CLASS/*.jpg and val/CLASS/*.jpg of 32 x 32 pixels. The last line on standard output is one
+JSON object: of each epoch its pictures, wall seconds and CPU seconds of the training part, and the versions.
 
 What is the same everywhere: ResNet-18 as in `network.py`, batches of 64, float32 unless the name says otherwise, random
 crop and flip, one process that also reads the data, no validation in the time. What is each library's own: reading and
