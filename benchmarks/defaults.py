@@ -50,20 +50,21 @@ LARGER: dict[str, Changes] = {
     "mean-pooling": {"model.kind": "cnn", "model.pool": "mean"},
     "even-blocks": {"model.kind": "cnn", "model.blocks": "even"},
     "rand-augment": {"augment.policy": "rand"},
+    "mixing": {"augment.mixup": 0.4, "augment.cutmix": 1.0},
 }  # fmt: skip
 DIGITS: dict[str, Changes] = {
     "crop": {"augment.crop": 1},
-    "mixing": {"augment.mixup": 0.4, "augment.cutmix": 1.0},
+    "mixing": LARGER["mixing"],
 }
 CIFAR: dict[str, Changes] = {
     "no-flip": {"augment.flip": False},
-    "mixing": DIGITS["mixing"],
     "trivial-augment": {"augment.policy": "trivial"},
 }
 FLOWERS: dict[str, Changes] = {
     "no-growing": {"augment.grow": 0.0},
     "no-zoom": {"augment.zoom": 0.0},
-    "no-mixing": {"augment.mixup": 0.0, "augment.cutmix": 0.0},
+    "mixup": {"augment.mixup": 0.4},
+    "cutmix": {"augment.cutmix": 1.0},
     "no-policy": {"augment.policy": "none"},  # but turned and coloured
     "mirrored-answers": {"answer.mirror": True},
     "side-64": {"dataset.size": 64},

@@ -23,7 +23,7 @@ from data.tone import grey as grey_of
 CROP_SHARE = 8  # by default the random crop moves a picture by up to a side / CROP_SHARE
 SHIFTED_SIDE = 16  # pixels; below it a shift by one cuts off what tells pictures apart
 PHOTOGRAPH_SIDE = 48  # pixels; below it a zoom leaves too little to see
-PHOTOGRAPH = {"zoom": 0.75, "rotate": 20.0, "color": 0.3, "mixup": 0.4, "cutmix": 1.0}
+PHOTOGRAPH = {"zoom": 0.75, "rotate": 20.0, "color": 0.3}
 GROWING = 0.6  # share of the epochs
 SMALL = dict.fromkeys(PHOTOGRAPH, 0.0)
 IN_POLICY = dict.fromkeys(("rotate", "color"), 0.0)  # what a policy does itself
@@ -39,8 +39,8 @@ def resolve(config: AugmentConfig, image: ImageSpec, *, mirror: bool, any_size: 
     `mirror` says whether a mirrored picture keeps its class, `any_size` whether the network takes pictures of other
     sizes too. Raises `InputError` for what this network cannot do.
 
-    Photographs, which have the pixels for it, are zoomed into, changed by TrivialAugment and mixed; small pictures are
-    only shifted, tiny ones left alone. A policy turns and colours by itself.
+    Photographs, which have the pixels for it, are zoomed into and changed by TrivialAugment; small pictures are only
+    shifted, tiny ones left alone. A policy turns and colours by itself. Nothing is mixed unless asked for.
     """
     if config.grow and not any_size:
         raise InputError(
@@ -88,7 +88,7 @@ def augment(
         pixels = erase(pixels, probability=config.erase, generator=generator)
     targets = labels
     if config.mixup or config.cutmix:
-        weight = mix_weights(pixels, mixup=config.mixup or 0.0, cutmix=config.cutmix or 0.0, generator=generator)
+        weight = mix_weights(pixels, mixup=config.mixup, cutmix=config.cutmix, generator=generator)
         pixels, targets = mix(pixels, labels, weight, num_classes=num_classes, generator=generator)
     return pixels, targets
 

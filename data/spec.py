@@ -146,17 +146,11 @@ class AugmentConfig(Frozen):
         title="Colour",
         description="strength of brightness, contrast, saturation; by default 0.3 for photographs",
     )
-    mixup: float | None = Field(
-        None,
-        ge=0,
-        title="Mixup",
-        description="alpha of the Beta distribution, 0 for none; by default 0.4 for photographs",
+    mixup: float = Field(
+        0.0, ge=0, title="Mixup", description="alpha of its Beta distribution, such as 0.4; 0: none"
     )
-    cutmix: float | None = Field(
-        None,
-        ge=0,
-        title="CutMix",
-        description="alpha of the Beta distribution, 0 for none; by default 1 for photographs",
+    cutmix: float = Field(
+        0.0, ge=0, title="CutMix", description="alpha of its Beta distribution, such as 1; 0: none"
     )
     policy: Literal["none", "trivial", "rand"] | None = Field(
         None,
