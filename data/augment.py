@@ -24,6 +24,7 @@ CROP_SHARE = 8  # by default the random crop moves a picture by up to a side / C
 SHIFTED_SIDE = 16  # pixels; below it a shift by one cuts off what tells pictures apart
 PHOTOGRAPH_SIDE = 48  # pixels; below it a zoom leaves too little to see
 PHOTOGRAPH = {"zoom": 0.75, "rotate": 20.0, "color": 0.3}
+UNMIXED = {"mixup": 0.0, "cutmix": 0.0}
 GROWING = 0.6  # share of the epochs
 SMALL = dict.fromkeys(PHOTOGRAPH, 0.0)
 IN_POLICY = dict.fromkeys(("rotate", "color"), 0.0)  # what a policy does itself
@@ -88,7 +89,7 @@ def augment(
         pixels = erase(pixels, probability=config.erase, generator=generator)
     targets = labels
     if config.mixup or config.cutmix:
-        weight = mix_weights(pixels, mixup=config.mixup, cutmix=config.cutmix, generator=generator)
+        weight = mix_weights(pixels, mixup=config.mixup or 0.0, cutmix=config.cutmix or 0.0, generator=generator)
         pixels, targets = mix(pixels, labels, weight, num_classes=num_classes, generator=generator)
     return pixels, targets
 

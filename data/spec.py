@@ -146,8 +146,12 @@ class AugmentConfig(Frozen):
         title="Colour",
         description="strength of brightness, contrast, saturation; by default 0.3 for photographs",
     )
-    mixup: float = Field(0.0, ge=0, title="Mixup", description="alpha of its Beta distribution, such as 0.4; 0: none")
-    cutmix: float = Field(0.0, ge=0, title="CutMix", description="alpha of its Beta distribution, such as 1; 0: none")
+    mixup: float | None = Field(
+        None, ge=0, title="Mixup", description="alpha of the Beta distribution, such as 0.4; by default 0, for none"
+    )
+    cutmix: float | None = Field(
+        None, ge=0, title="CutMix", description="alpha of the Beta distribution, such as 1; by default 0, for none"
+    )
     policy: Literal["none", "trivial", "rand"] | None = Field(
         None,
         title="Policy",
