@@ -23,8 +23,7 @@ from data.tone import grey as grey_of
 CROP_SHARE = 8  # by default the random crop moves a picture by up to a side / CROP_SHARE
 SHIFTED_SIDE = 16  # pixels; below it a shift by one cuts off what tells pictures apart
 PHOTOGRAPH_SIDE = 48  # pixels; below it a zoom leaves too little to see
-PHOTOGRAPH = {"zoom": 0.75, "rotate": 20.0, "color": 0.3}
-UNMIXED = {"mixup": 0.0, "cutmix": 0.0}
+PHOTOGRAPH = {"zoom": 0.75, "rotate": 20.0, "color": 0.3, "mixup": 0.0, "cutmix": 0.0}
 GROWING = 0.6  # share of the epochs
 SMALL = dict.fromkeys(PHOTOGRAPH, 0.0)
 IN_POLICY = dict.fromkeys(("rotate", "color"), 0.0)  # what a policy does itself
