@@ -55,8 +55,8 @@ class Pulse:
         revise: Callable[[], None] = nothing,
     ) -> None:
         """`revise` is called with `total_s` up to date, where the plan is due to be revised."""
-        self._revise = revise
-        self._training, self._checkpoints, self._on_progress, self._stop = training, checkpoints, on_progress, stop
+        self._training, self._checkpoints, self._on_progress = training, checkpoints, on_progress
+        self._stop, self._revise = stop, revise
         self._began = time.monotonic() - training.total_s
         self._told = -math.inf
 
@@ -65,7 +65,8 @@ class Pulse:
         if self._stop():
             self.save()
             raise Stopped(place_of(self._training))
-        if self._training.steps_done == self._training.plan.revise_at:
+        due = self._training.plan.revise_at
+        if due is not None and self._training.steps_done >= due:  # later where it was stopped at that very step
             check_finite(self._training)  # waits for a GPU
             self._training.total_s = time.monotonic() - self._began
             self._revise()

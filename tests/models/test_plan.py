@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from models.training.checkpoint import Checkpoints
 from models.training.config import CosineConfig, PlateauConfig, SGDConfig
 from models.training.fit import FitResult, Validation, fit
 from models.training.plan import RESERVE, Plan, Speed, affordable, make_plan, plan_of, revised
+from models.training.pulse import Stopped, never
 from models.training.schedule import factor, falls
 from models.training.trial import TIMED_STEPS, WARM_UP_STEPS
 
@@ -58,7 +60,9 @@ class Clocked:
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FitResult]:
-    def run(clock: Clock, *, growing: float = 0.0, checkpoints: Checkpoints | None = None, **settings) -> FitResult:
+    def run(
+        clock: Clock, *, growing: float = 0.0, checkpoints: Checkpoints | None = None, stop=never, **settings
+    ) -> FitResult:
         monkeypatch.setattr(time, "monotonic", lambda: clock.now)
         return fit(
             nn.Linear(4, 2),
@@ -68,6 +72,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FitResult]:
             schedule=CosineConfig(),
             config=TrainConfig(**MINUTES | settings),
             checkpoints=checkpoints,
+            stop=stop,
         )
 
     return run
@@ -184,6 +189,23 @@ def test_a_revised_plan_is_what_a_killed_run_goes_on_with(timed, tmp_path: Path)
     assert plan.revise_at is not None
     assert plan.revise_at > saved["epoch"] * 20 + saved["step"] > 0
     result = timed(Clock(lambda step: slower(300 + step)), max_minutes=15, checkpoints=Checkpoints(tmp_path))
+    assert 0.95 * 15 * 60 <= result.summary.seconds <= 15 * 60
+
+
+def test_a_run_stopped_where_its_plan_is_due_revises_it_when_it_goes_on(timed, tmp_path: Path):
+    def slower(step: int) -> float:
+        return 1.0 if step < TRIED else 2.0
+
+    first = make_plan(TrainConfig(**MINUTES, max_minutes=15), steps_per_epoch=20, speed=Speed(1.0, 1.0, TRIED + 1.0))
+    due = count(1)
+    with pytest.raises(Stopped, match=f"after step {first.revise_at} "):
+        timed(
+            Clock(slower),
+            max_minutes=15,
+            checkpoints=Checkpoints(tmp_path, every_steps=10_000),
+            stop=lambda: next(due) == first.revise_at,
+        )
+    result = timed(Clock(lambda _: 2.0), max_minutes=15, checkpoints=Checkpoints(tmp_path))
     assert 0.95 * 15 * 60 <= result.summary.seconds <= 15 * 60
 
 
