@@ -26,6 +26,7 @@ from statistics import median
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import machine
@@ -54,9 +55,17 @@ Pass = Literal["forward", "forward and backward"]
 PASSES: tuple[Pass, ...] = ("forward", "forward and backward")
 
 
+class Fused(Mix):
+    """What `attend` would be if it did not choose."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v)
+
+
 def mixes(grid: Grid) -> dict[str, Callable[[], Mix]]:
     return {
         "full": Full,
+        "full, torch's fused": Fused,
         "local": lambda: Local(grid, heads=HEADS, window=5),
         "strided": lambda: Strided(grid),
         "global": lambda: Special(grid),

@@ -12,7 +12,7 @@ from models.zoo.attention.rotary import Rotary
 
 
 # Up to so many keys the fused attention of torch 2.15, trained in bfloat16 on a CPU, is slower than its steps one by
-# one: several times at 64, `benchmarks.attention`.
+# one; `benchmarks.attention` has both.
 FEW_KEYS = 512
 
 
