@@ -5,6 +5,7 @@
 From a folder of JPEGs to normalised batches of 64, one thread, nothing trained. At 32 px 2,000 pictures of that size;
 at 128 px 50 photographs of each class (without --photos ten classes are made up, 800 x 800 px). This project decodes a
 picture once and then takes it from a file of bytes; the others decode it in every epoch, as their documentation has it.
+At 128 px it cuts its random parts out of the picture as it was stored, of that size; the others out of the photograph.
 The first epoch warms up and does not count; what decoding once costs is told apart, as `prepare_cpu_s`.
 
 Each repetition runs every contender once, in a process of its own, in another order; compared are pictures per CPU

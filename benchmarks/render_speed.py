@@ -57,7 +57,12 @@ def training(read: Read, table: Table) -> str:
             table(head, rows),
         ]
         if best:
-            parts.append(f"Over the best of {', '.join(f['over_the_best_of'])} in the same repetition: {best}.")
+            parts.append(
+                f"Over the best of {', '.join(f['over_the_best_of'])}, in either layout, in the same repetition: "
+                f"{best}. `fit` has the optimiser and precision of the others; `fit, defaults` is not like for like. "
+                "`fit` and `bare` are channels_last, and `fit` keeps freed memory, as `bare, memory kept` does. "
+                "Decoding is in the time of the others alone, and in the whole command of all."
+            )
     return "\n\n".join(parts)
 
 
@@ -79,7 +84,9 @@ def datapath(read: Read, table: Table) -> str:
         parts += [
             "## From a folder of JPEGs to batches",
             "Random crop, flip, normalisation; nothing trained; one thread. Ours decodes once, and the figure is of "
-            f"the epochs after that; median, lowest and highest of {f['repeats']} repetitions; {on(f)}",
+            "the epochs after that; at 128 px it cuts its parts out of the picture as it was decoded to that size, and "
+            "the others out of the photograph in its full size, which is dearer and sharper; "
+            f"median, lowest and highest of {f['repeats']} repetitions; {on(f)}",
             table(["pictures", "data path", "images per CPU second", "of torchvision", "goal", "decoding once, CPU s",
                    "versions"], rows),
         ]  # fmt: skip

@@ -5,8 +5,10 @@
 
 torchvision's ResNet-18, 2,000 pictures of 32 px in batches of 64, one thread. With `--stem small` (3 x 3, no pooling)
 nearly all of the time is arithmetic, the same for all in one precision; with `--stem published`, which leaves a picture
-of 32 px little arithmetic, what the trainers do beside it shows. Each repetition runs every contender once, in a
-process of its own, one after the other and in another order; the first epoch of each warms up and does not count.
+of 32 px little arithmetic, what the trainers do beside it shows. `fit` holds network and pictures channels_last and
+keeps freed memory by default; the others run as they are documented, and once more channels_last, and the bare loop
+once more with freed memory kept. Each repetition runs every contender once, in a process of its own, one after the other and
+in another order; the first epoch of each warms up and does not count.
 Compared are pictures per CPU second, which another job on the machine disturbs least; ratios are taken within a
 repetition, and their median, lowest and highest are told. benchmarks/peers/ has the programs.
 
@@ -37,9 +39,14 @@ PEERS = {"timm": "1.0.31", "lightning": "2.6.6", "fastai": "2.8.12", "ultralytic
 BEST_OF = ("timm", "lightning", "fastai")  # what the goal is stated against
 OURS = {  # name -> (program, form)
     "bare": ("bare", "channels_last"),
+    "bare, memory kept": ("bare", "kept"),
     "bare, contiguous": ("bare", "contiguous"),
     "fit": ("ours", "same"),
     "fit, defaults": ("ours", "defaults"),
+}
+THEIRS = {  # likewise, and each in its own environment
+    **{name: (name, "") for name in PEERS},
+    **{f"{name}, channels_last": (name, "channels_last") for name in BEST_OF},
 }
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 UV = [sys.executable, "-m", "uv"]
@@ -66,8 +73,11 @@ def commands(peers: Path | None, only: list[str] | None) -> dict[str, list[str]]
         if not only or name in only
     }
     if peers is not None:
-        wanted = [peer for peer in PEERS if not only or peer in only]
-        found |= {peer: [environment_of(peer, peers), "-m", f"benchmarks.peers.{peer}"] for peer in wanted}
+        found |= {
+            name: [environment_of(program, peers), "-m", f"benchmarks.peers.{program}", "--form", form]
+            for name, (program, form) in THEIRS.items()
+            if not only or name in only
+        }
     return found
 
 
@@ -112,7 +122,7 @@ def summary(runs: dict[str, list[Run]]) -> dict[str, Any]:
             "versions": some[-1]["versions"],
             "settings": some[-1]["settings"],
         }
-    others = [rates[name] for name in BEST_OF if name in rates]
+    others = [some for name, some in rates.items() if name.split(",")[0] in BEST_OF]
     best = [max(repeat) for repeat in zip(*others, strict=True)]
     over = {name: ratios(rates[name], best) for name in ("fit", "fit, defaults") if best and name in rates}
     return {"contenders": rows, "over_the_best_of": list(BEST_OF), "over_best": over}
@@ -126,7 +136,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--epochs", type=int, default=3, help="of each run; the first does not count")
     parser.add_argument("--per-class", type=int, default=200, help="training pictures")
-    parser.add_argument("--only", nargs="+", choices=[*OURS, *PEERS])
+    parser.add_argument("--only", nargs="+", choices=[*OURS, *THEIRS])
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.epochs < 2:
@@ -142,16 +152,16 @@ def main() -> None:
                 took = run(contenders[contender], folder, epochs=options.epochs, stem=options.stem)
                 runs[contender].append(took)
                 print(f"{repeat + 1}: {contender}: {took}", file=sys.stderr)
-    figures = {
-        "command": machine.command("training"),
-        "stem": options.stem,
-        "pictures": {"per_class": options.per_class, "from": source},
-        "repeats": options.repeats,
-        **summary(runs),
-        "machine": machine.describe(),
-    }
-    options.results.mkdir(exist_ok=True, parents=True)
-    (options.results / f"training-{options.stem}.json").write_text(json.dumps(figures, indent=1) + "\n")
+            figures = {
+                "command": machine.command("training"),
+                "stem": options.stem,
+                "pictures": {"per_class": options.per_class, "from": source},
+                "repeats": repeat + 1,
+                **summary(runs),
+                "machine": machine.describe(),
+            }
+            options.results.mkdir(exist_ok=True, parents=True)  # after each repetition: a later one may fail
+            (options.results / f"training-{options.stem}.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps({name: row["of_bare"] for name, row in figures["contenders"].items()}, indent=1))
 
 

@@ -1,6 +1,7 @@
 """A bare loop: decoded pictures in one tensor, shuffled, normalised; forward, backward, step. No augmentation.
 
-Forms: `contiguous`, as one would write it first, and `channels_last`, which convolutions on a CPU prefer.
+Forms: `contiguous`, as one would write it first; `channels_last`, which convolutions on a CPU prefer; `kept`, which is
+`channels_last` with freed memory kept for the next step, as this project's trainings have it.
 """
 
 import torch
@@ -11,6 +12,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from benchmarks.peers.clock import Clock, options
 from benchmarks.peers.network import MEAN, STD, resnet18_32
+from models.training.allocation import keep_freed_memory
 
 
 def loaded(folder: str) -> tuple[Tensor, Tensor, int]:
@@ -22,7 +24,9 @@ def loaded(folder: str) -> tuple[Tensor, Tensor, int]:
 
 def main() -> None:
     chosen = options(__doc__)
-    layout = torch.channels_last if chosen.form == "channels_last" else torch.contiguous_format
+    if chosen.form == "kept":
+        keep_freed_memory()
+    layout = torch.contiguous_format if chosen.form == "contiguous" else torch.channels_last
     torch.manual_seed(0)
     pixels, labels, num_classes = loaded(chosen.folder / "train")
     net = resnet18_32(num_classes, chosen.stem).to(memory_format=layout)

@@ -95,6 +95,12 @@ def tell(
         "correct": correct,
         "n": n,
         "versions": {name: version(name) for name in (*packages, "torch", "torchvision")},
-        "settings": settings | {"epochs": plan.words, "pilot step s": pilot.step_s, "threads": torch.get_num_threads()},
+        "settings": settings
+        | {
+            "precision": "float32",
+            "epochs": plan.words,
+            "pilot step s": pilot.step_s,
+            "threads": torch.get_num_threads(),
+        },
     }
     print("\n" + json.dumps(told), flush=True)

@@ -1,8 +1,11 @@
 """fastai: ImageDataLoaders from the folder, a Learner, `fit_one_cycle`, all else as by default (Adam).
 
-https://docs.fast.ai/vision.data.html, https://docs.fast.ai/learner.html
+Form `channels_last` adds its callback of that name.
+
+https://docs.fast.ai/vision.data.html, https://docs.fast.ai/learner.html, https://docs.fast.ai/callback.channelslast
 """
 
+from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.core import Callback
 from fastai.callback.schedule import Learner  # with fit_one_cycle
 from fastai.data.transforms import Normalize
@@ -47,7 +50,8 @@ def main() -> None:
         device="cpu",
     )
     timer = Timer()
-    learner = Learner(loaders, resnet18_32(loaders.c, chosen.stem), metrics=accuracy, cbs=timer)
+    callbacks = [timer, ChannelsLast()] if chosen.form == "channels_last" else [timer]
+    learner = Learner(loaders, resnet18_32(loaders.c, chosen.stem), metrics=accuracy, cbs=callbacks)
     learner.fit_one_cycle(chosen.epochs)
     loss = float(learner.recorder.values[-1][0])
     timer.clock.tell("fastai", "torch", "torchvision", loss=loss, optimizer="Adam", precision="float32")

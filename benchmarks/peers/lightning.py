@@ -1,4 +1,5 @@
-"""Lightning: a LightningModule and a Trainer with its defaults, on torchvision's ImageFolder and transforms.
+"""Lightning: a LightningModule and a Trainer with its defaults, on torchvision's ImageFolder and transforms. Form
+`channels_last` puts network and pictures into that layout, which Lightning leaves to its users.
 
 https://lightning.ai/docs/pytorch/stable/starter/introduction.html
 """
@@ -19,13 +20,14 @@ from benchmarks.peers.network import MEAN, PADDING, SIDE, STD, resnet18_32
 
 
 class Classifier(L.LightningModule):
-    def __init__(self, num_classes: int, stem: str) -> None:
+    def __init__(self, num_classes: int, stem: str, layout: torch.memory_format) -> None:
         super().__init__()
-        self.net: nn.Module = resnet18_32(num_classes, stem)
+        self.layout = layout
+        self.net: nn.Module = resnet18_32(num_classes, stem).to(memory_format=layout)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         pixels, targets = batch
-        loss = F.cross_entropy(self.net(pixels), targets)
+        loss = F.cross_entropy(self.net(pixels.contiguous(memory_format=self.layout)), targets)
         self.log("train_loss", loss)
         return loss
 
@@ -61,7 +63,8 @@ def main() -> None:
     timer = Timer(len(dataset))
     with tempfile.TemporaryDirectory(prefix="trainserve-bench-") as folder:
         trainer = L.Trainer(max_epochs=chosen.epochs, accelerator="cpu", default_root_dir=folder, callbacks=[timer])
-        net = Classifier(len(dataset.classes), chosen.stem)
+        layout = torch.channels_last if chosen.form == "channels_last" else torch.contiguous_format
+        net = Classifier(len(dataset.classes), chosen.stem, layout)
         trainer.fit(net, DataLoader(dataset, batch_size=chosen.batch, shuffle=True))
     loss = float(trainer.callback_metrics["train_loss"])
     timer.clock.tell("lightning", "torch", "torchvision", loss=loss, optimizer="SGD", precision="float32")

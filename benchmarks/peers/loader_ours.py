@@ -2,8 +2,9 @@
 batches. What the network's first layer, the normalisation, takes is in the time; decoding, once a data set, is told
 apart.
 
-Forms: `32`, crop and flip; `128`, a random part of the picture scaled and mirrored, as the others do it;
-`128-defaults`, all that is done to photographs by default (turned, coloured, mixed).
+Forms: `32`, crop and flip; `128`, a random part of the stored picture scaled and mirrored (the others cut it out of the
+photograph in its full size, which is dearer and sharper); `128-defaults`, all that is done to photographs by default
+(zoomed, mirrored, TrivialAugment).
 """
 
 import tempfile
@@ -19,7 +20,7 @@ from data.prepare import prepare
 from data.spec import AugmentConfig, DatasetSpec
 from models.pixels import Pixels, measure
 
-AS_OTHERS = AugmentConfig(zoom=0.75, rotate=0, color=0, mixup=0, cutmix=0, grow=0)
+AS_OTHERS = AugmentConfig(zoom=0.75, rotate=0, color=0, mixup=0, cutmix=0, grow=0, policy="none")
 
 
 def main() -> None:

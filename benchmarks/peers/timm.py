@@ -2,6 +2,7 @@
 
 https://github.com/huggingface/pytorch-image-models/blob/main/train.py; its own loader, label smoothing, SGD, averages;
 its random resized crop kept mild, its colour jitter off, so that the pictures are changed about as much as elsewhere.
+Form `channels_last` is its option `--channels-last`.
 """
 
 import torch
@@ -34,7 +35,8 @@ def main() -> None:
         persistent_workers=False,
         device=device,
     )
-    net = resnet18_32(len(dataset.reader.class_to_idx), chosen.stem)
+    layout = torch.channels_last if chosen.form == "channels_last" else torch.contiguous_format
+    net = resnet18_32(len(dataset.reader.class_to_idx), chosen.stem).to(memory_format=layout)
     optimizer = create_optimizer_v2(net, opt="sgd", lr=0.05, momentum=0.9, weight_decay=5e-4)
     scheduler, _ = create_scheduler_v2(
         optimizer, sched="cosine", num_epochs=chosen.epochs, step_on_epochs=False, updates_per_epoch=len(loader)
@@ -46,7 +48,7 @@ def main() -> None:
         images = 0
         clock.start()
         for pixels, targets in loader:
-            loss = loss_fn(net(pixels), targets)
+            loss = loss_fn(net(pixels.contiguous(memory_format=layout)), targets)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
