@@ -51,7 +51,7 @@ class FitSummary(Frozen):
     images_per_s: float
     parameters: int
     device: str
-    utilisation: float | None = None  # of the device's dense bfloat16 peak, in training; None where it is not known
+    utilisation: float | None = None  # of the devices' dense bfloat16 peak, in training; None where not known
 
 
 class FoldResult(Frozen):

@@ -77,7 +77,9 @@ def learn(
     with diary(experiment, dataset, learner, folder, *heard, writes=ranks.writes) as (epoch, rates):
         train = partial(run_fit, checkpoints=checkpoints, on_epoch=epoch, on_progress=on_progress, on_rates=rates)
         result = train(experiment, learner, stop=stop, ranks=ranks)
-    summary = with_utilisation(result.summary, result.history, learner.net, learner.batches, dataset.images.spec)
+    summary = with_utilisation(
+        result.summary, result.history, learner.net, learner.batches, dataset.images.spec, devices=ranks.num
+    )
     summary = summary.model_copy(update={"device": ranks.describe(summary.device)})
     if ranks.writes:
         keep(folder, result, summary)
