@@ -1,7 +1,6 @@
 """An experiment and its pictures -> best weights in a run folder: `fit` wired to data and files."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,10 +20,9 @@ from models.device import choose_device
 from models.mirror import check_mirror
 from models.pixels import measure
 from models.records import EpochRecord, FitSummary, PixelStatistics, RateTest
-from models.run import NetworkSpec, RunFolder
-from models.training.board import Board
+from models.run import RunFolder
 from models.training.checkpoint import Checkpoints
-from models.training.diary import EpochLog
+from models.training.diary import diary
 from models.training.distributed import ALONE, Ranks
 from models.training.fit import Validation, fit, ignore
 from models.training.judging import answered_at_once, judge_for
@@ -99,46 +97,6 @@ def keep(folder: RunFolder, result: FitResult, summary: FitSummary) -> None:
             f"checkpoint stays: make room, and the same command or `trainserve run --resume {folder.run_id}` goes on "
             "from it"
         ) from error
-
-
-@contextmanager
-def diary(
-    experiment: Experiment,
-    dataset: Dataset,
-    learner: Learner,
-    folder: RunFolder,
-    on_epoch: Callable[[EpochRecord], None],
-    on_choice: Callable[[str], None],
-    on_trouble: Callable[[str], None],
-    *,
-    writes: bool,
-) -> Iterator[tuple[Callable[[EpochRecord], None], Callable[[RateTest], None]]]:
-    """What is written down of a training under way, and told: settings at its start, then every epoch as it ends and
-    the range test that chose the rate, by the two functions."""
-    if not writes:
-        yield ignore, ignore
-        return
-    images = dataset.images
-    folder.write_experiment(experiment)
-    folder.write_network(NetworkSpec(image=images.spec, statistics=learner.statistics, classes=images.classes))
-    if experiment.train.batch_size == "auto":
-        folder.write_batch_size(learner.batches.batch_size)
-        on_choice(f"batch size {learner.batches.batch_size}, chosen for {learner.batches.device.type}")
-    board = Board(folder.tensorboard, learner.batches)
-    log = EpochLog(folder, board, on_trouble)
-
-    def write_epoch(record: EpochRecord) -> None:
-        log.write(record)
-        on_epoch(record)
-
-    def write_rates(test: RateTest) -> None:
-        folder.write_rate_test(test)
-        on_choice(f"learning rate {test.chosen:.2g}, by a range test of {len(test.rates)} steps")
-
-    try:
-        yield write_epoch, write_rates
-    finally:
-        board.close()
 
 
 def learner_in(folder: RunFolder, experiment: Experiment, dataset: Dataset, *, ranks: Ranks = ALONE) -> Learner:
