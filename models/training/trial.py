@@ -43,19 +43,19 @@ def try_rates(
 ) -> RateTest:
     """The range test on a copy: `net` is left as it was, and the same seed finds the same rate. Raises `InputError`.
 
-    Of several processes each does all of it, and hears the losses of the first: where rounding differs they would
-    otherwise not end at the same step, and wait for each other.
+    Several processes share each batch as in training, and all hear the losses of the first: where rounding differs they
+    would otherwise not end at the same step, and wait for each other.
     """
     twin = deepcopy(net).train()
-    descent = build_optimizer(twin, optimizer)
+    spread, descent = ranks.spread(twin), build_optimizer(twin, optimizer)
     stream = endless(batches)
 
     def step(rate: float) -> float:
         epoch, index, pixels, targets = next(stream)
         set_peak(descent, rate)
         set_rate(descent, 1.0)
-        seed(pixels.device, dropout_seed(config.seed, epoch, index))
-        loss = float(train_step(twin, descent, pixels, targets, config=config, class_weights=class_weights)[0])
+        seed(pixels.device, dropout_seed(config.seed, epoch, index, rank=ranks.rank))
+        loss = float(train_step(spread, descent, pixels, targets, config=config, class_weights=class_weights)[0])
         return ranks.first((loss,))[0]
 
     return range_test(step)

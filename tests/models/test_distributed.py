@@ -113,21 +113,22 @@ def test_a_rank_may_have_no_picture_of_a_step(toy: Dataset, tmp_path: Path):
 
 
 @forks
-def test_all_hear_the_range_test_of_the_first(toy: Dataset, tmp_path: Path):
-    """Here one of them stumbles on its way, as a GPU may whose rounding differs."""
-
+def test_the_range_test_of_two_is_that_of_one_and_each_computes_its_share(toy: Dataset, tmp_path: Path):
     def work(ranks: Ranks, _: Path) -> dict[str, Any]:
+        chosen, pictures = experiment(), Pictures(toy.images.pixels)
         learner = learner_for(
-            experiment(), toy.images, Pictures(toy.images.pixels), train=toy.split.train, val=toy.split.val, seed=0
+            chosen, toy.images, pictures, train=toy.split.train, val=toy.split.val, seed=0, ranks=ranks
         )
-        if ranks.rank == 1:
-            with torch.no_grad():
-                learner.net[1].head.bias.fill_(1e4)
-        found = try_rates(learner.net, learner.batches, optimizer=SGDConfig(), config=experiment().train, ranks=ranks)
-        return {"rates": found.rates, "losses": found.losses, "chosen": found.chosen}
+        sizes: list[int] = []
+        learner.net.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+        found = try_rates(learner.net, learner.batches, optimizer=SGDConfig(), config=chosen.train, ranks=ranks)
+        return {"rates": found.rates, "losses": found.losses, "chosen": found.chosen, "largest": max(sizes)}
 
-    both = together(work, tmp_path)
+    both, alone = together(work, tmp_path), work(ALONE, tmp_path)
+    assert [answer.pop("largest") for answer in (*both, alone)] == [8, 7, 15]
     assert both[0] == both[1]
+    assert both[0]["losses"][:10] == pytest.approx(alone["losses"][:10], rel=1e-4)
+    assert both[0]["chosen"] == pytest.approx(alone["chosen"], rel=0.5)
 
 
 @forks
