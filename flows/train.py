@@ -95,7 +95,8 @@ def train(experiment: Experiment, prepared: Prepared, folder: Path) -> FitSummar
                     stop=stop,
                 )
             except Stopped as stopped:
-                watch.said(f"stopped {stopped}; the checkpoint is in {run.checkpoint}")
+                kept = f"the checkpoint is in {run.checkpoint}" if run.checkpoint.exists() else "nothing was learnt yet"
+                watch.said(f"stopped {stopped}; {kept}")
                 raise
 
         fit = stoppable(work, on_stop=watch.stopping)

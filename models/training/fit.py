@@ -81,15 +81,20 @@ def fit(
     """Train `net`, in place, on the device it is on. With `checkpoints` it goes on where they end.
 
     `on_epoch` hears of every epoch at least once: again of those after the last checkpoint before a kill. `on_rates`
-    hears how an "auto" rate was found. `stop` is asked after every step; once it says yes, the state is saved.
+    hears how an "auto" rate was found. `stop` is asked after every step, also of those that try something out; once it
+    says yes, the state is saved, if there is one yet.
     Raises `Diverged`, `Stopped`, `InputError`.
     """
     net.to(memory_format=torch.channels_last)
+
+    def asked() -> bool:
+        return ranks.any(stop())
+
     begun = partial(begin, net, batches, validate, optimizer=optimizer, schedule=schedule, config=config)
-    training = begun(class_weights=class_weights, checkpoints=checkpoints, on_rates=on_rates, ranks=ranks)
+    training = begun(class_weights=class_weights, checkpoints=checkpoints, on_rates=on_rates, stop=asked, ranks=ranks)
     one_epoch = partial(train_epoch, schedule=schedule, config=config, class_weights=class_weights, rank=ranks.rank)
     revise = partial(revise_plan, training, config=config, ranks=ranks)
-    pulse = Pulse(training, checkpoints, on_progress, lambda: ranks.any(stop()), revise)
+    pulse = Pulse(training, checkpoints, on_progress, asked, revise)
     while not training.finished:
         one_epoch(training, batches, pulse=pulse)
         record = judge_epoch(training, validate)
@@ -110,6 +115,7 @@ def begin(
     checkpoints: Checkpoints | None,
     class_weights: Tensor | None = None,
     on_rates: Callable[[RateTest], None] = ignore,
+    stop: Callable[[], bool] = never,
     ranks: Ranks = ALONE,
 ) -> Training:
     """Where the checkpoints end, or at the start; what was decided by trying is saved before the first step."""
@@ -119,7 +125,7 @@ def begin(
     choose = partial(decide, net, batches, validate, steps, optimizer=optimizer, schedule=schedule, config=config)
     plan, took_s = UNKNOWN, 0.0
     if saved is None:
-        plan, took_s = choose(class_weights=class_weights, on_rates=on_rates, ranks=ranks)
+        plan, took_s = choose(class_weights=class_weights, on_rates=on_rates, stop=stop, ranks=ranks)
     training = Training(
         net=net,
         spread=ranks.spread(net),
@@ -149,17 +155,22 @@ def decide(
     config: TrainConfig,
     class_weights: Tensor | None,
     on_rates: Callable[[RateTest], None],
+    stop: Callable[[], bool],
     ranks: Ranks,
 ) -> tuple[Plan, float]:
     """By trying on copies of `net`: the peak rate, which `steps` gets, and the plan. With the seconds that took, which
     are part of the run where it has to fit into minutes."""
     began, speed = time.monotonic(), None
     if optimizer.lr == "auto":
-        test = try_rates(net, batches, optimizer=optimizer, config=config, class_weights=class_weights, ranks=ranks)
+        test = try_rates(
+            net, batches, optimizer=optimizer, config=config, class_weights=class_weights, stop=stop, ranks=ranks
+        )
         set_peak(steps, test.chosen)
         on_rates(test)
     if config.max_minutes is not None:
-        speed = measure_speed(net, batches, validate, optimizer=optimizer, config=config, ranks=ranks, began=began)
+        speed = measure_speed(
+            net, batches, validate, optimizer=optimizer, config=config, stop=stop, ranks=ranks, began=began
+        )
     plan = make_plan(config, steps_per_epoch=batches.steps_per_epoch, schedule=schedule, speed=speed)
     return plan, speed.took_s if speed else 0.0
 

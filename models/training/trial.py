@@ -20,6 +20,7 @@ from models.training.distributed import ALONE, Ranks
 from models.training.lr_range import range_test
 from models.training.optim import build_optimizer, set_peak, set_rate
 from models.training.plan import Speed
+from models.training.pulse import heed, never
 from models.training.step import dropout_seed, train_step
 
 if TYPE_CHECKING:
@@ -39,9 +40,11 @@ def try_rates(
     optimizer: OptimizerConfig,
     config: TrainConfig,
     class_weights: Tensor | None = None,
+    stop: Callable[[], bool] = never,
     ranks: Ranks = ALONE,
 ) -> RateTest:
-    """The range test on a copy: `net` is left as it was, and the same seed finds the same rate. Raises `InputError`.
+    """The range test on a copy: `net` is left as it was, and the same seed finds the same rate. Raises `InputError`,
+    `Stopped`; `stop` is asked before every step, and has to say the same to all processes.
 
     Several processes share each batch as in training, and all hear the losses of the first: where rounding differs they
     would otherwise not end at the same step, and wait for each other.
@@ -51,6 +54,7 @@ def try_rates(
     stream = endless(batches)
 
     def step(rate: float) -> float:
+        heed(stop, during="the range test")
         epoch, index, pixels, targets = next(stream)
         set_peak(descent, rate)
         set_rate(descent, 1.0)
@@ -133,17 +137,19 @@ def measure_speed(
     *,
     optimizer: OptimizerConfig,
     config: TrainConfig,
+    stop: Callable[[], bool] = never,
     ranks: Ranks = ALONE,
     began: float,
 ) -> Speed:
     """A few steps and a validation of a copy; `net` is left as it was. All since `began` (of `time.monotonic`) counts
-    as part of the run."""
+    as part of the run. Raises `Stopped`; `stop` is asked as in `try_rates`."""
     twin = deepcopy(net).train()
     spread, steps = ranks.spread(twin), build_optimizer(twin, optimizer)
 
     def step_s(done: float) -> float:
         times = [time.monotonic()]
         for pixels, targets in islice(batches.epoch(0, done=done), WARM_UP_STEPS + TIMED_STEPS):
+            heed(stop, during="the measurement of the speed")
             train_step(spread, steps, pixels, targets, config=config).tolist()  # waits for a GPU
             times.append(time.monotonic())
         took = np.diff(times).tolist()

@@ -69,6 +69,28 @@ def test_a_run_that_is_asked_to_stop_saves_that_step_and_goes_on_from_it(
     assert same(trained(tiny, toy, checkpoints), trained(tiny, toy, None))
 
 
+@pytest.mark.parametrize(
+    ("settings", "during"),
+    [
+        ({"optimizer": {"lr": "auto"}}, "the range test"),
+        ({"train": {"max_minutes": 1.0}}, "the measurement of the speed"),
+    ],
+    ids=["rate", "speed"],
+)
+def test_a_run_that_is_asked_to_stop_while_it_tries_something_stops_there(
+    settings: dict[str, dict[str, object]], during: str, tiny: Experiment, toy: Dataset, tmp_path: Path
+):
+    """Nothing is kept of it, and the next attempt tries again."""
+    given = tiny.model_dump()
+    for section, values in settings.items():
+        given[section] |= values
+    chosen, checkpoints, stop = Experiment.model_validate(given), Checkpoints(tmp_path), StopAfter(3)
+    with pytest.raises(Stopped, match=f"^before the first step, during {during}$"):
+        trained(chosen, toy, checkpoints, stop=stop)
+    assert stop.left == 0
+    assert checkpoints.load(device=CPU) is None
+
+
 def test_a_stop_leaves_a_folder_that_learning_goes_on_with(tiny: Experiment, toy: Dataset, tmp_path: Path):
     folder = open_run(tmp_path, tiny, "0" * 64)
     with pytest.raises(Stopped):

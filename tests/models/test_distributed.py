@@ -134,7 +134,7 @@ def test_the_range_test_of_two_is_that_of_one_and_each_computes_its_share(toy: D
 @forks
 def test_minutes_give_one_plan_and_a_stop_is_everybodys(toy: Dataset, tmp_path: Path):
     def work(ranks: Ranks, folder: Path) -> dict[str, Any]:
-        asked = iter([False, False, True])
+        asked = iter([*[False] * 4, False, False, True])  # four steps measure the speed
         checkpoints = Checkpoints(folder / "saved", writes=ranks.writes)
         with pytest.raises(Stopped) as stopped:
             trained(
