@@ -9,6 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -102,6 +103,12 @@ class TrainBatches:
         self._image, self._config, self._num_classes = image, config, num_classes
         self._balanced, self._prefetch = balanced, prefetch
         self._generator = torch.Generator(pictures.device)
+
+    def of_size(self, batch_size: int) -> "TrainBatches":
+        """The same pictures in the same order, in batches of another size; at most as many as there are."""
+        other = copy(self)
+        other.batch_size = batch_size
+        return other
 
     @property
     def device(self) -> torch.device:

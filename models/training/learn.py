@@ -203,5 +203,5 @@ def run_fit(
         stop=stop,
         ranks=ranks,
     )
-    attempt = one_step(learner.net, learner.batches, experiment)
+    attempt = one_step(learner.net, learner.batches.of_size, experiment)
     return within_memory(train, size=learner.batches.batch_size, attempt=attempt, fixed=ranks.num > 1)

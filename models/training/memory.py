@@ -82,13 +82,13 @@ def largest(size: int, attempt: Callable[[int], object]) -> int | None:
     return None
 
 
-def one_step(net: nn.Module, batches: Batches, experiment: Experiment) -> Callable[[int], object]:
-    """An `attempt`: one step of training, of a copy, on the first pictures of the first batch."""
+def one_step(net: nn.Module, batches_of: Callable[[int], Batches], experiment: Experiment) -> Callable[[int], object]:
+    """An `attempt`: one step of training, of a copy, on the first batch of that size; a larger one is never made."""
 
     def attempt(size: int) -> None:
-        pixels, targets = next(iter(batches.epoch(0)))
+        pixels, targets = next(iter(batches_of(size).epoch(0)))
         twin = deepcopy(net).train()
         optimizer = build_optimizer(twin, experiment.optimizer)
-        train_step(twin, optimizer, pixels[:size], targets[:size], config=experiment.train).tolist()
+        train_step(twin, optimizer, pixels, targets, config=experiment.train).tolist()
 
     return attempt

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -36,12 +37,17 @@ class Hungry(nn.Module):
 
 
 class OneBatch:
-    """Of 64 pictures."""
+    """Of so many pictures, where there is room to make it."""
 
-    steps_per_epoch = 1
+    steps_per_epoch, growing = 1, 0.0
 
-    def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: ARG002
-        yield torch.zeros(64, 4, 4, 3, dtype=torch.uint8), torch.arange(64) % 2
+    def __init__(self, size: int = 64, *, most: int = 64) -> None:
+        self.size, self.most = size, most
+
+    def epoch(self, epoch: int, *, start_step: int = 0, done: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: ARG002
+        if self.size > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 10.00 GiB.")
+        yield torch.zeros(self.size, 4, 4, 3, dtype=torch.uint8), torch.arange(self.size) % 2
 
 
 def trained(most: int, *, fixed: bool = False, gpu: bool = True) -> str:
@@ -52,7 +58,7 @@ def trained(most: int, *, fixed: bool = False, gpu: bool = True) -> str:
             net(pixels)
         return "trained"
 
-    return within_memory(train, size=64, attempt=one_step(net, batches, Experiment()), fixed=fixed)
+    return within_memory(train, size=64, attempt=one_step(net, OneBatch, Experiment()), fixed=fixed)
 
 
 def test_what_fits_is_trained():
@@ -88,8 +94,25 @@ def test_the_largest_that_fits_may_be_the_one_that_was_asked_for():
 def test_trying_leaves_no_trace_in_the_network():
     net = Hungry(16)
     before = net.layer.weight.clone()
-    assert largest(64, one_step(net, OneBatch(), Experiment())) == 16
+    assert largest(64, one_step(net, OneBatch, Experiment())) == 16
     assert torch.equal(net.layer.weight, before)
+
+
+def test_no_batch_is_made_that_is_larger_than_the_one_that_is_tried():
+    """Changing pictures at random takes memory too, before the network sees them."""
+
+    def batches_of(size: int) -> OneBatch:
+        return OneBatch(size, most=8)
+
+    assert largest(64, one_step(Hungry(16), batches_of, Experiment())) == 8
+
+
+def test_the_batches_of_another_size_hold_the_same_pictures_in_the_same_order(tiny: Experiment, toy: Dataset):
+    batches = hungry(tiny, toy, 16).batches
+    smaller = batches.of_size(6)
+    assert (batches.batch_size, smaller.batch_size, smaller.steps_per_epoch) == (16, 6, 8)
+    assert np.array_equal(np.concatenate(smaller.rows(1)), np.concatenate(batches.rows(1)))
+    assert [len(targets) for _, targets in smaller.epoch(0)] == [6] * 8
 
 
 def test_a_processor_whose_memory_is_full_gets_the_same_sentence():

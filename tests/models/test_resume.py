@@ -68,7 +68,7 @@ class KilledAt:
 
     def __init__(self, batches: TrainBatches, epoch: int, step: int) -> None:
         self.batches, self.when = batches, (epoch, step)
-        self.batch_size = batches.batch_size
+        self.batch_size, self.of_size = batches.batch_size, batches.of_size
 
     @property
     def steps_per_epoch(self) -> int:
