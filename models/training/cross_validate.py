@@ -66,7 +66,7 @@ def one_fold(
     if pictures is None:
         pictures = Pictures(images.pixels, choose_device(experiment.train.devices))
     learner = learner_for(
-        experiment, images, pictures, train=fold.train, val=fold.val, seed=fold_seed(seed, fold_index)
+        experiment, images, pictures, train=fold.train, val=fold.val, seed=fold_seed(seed, fold_index), stop=stop
     )
     result = run_fit(experiment, learner, stop=stop)
     return FoldResult(

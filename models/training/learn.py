@@ -29,7 +29,7 @@ from models.training.judging import answered_at_once, judge_for
 from models.training.losses import class_weights_for
 from models.training.memory import network_fits, one_step, within_memory
 from models.training.norms import require_company, with_shared_norms
-from models.training.pulse import ProgressUpdate, never
+from models.training.pulse import ProgressUpdate, heed, never
 from models.training.state import FitResult
 from models.training.trial import choose_batch_size, fits_memory
 from models.training.utilisation import with_utilisation
@@ -70,7 +70,7 @@ def learn(
     if folder.learned:
         checkpoints.clear()  # a kill may have come between the last file and this
         return folder.fit()
-    learner = learner_in(folder, experiment, dataset, ranks=ranks)
+    learner = learner_in(folder, experiment, dataset, stop=stop, ranks=ranks)
     heard = on_epoch, on_choice, on_trouble
     with diary(experiment, dataset, learner, folder, *heard, writes=ranks.writes) as (epoch, rates):
         train = partial(run_fit, checkpoints=checkpoints, on_epoch=epoch, on_progress=on_progress, on_rates=rates)
@@ -99,7 +99,14 @@ def keep(folder: RunFolder, result: FitResult, summary: FitSummary) -> None:
         ) from error
 
 
-def learner_in(folder: RunFolder, experiment: Experiment, dataset: Dataset, *, ranks: Ranks = ALONE) -> Learner:
+def learner_in(
+    folder: RunFolder,
+    experiment: Experiment,
+    dataset: Dataset,
+    *,
+    stop: Callable[[], bool] = never,
+    ranks: Ranks = ALONE,
+) -> Learner:
     """For the run itself: trained on the training rows, judged by the validation rows; the folder remembers a batch
     size that was found by trying."""
     images, split, config = dataset.images, dataset.split, experiment.train
@@ -111,6 +118,7 @@ def learner_in(folder: RunFolder, experiment: Experiment, dataset: Dataset, *, r
         val=split.val,
         seed=config.seed,
         batch_size=folder.batch_size(),
+        stop=stop,
         ranks=ranks,
     )
 
@@ -124,37 +132,51 @@ def learner_for(
     val: np.ndarray,
     seed: int,
     batch_size: int | None = None,
+    stop: Callable[[], bool] = never,
     ranks: Ranks = ALONE,
 ) -> Learner:
     """Network and batches; pixel statistics (unless published) and class weights from the training rows alone.
 
-    `batch_size` is one that was found before, by trying. Raises `InputError`.
+    `batch_size` is one that was found before, by trying; `stop` is asked while one is looked for. Raises `InputError`,
+    `Stopped`.
     """
     check_mirror(images.snapshot, mirror=experiment.answer.mirror)
     statistics = published_statistics(experiment.model) or measure(images.pixels, train)
+    net, config = network_for(experiment, images, pictures, train, statistics=statistics, seed=seed), experiment.train
+    weights = class_weights_for(config.loss, images.labels[train], num_classes=len(images.classes))
+    weights = None if weights is None else weights.to(pictures.device)
+    batches_of = partial(train_batches, experiment, images, pictures, train, seed=seed)
+    tried = partial(fits_memory, net, optimizer=experiment.optimizer, config=config, class_weights=weights, ranks=ranks)
+
+    def fits(size: int) -> bool:
+        require_company(net, batch_size=size)
+        heed(lambda: ranks.any(stop()), during="the search for a batch size")
+        return tried(batches_of(batch_size=size))
+
+    size = batch_size or choose_batch_size(config, num_pictures=len(train), device=pictures.device, fits=fits)
+    require_company(net, batch_size=size)
+    net = net if ranks.num == 1 else with_shared_norms(net)  # of which no rank could try anything alone
+    at_once = answered_at_once(config, size, ranks=ranks)
+    judge = judge_for(experiment, images, pictures, val, at_once=at_once, ranks=ranks)
+    return Learner(net, batches_of(batch_size=size), statistics, judge, class_weights=weights)
+
+
+def network_for(
+    experiment: Experiment,
+    images: Images,
+    pictures: Pictures,
+    train: np.ndarray,
+    *,
+    statistics: PixelStatistics,
+    seed: int,
+) -> nn.Module:
+    """As training starts from it, on the device of the pictures. Raises `InputError`."""
     torch.manual_seed(seed)
     with network_fits():
         net = build(experiment.model, images.spec, statistics, len(images.classes))
         load_published(net)
         start_from(net.to(pictures.device), pictures, train, images.spec)
-    net = net if ranks.num == 1 else with_shared_norms(net)
-    labels, num_classes, config = images.labels, len(images.classes), experiment.train
-    weights = class_weights_for(config.loss, labels[train], num_classes=num_classes)
-    weights = None if weights is None else weights.to(pictures.device)
-
-    def batches_of(size: int) -> TrainBatches:
-        return train_batches(experiment, images, pictures, train, batch_size=size, seed=seed)
-
-    def fits(size: int) -> bool:
-        if ranks.num > 1:  # one alone cannot try
-            return False
-        return fits_memory(net, batches_of(size), optimizer=experiment.optimizer, config=config, class_weights=weights)
-
-    size = batch_size or choose_batch_size(config, num_pictures=len(train), device=pictures.device, fits=fits)
-    require_company(net, batch_size=size)
-    at_once = answered_at_once(config, size, ranks=ranks)
-    judge = judge_for(experiment, images, pictures, val, at_once=at_once, ranks=ranks)
-    return Learner(net, batches_of(size), statistics, judge, class_weights=weights)
+    return net
 
 
 def train_batches(

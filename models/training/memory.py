@@ -3,16 +3,18 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import nn
 
 from data.errors import InputError
 from models.config import Experiment
-from models.training.fit import Batches
 from models.training.optim import build_optimizer
 from models.training.step import train_step
+
+if TYPE_CHECKING:
+    from models.training.fit import Batches
 
 T = TypeVar("T")
 
@@ -82,7 +84,7 @@ def largest(size: int, attempt: Callable[[int], object]) -> int | None:
     return None
 
 
-def one_step(net: nn.Module, batches_of: Callable[[int], Batches], experiment: Experiment) -> Callable[[int], object]:
+def one_step(net: nn.Module, batches_of: Callable[[int], "Batches"], experiment: Experiment) -> Callable[[int], object]:
     """An `attempt`: one step of training, of a copy, on the first batch of that size; a larger one is never made."""
 
     def attempt(size: int) -> None:

@@ -211,3 +211,12 @@ def test_what_is_no_checkpoint_is_left_alone(tmp_path: Path):
 @pytest.mark.parametrize(("resident", "prefetch"), [(False, 0), (False, 1), (False, 7)])
 def test_streaming_and_prefetching_give_the_same_weights(resident: bool, prefetch: int, tiny: Experiment, toy: Dataset):
     assert same(trained(tiny, toy, None, resident=resident, prefetch=prefetch), trained(tiny, toy, None, resident=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+def test_a_run_that_is_asked_to_stop_while_a_batch_size_is_looked_for_stops_there(tiny: Experiment, toy: Dataset):
+    chosen = Experiment.model_validate(tiny.model_dump() | {"train": {"batch_size": "auto"}})
+    pictures = Pictures(toy.images.pixels, "cuda")
+    with pytest.raises(Stopped, match=r"^before the first step, during the search for a batch size$"):
+        learner_for(chosen, toy.images, pictures, train=toy.split.train, val=toy.split.val, seed=0, stop=lambda: True)

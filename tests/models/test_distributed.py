@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from models.training.distributed import ALONE, Ranks
 from models.training.learn import learner_for, run_fit
 from models.training.norms import with_shared_norms
 from models.training.pulse import Stopped
-from models.training.trial import try_rates
+from models.training.trial import fits_memory, try_rates
 from models.zoo.config import CNNConfig
 
 forks = pytest.mark.skipif(
@@ -129,6 +129,39 @@ def test_the_range_test_of_two_is_that_of_one_and_each_computes_its_share(toy: D
     assert both[0] == both[1]
     assert both[0]["losses"][:10] == pytest.approx(alone["losses"][:10], rel=1e-4)
     assert both[0]["chosen"] == pytest.approx(alone["chosen"], rel=0.5)
+
+
+@forks
+def test_a_batch_fits_where_every_rank_has_room_for_its_share(tmp_path: Path):
+    """Each tries its part alone: one that runs out of memory would leave the others waiting."""
+
+    class Small(nn.Module):
+        def __init__(self, most: int) -> None:
+            super().__init__()
+            self.most, self.layer = most, nn.Linear(3, 2)
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            if len(pixels) > self.most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return self.layer(pixels.float().mean((1, 2)))
+
+    class Zeros:
+        steps_per_epoch, growing = 2, 0.0
+
+        def __init__(self, size: int) -> None:
+            self.size = size
+
+        def epoch(self, *_: int, **__: float) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            yield from [(torch.zeros(self.size, 4, 4, 3), torch.arange(self.size) % 2)] * 2
+
+    def work(ranks: Ranks, _: Path) -> list[bool]:
+        net = Small((8, 5)[ranks.rank])
+        return [
+            fits_memory(net, Zeros(size), optimizer=SGDConfig(), config=TrainConfig(), ranks=ranks)
+            for size in (10, 12, 9, 2)
+        ]
+
+    assert together(work, tmp_path) == [[True, False, True, True]] * 2
 
 
 @forks
