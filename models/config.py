@@ -35,7 +35,8 @@ class TrainConfig(Frozen):
     batch_size: Annotated[int, Gt(0), Le(65_536)] | Literal["auto"] | None = Field(
         None,
         title="Batch size",
-        description="pictures in a step; by default 64, or all of a small set; auto: as many as the GPU has room for",
+        description="pictures in a step; by default 64, or all of a small set; auto: as many as the GPU has room for; "
+        "should memory run short later, one device begins again with half of them, several end and say how many to use",
     )
     sampling: Literal["natural", "balanced"] = Field(
         "natural",

@@ -27,7 +27,7 @@ from models.training.distributed import ALONE, Ranks
 from models.training.fit import Validation, fit, ignore
 from models.training.judging import answered_at_once, judge_for
 from models.training.losses import class_weights_for
-from models.training.memory import network_fits, one_step, within_memory
+from models.training.memory import Short, network_fits, one_step, until_it_fits, within_memory
 from models.training.norms import require_company, with_shared_norms
 from models.training.pulse import ProgressUpdate, heed, never
 from models.training.state import FitResult
@@ -70,11 +70,15 @@ def learn(
     if folder.learned:
         checkpoints.clear()  # a kill may have come between the last file and this
         return folder.fit()
-    learner = learner_in(folder, experiment, dataset, stop=stop, ranks=ranks)
-    heard = on_epoch, on_choice, on_trouble
-    with diary(experiment, dataset, learner, folder, *heard, writes=ranks.writes) as (epoch, rates):
-        train = partial(run_fit, checkpoints=checkpoints, on_epoch=epoch, on_progress=on_progress, on_rates=rates)
-        result = train(experiment, learner, stop=stop, ranks=ranks)
+    heard, again = (on_epoch, on_choice, on_trouble), partial(begin_again, folder, checkpoints, on_choice)
+
+    def train(batch_size: int | None) -> tuple[Learner, FitResult]:
+        learner = learner_in(experiment, dataset, batch_size=batch_size, stop=stop, ranks=ranks)
+        with diary(experiment, dataset, learner, folder, *heard, writes=ranks.writes) as (epoch, rates):
+            fitted = partial(run_fit, checkpoints=checkpoints, on_epoch=epoch, on_progress=on_progress, on_rates=rates)
+            return learner, fitted(experiment, learner, stop=stop, ranks=ranks)
+
+    learner, result = until_it_fits(train, size=folder.batch_size(), on_short=again)
     summary = with_utilisation(
         result.summary, result.history, learner.net, learner.batches, dataset.images.spec, devices=ranks.num
     )
@@ -99,16 +103,22 @@ def keep(folder: RunFolder, result: FitResult, summary: FitSummary) -> None:
         ) from error
 
 
+def begin_again(folder: RunFolder, checkpoints: Checkpoints, on_choice: Callable[[str], None], short: Short) -> None:
+    """The checkpoints go before the batch size is written, or a kill in between would leave some of other batches."""
+    checkpoints.clear()
+    folder.write_batch_size(short.fits)
+    on_choice(str(short))
+
+
 def learner_in(
-    folder: RunFolder,
     experiment: Experiment,
     dataset: Dataset,
     *,
+    batch_size: int | None = None,
     stop: Callable[[], bool] = never,
     ranks: Ranks = ALONE,
 ) -> Learner:
-    """For the run itself: trained on the training rows, judged by the validation rows; the folder remembers a batch
-    size that was found by trying."""
+    """For the run itself: trained on the training rows, judged by the validation rows."""
     images, split, config = dataset.images, dataset.split, experiment.train
     return learner_for(
         experiment,
@@ -117,7 +127,7 @@ def learner_in(
         train=split.train,
         val=split.val,
         seed=config.seed,
-        batch_size=folder.batch_size(),
+        batch_size=batch_size,
         stop=stop,
         ranks=ranks,
     )
@@ -208,7 +218,8 @@ def run_fit(
     stop: Callable[[], bool] = never,
     ranks: Ranks = ALONE,
 ) -> FitResult:
-    """Raises as `fit`, and `InputError` with the batch size that would fit, where this one does not."""
+    """Raises as `fit`, and where the batch does not fit `InputError` with the size that would, or, where that was to be
+    found by trying, `Short` with it."""
     train = partial(
         fit,
         learner.net,
@@ -226,4 +237,5 @@ def run_fit(
         ranks=ranks,
     )
     attempt = one_step(learner.net, learner.batches.of_size, experiment)
-    return within_memory(train, size=learner.batches.batch_size, attempt=attempt, fixed=ranks.num > 1)
+    auto = experiment.train.batch_size == "auto"
+    return within_memory(train, size=learner.batches.batch_size, attempt=attempt, fixed=ranks.num > 1, auto=auto)

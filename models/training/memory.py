@@ -1,5 +1,6 @@
 """A batch that does not fit into the memory of the device: which one would, found by trying."""
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -21,8 +22,35 @@ T = TypeVar("T")
 SMALLEST = 2  # pictures: batch norm cannot learn from one
 
 
-def within_memory(train: Callable[[], T], *, size: int, attempt: Callable[[int], object], fixed: bool = False) -> T:
-    """`train()`. Raises `InputError` with the batch size that would fit, by `attempt`, where `size` does not.
+class Short(Exception):  # noqa: N818 - a state, as in Stopped
+    """Memory ran short in a training whose batch size may be another; `fits` is less than `size`."""
+
+    def __init__(self, size: int, *, fits: int) -> None:
+        super().__init__(f"memory ran short with batches of {size} pictures; training begins again with {fits}")
+        self.fits = fits
+
+
+def until_it_fits(train: Callable[[int | None], T], *, size: int | None, on_short: Callable[[Short], None]) -> T:
+    """`train(size)`, and after each `Short`, which `on_short` hears, again with the size that fits."""
+    while True:
+        try:
+            return train(size)
+        except Short as short:
+            size = short.fits
+            on_short(short)
+        gc.collect()  # what the frames held, which are gone by now
+
+
+def within_memory(
+    train: Callable[[], T],
+    *,
+    size: int,
+    attempt: Callable[[int], object],
+    fixed: bool = False,
+    auto: bool = False,
+) -> T:
+    """`train()`. Where `size` does not fit, raises `InputError` with the batch size that would, by `attempt`, or if
+    "auto" was asked for `Short` with it.
 
     `fixed`: one of several processes, where nothing can be tried without the others.
     """
@@ -37,6 +65,8 @@ def within_memory(train: Callable[[], T], *, size: int, attempt: Callable[[int],
     fits = largest(size // 2, attempt)
     if fits is None:
         raise too_large(f", with no train.batch_size from {size} down to {SMALLEST}")
+    if auto:
+        raise Short(size, fits=fits)
     raise InputError(
         f"train.batch_size {size} does not fit into the memory of the device; use {fits}, which was tried and fits"
     )

@@ -16,7 +16,7 @@ from models.evaluation.evaluate import logits
 from models.training.distributed import Ranks
 from models.training.judging import answered_at_once
 from models.training.learn import Learner, learner_for, run_fit
-from models.training.memory import largest, network_fits, one_step, within_memory
+from models.training.memory import Short, largest, network_fits, one_step, within_memory
 
 MORE_THAN_THERE_IS = 1 << 50  # bytes
 
@@ -50,7 +50,7 @@ class OneBatch:
         yield torch.zeros(self.size, 4, 4, 3, dtype=torch.uint8), torch.arange(self.size) % 2
 
 
-def trained(most: int, *, fixed: bool = False, gpu: bool = True) -> str:
+def trained(most: int, *, fixed: bool = False, auto: bool = False, gpu: bool = True) -> str:
     net, batches = Hungry(most, gpu=gpu), OneBatch()
 
     def train() -> str:
@@ -58,7 +58,7 @@ def trained(most: int, *, fixed: bool = False, gpu: bool = True) -> str:
             net(pixels)
         return "trained"
 
-    return within_memory(train, size=64, attempt=one_step(net, OneBatch, Experiment()), fixed=fixed)
+    return within_memory(train, size=64, attempt=one_step(net, OneBatch, Experiment()), fixed=fixed, auto=auto)
 
 
 def test_what_fits_is_trained():
@@ -82,6 +82,16 @@ def test_a_network_that_fits_with_no_batch_is_said_so():
 def test_one_of_several_processes_tries_nothing():
     with pytest.raises(InputError, match=r"use 32$"):
         trained(2, fixed=True)
+    with pytest.raises(InputError, match=r"use 32$"):
+        trained(2, fixed=True, auto=True)
+
+
+def test_a_batch_size_that_was_left_open_is_answered_by_the_one_that_fits():
+    with pytest.raises(Short, match="with batches of 64 pictures; training begins again with 16") as short:
+        trained(20, auto=True)
+    assert short.value.fits == 16
+    with pytest.raises(InputError, match=r"with no train.batch_size from 64 down to 2"):
+        trained(1, auto=True)
 
 
 def test_the_largest_that_fits_may_be_the_one_that_was_asked_for():
