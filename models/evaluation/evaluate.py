@@ -1,6 +1,7 @@
 """Best weights -> calibrated answers on validation and test pictures, and the figures of the run."""
 
 import platform
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -56,6 +57,7 @@ def evaluate(
             "test_labels": test_labels,
         }
     )
+    looked_at = partial(measure, net, pictures, images, split)
     before = score(probabilities(test_logits, temperature=1.0), test_labels, images.classes)
     after = score(test, test_labels, images.classes)
     return finish(
@@ -66,7 +68,7 @@ def evaluate(
         crossval=crossval,
         lineage=lineage,
         flops=cost(net, images.spec).flops,
-        checks=measure(net, pictures, images, split, temperature=temperature, experiment=experiment, progress=progress),
+        checks=looked_at(temperature=temperature, experiment=experiment, at_once=at_once, progress=progress),
         decided=decided(experiment, dataset, folder),
     )
 

@@ -93,7 +93,7 @@ def trained(
         return score(probabilities(logits(rows), temperature=temperature), images.labels[rows], images.classes)
 
     temperature = fit_temperature(logits(parts.val), images.labels[parts.val])
-    checks = measure(learner.net, pictures, images, parts, temperature=temperature, experiment=experiment)
+    checks = measure(learner.net, pictures, images, parts, temperature=temperature, experiment=experiment, at_once=256)
     run = Evidence(result.history, result.summary, figures(parts.val), test=figures(parts.test), checks=checks)
     return {remark.kind: remark for remark in diagnose(run)}
 
