@@ -3,6 +3,7 @@
 from functools import reduce
 from typing import Any
 
+import torch
 from pydantic import JsonValue
 
 from data.augment import resolve
@@ -12,7 +13,7 @@ from models.config import Experiment, TrainConfig
 from models.device import choose_device, multiplies_bfloat16
 from models.run import RunFolder
 from models.training.plan import patience_of
-from models.training.trial import BATCH_SIZE, choose_batch_size
+from models.training.trial import choose_batch_size
 from models.zoo.build import any_size
 from models.zoo.config_pretrained import PretrainedConfig
 from models.zoo.config_transformer import ViTConfig
@@ -30,12 +31,10 @@ def decided(experiment: Experiment, dataset: Dataset, folder: RunFolder) -> dict
 
 
 def batch_size_of(config: TrainConfig, dataset: Dataset, folder: RunFolder) -> int:
-    """That the run was trained with."""
+    """That the run was trained with, wherever that was: one that was found by trying is in the folder."""
+    num_pictures = len(dataset.split.train)
     return folder.batch_size() or choose_batch_size(
-        config,
-        num_pictures=len(dataset.split.train),
-        device=choose_device(config.devices),
-        fits=lambda size: size <= BATCH_SIZE,
+        config, num_pictures=num_pictures, device=torch.device("cpu"), fits=lambda _: False
     )
 
 
