@@ -45,7 +45,8 @@ def accuracy() -> str:
     return "\n\n".join(
         [
             "## Accuracy and time of the chain",
-            "One run each, seed 0, from an empty home folder (`python -m benchmarks.accuracy --data ../shared/data`).",
+            "One run each, seed 0, from an empty home folder (`python -m benchmarks.accuracy --data ../shared/data`, "
+            "with `--minutes` as each command has it); + after a commit: with changes that were not committed.",
             table(head, rows),
             "### Seconds in each stage",
             table(["case", "seconds"], stages),
