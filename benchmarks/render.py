@@ -76,6 +76,24 @@ def serving() -> str:
     return "\n\n".join(parts)
 
 
+def zoo() -> str:
+    """ "" where it was not measured."""
+    parts = []
+    for f in read("zoo.json"):
+        rows = [
+            [f"`{row['kind']}`", f"{row['side']} px", f"{row['parameters']:,}", f"{row['flops'] / 1e6:,.1f}",
+             render_speed.spread(row["rate"])]
+            for row in f["rows"]
+        ]  # fmt: skip
+        parts += [
+            "## Kinds of networks",
+            "With their defaults, ten classes, colour; training steps alone, one thread, batches of "
+            f"{f['batch']}; median, lowest and highest of {int(f['rows'][0]['rate']['n'])}; {render_speed.on(f)}",
+            table(["kind", "picture", "parameters", "MFLOPs forward", "training, pictures per CPU second"], rows),
+        ]
+    return "\n\n".join(parts)
+
+
 def attention() -> str:
     """ "" where it was not measured."""
     if not read("attention-*.json"):
@@ -105,7 +123,7 @@ def main() -> None:
     text = "# Results\n\nMade by the scripts in this folder; `python -m benchmarks.render` writes this page.\n\n"
     budget = render_budget.section(read, table)
     measured = [*render_speed.sections(read, table), *render_gpu.sections(read, table)]
-    parts = [text + accuracy(), budget, *measured, serving(), attention()]
+    parts = [text + accuracy(), budget, zoo(), *measured, serving(), attention()]
     (HERE / "results.md").write_text("\n\n".join(filter(None, parts)) + "\n")
 
 

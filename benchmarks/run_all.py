@@ -20,6 +20,7 @@ def main() -> None:
     for name, *options in (
         ("start",),
         ("attention",),
+        ("zoo",),
         ("datapath", "--data", cifar, "--photos", flowers, *peers),
         ("training", "--data", cifar, *peers),
         ("training", "--data", cifar, "--stem", "published", *peers),
