@@ -54,17 +54,16 @@ class Checkpoints:
 
     def save(self, packed: Packed) -> None:
         """A full disk costs this checkpoint, not the run: those before it stay, and the next one is tried in time."""
-        if not self._writes:
-            return
         try:
-            self._write(packed)
+            if self._writes:
+                self._write(packed)
         except OSError as error:
             (self.folder / PART).unlink(missing_ok=True)  # what it holds is room for others
             self._on_trouble(
                 f"no checkpoint could be written to {self.folder} ({error.strerror or error}); training goes on and "
                 "the one before stays good, but make room, or a kill will cost the time since then"
             )
-        self._saved_at = time.monotonic()
+        self._saved_at = time.monotonic()  # also where another process writes: packing waits for a GPU
 
     def _write(self, packed: Packed) -> None:
         content = io.BytesIO()  # packed in memory, so that all that can fail below is the disk

@@ -1,6 +1,7 @@
 """When a checkpoint is written, what a full disk does to it, and stopping on request."""
 
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -96,6 +97,21 @@ def test_a_checkpoint_is_due_by_steps_where_asked_and_else_by_seconds(tmp_path: 
 def test_the_end_of_an_epoch_is_saved_unless_the_last_checkpoint_is_young(tmp_path: Path):
     assert Checkpoints(tmp_path, every_s=3600, epoch_s=0).due(3, epoch_ended=True)
     assert not Checkpoints(tmp_path, every_s=3600, epoch_s=3600).due(3, epoch_ended=True)
+
+
+@pytest.mark.parametrize("writes", [True, False], ids=["writes", "another process writes"])
+def test_after_a_checkpoint_none_is_due_until_its_seconds_have_passed(
+    writes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    checkpoints = Checkpoints(tmp_path, every_s=30, writes=writes)
+    for _ in range(2):
+        assert not checkpoints.due(1)
+        now += 30
+        assert checkpoints.due(1)
+        checkpoints.save({})
+    assert bool(list(tmp_path.iterdir())) == writes
 
 
 def test_steps_between_checkpoints_are_a_setting(tiny: Experiment, toy: Dataset, tmp_path: Path):
