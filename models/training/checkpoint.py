@@ -81,11 +81,12 @@ class Checkpoints:
         for _, old in before[KEPT - 1 :]:
             old.unlink()
 
-    def load(self, *, device: torch.device) -> Packed | None:
-        """The newest that can be read; None if there is none."""
+    def load(self) -> Packed | None:
+        """The newest that can be read, on the CPU: what takes it in copies it to where it is needed, and an optimiser
+        leaves there the steps that it counts there, or each of them would make a GPU wait. None if there is none."""
         for _, path in self._newest_first():
             try:
-                packed: Packed = torch.load(path, map_location=device, weights_only=True)
+                packed: Packed = torch.load(path, map_location="cpu", weights_only=True)
             except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
                 continue  # damaged after it was written: the disk, not us
             return packed

@@ -114,7 +114,7 @@ def begin(
 ) -> Training:
     """Where the checkpoints end, or at the start; what was decided by trying is saved before the first step."""
     device = next(net.parameters()).device
-    saved = checkpoints.load(device=device) if checkpoints else None
+    saved = checkpoints.load() if checkpoints else None
     steps = build_optimizer(net, optimizer)
     choose = partial(decide, net, batches, validate, steps, optimizer=optimizer, schedule=schedule, config=config)
     plan, took_s = UNKNOWN, 0.0

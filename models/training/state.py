@@ -99,7 +99,7 @@ class Training:
         self.optimizer.load_state_dict(packed["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(packed["average"])
-        self.best, self.sums = packed["best"], packed["sums"]
+        self.best, self.sums = packed["best"], packed["sums"].to(self.sums.device)
         for name in COUNTERS:
             setattr(self, name, packed[name])
 

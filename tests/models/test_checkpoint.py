@@ -21,8 +21,6 @@ from models.training.fit import FitResult
 from models.training.learn import learn, learner_for, run_fit
 from models.training.pulse import Stopped
 
-CPU = torch.device("cpu")
-
 
 def trained(chosen: Experiment, toy: Dataset, checkpoints: Checkpoints | None, **more) -> FitResult:
     pictures = Pictures(toy.images.pixels, resident=more.pop("resident", None))
@@ -64,7 +62,7 @@ def test_a_run_that_is_asked_to_stop_saves_that_step_and_goes_on_from_it(
     checkpoints = Checkpoints(tmp_path, every_s=3600)
     with pytest.raises(Stopped, match=f"after step {steps} of 9, in epoch {1 + (steps > 3)} of 3"):
         trained(tiny, toy, checkpoints, stop=StopAfter(steps))
-    saved = checkpoints.load(device=CPU)
+    saved = checkpoints.load()
     assert saved is not None
     assert saved["epoch"] * 3 + saved["step"] == steps
     assert same(trained(tiny, toy, checkpoints), trained(tiny, toy, None))
@@ -119,7 +117,7 @@ def test_steps_between_checkpoints_are_a_setting(tiny: Experiment, toy: Dataset,
     folder = open_run(tmp_path, chosen, "0" * 64)
     with pytest.raises(Killed):
         learn(chosen, toy, folder, stop=KillAfter(6))
-    saved = Checkpoints(folder.checkpoint).load(device=CPU)
+    saved = Checkpoints(folder.checkpoint).load()
     assert saved is not None
     assert saved["epoch"] * 3 + saved["step"] == 4
 

@@ -183,7 +183,7 @@ def test_a_revised_plan_is_what_a_killed_run_goes_on_with(timed, tmp_path: Path)
 
     with pytest.raises(InterruptedError):
         timed(Clock(killed), max_minutes=15, checkpoints=Checkpoints(tmp_path, every_steps=1))
-    saved = Checkpoints(tmp_path).load(device=torch.device("cpu"))
+    saved = Checkpoints(tmp_path).load()
     assert saved is not None
     plan = plan_of(saved["plan"])
     assert plan.revise_at is not None
