@@ -8,6 +8,7 @@ same arithmetic in the same order, and on a CPU ends with the same bits as one t
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -88,7 +89,7 @@ def fit(
     begun = partial(begin, net, batches, validate, optimizer=optimizer, schedule=schedule, config=config)
     training = begun(class_weights=class_weights, checkpoints=checkpoints, on_rates=on_rates, ranks=ranks)
     one_epoch = partial(train_epoch, schedule=schedule, config=config, class_weights=class_weights, rank=ranks.rank)
-    revise = partial(revise_plan, training, config=config, ranks=ranks)
+    revise = partial(revise_plan, training, config=config, schedule=schedule, ranks=ranks)
     pulse = Pulse(training, checkpoints, on_progress, lambda: ranks.any(stop()), revise)
     while not training.finished:
         one_epoch(training, batches, pulse=pulse)
@@ -199,11 +200,14 @@ def train_epoch(
     training.epoch_s = time.monotonic() - began
 
 
-def revise_plan(training: Training, *, config: TrainConfig, ranks: Ranks) -> None:
+def revise_plan(training: Training, *, config: TrainConfig, schedule: ScheduleConfig, ranks: Ranks) -> None:
     """By the seconds of rank 0: all ranks must take the same steps."""
     took_s = ranks.first((training.total_s,))[0]
     done = training.steps_done
-    training.plan = revised(training.plan, config, steps_done=done, epochs_done=training.epoch, took_s=took_s)
+    training.plan = revised(
+        training.plan, config, steps_done=done, epochs_done=training.epoch, took_s=took_s, schedule=schedule
+    )
+    training.stop = replace(training.stop, patience=training.plan.patience)
 
 
 def judge_epoch(training: Training, validate: Validate) -> EpochRecord:

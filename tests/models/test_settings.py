@@ -122,6 +122,8 @@ def test_what_is_decided_from_photographs_and_the_machine_is_found_again(folder)
     assert (found["augment.zoom"], found["augment.grow"], found["augment.flip"]) == (0.75, 0.6, True)
     assert found["augment.policy"] == "trivial"
     assert "train.devices" not in found
+    folder.write_fit(folder.fit().model_copy(update={"patience": 5}))  # of a run that was stopped before a revision
+    assert decided(Experiment(), dataset(64), folder)["train.patience"] == 5
     shown = settings(Experiment(), found)
     assert {line.title for line in shown if line.value == "none"} == {"SHA-256", "Minutes", "Class weights"}
 
