@@ -21,7 +21,7 @@ from models.records import EpochRecord, RateTest
 from models.training.checkpoint import Checkpoints
 from models.training.config import OptimizerConfig, ScheduleConfig
 from models.training.distributed import ALONE, Ranks
-from models.training.early_stop import EarlyStop
+from models.training.early_stop import EarlyStop, monitored
 from models.training.gradients import by_layer, optimized
 from models.training.optim import build_optimizer, set_peak, set_rate
 from models.training.plan import Plan, make_plan, revised
@@ -229,10 +229,3 @@ def judge_epoch(training: Training, validate: Validate) -> EpochRecord:
         seconds=training.epoch_s + time.monotonic() - began,
         images_per_s=training.images / max(training.epoch_s, 1e-9),
     )
-
-
-def monitored(record: EpochRecord, config: TrainConfig) -> tuple[float, ...]:
-    """Smaller is better; equal accuracies, common on a small validation set, are told apart by the loss."""
-    if config.monitor == "val_loss":
-        return (record.val_loss,)
-    return (1 - record.val_accuracy, record.val_loss)
