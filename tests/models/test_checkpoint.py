@@ -133,6 +133,31 @@ def disk_of(num_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.parametrize("room", [0, 1000], ids=["for nothing", "for less than the settings"])
+def test_a_disk_that_is_full_before_a_run_has_a_folder_is_one_sentence(room: int, tiny: Experiment, tmp_path: Path):
+    with disk_of(room), pytest.raises(RunFailed) as said:
+        open_run(tmp_path, tiny, "0" * 64)
+    assert str(said.value) == (
+        f"the run could not be started, since {tmp_path / 'runs'} could not be written to (File too large); make room "
+        "there, and the same command starts it, or goes on with what it had learnt"
+    )
+    folder = open_run(tmp_path, tiny, "0" * 64)
+    assert list((tmp_path / "runs").iterdir()) == [folder.path]
+
+
+@pytest.mark.parametrize("settings", [{}, {"lr": "auto"}], ids=["settings", "range test"])
+def test_a_disk_that_is_full_before_the_first_step_is_one_sentence(
+    settings: dict[str, str], tiny: Experiment, toy: Dataset, tmp_path: Path
+):
+    chosen = tiny.model_copy(update={"optimizer": tiny.optimizer.model_copy(update=settings)})
+    folder = open_run(tmp_path, chosen, "0" * 64)
+    room = len((folder.path / "experiment.json").read_bytes()) + 10 if settings else 10
+    with disk_of(room), pytest.raises(RunFailed, match=r"the run could not be started, since .* \(File too large\)"):
+        learn(chosen, toy, folder)
+    learn(chosen, toy, folder)
+    assert folder.learned
+
+
 def test_a_full_disk_costs_one_checkpoint_and_not_the_run(tiny: Experiment, toy: Dataset, tmp_path: Path):
     told: list[str] = []
     checkpoints = Checkpoints(tmp_path, every_s=0, on_trouble=told.append)
