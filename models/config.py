@@ -49,12 +49,11 @@ class TrainConfig(Frozen):
         title="Accumulate",
         description="parts that a batch goes through the network in, to save memory",
     )
-    patience: int | None = Field(
+    patience: Annotated[int, Gt(0)] | Literal["never"] | None = Field(
         None,
-        gt=0,
         title="Patience",
         description="epochs without improvement before stopping; by default a third of all, and on a plateau at least "
-        "twice as many as before the rate falls",
+        "twice as many as before the rate falls; never: all epochs are trained",
     )
     monitor: Literal["val_loss", "val_accuracy"] = Field(
         "val_accuracy", title="Monitor", description="what early stopping watches; its best weights are kept"
@@ -94,10 +93,10 @@ class TrainConfig(Frozen):
 
     @model_validator(mode="after")
     def _patience_can_fire(self) -> Self:
-        if self.patience is not None and self.epochs is not None and self.patience >= self.epochs:
+        if isinstance(self.patience, int) and self.epochs is not None and self.patience >= self.epochs:
             raise ValueError(
                 f"patience {self.patience} can never end a run of {self.epochs} epochs; "
-                f"use less than {self.epochs}, or leave it out"
+                f"use less than {self.epochs}, or never, or leave it out"
             )
         return self
 
@@ -184,7 +183,7 @@ class Experiment(Frozen):
     @model_validator(mode="after")
     def _plateau_can_be_seen(self) -> Self:
         stop = self.train.patience
-        if isinstance(self.schedule, PlateauConfig) and stop is not None and self.schedule.patience >= stop:
+        if isinstance(self.schedule, PlateauConfig) and isinstance(stop, int) and self.schedule.patience >= stop:
             raise ValueError(
                 f"schedule.patience {self.schedule.patience} can never lower the rate before train.patience {stop} "
                 "ends the run; make it the smaller of the two"

@@ -64,9 +64,8 @@ def learn(
 ) -> FitSummary:
     """Train on the training rows, choose by the validation rows, and leave the best weights in the folder.
 
-    Goes on where an earlier process was killed, and returns at once where it had ended. `on_choice` hears in a sentence
-    what was chosen by trying, `on_trouble` what is wrong but no reason to stop. Raises `InputError`, `Diverged`,
-    `Stopped`, `RunFailed`.
+    Goes on where an earlier process was killed, and returns at once where it had ended. `on_choice` hears what was
+    chosen by trying, `on_trouble` what is wrong but no reason to stop. Raises `InputError`, `Stopped`, `RunFailed`.
     """
     every = experiment.train.checkpoint_every
     checkpoints = Checkpoints(folder.checkpoint, every_steps=every, writes=ranks.writes, on_trouble=on_trouble)

@@ -131,7 +131,9 @@ def most_steps(config: TrainConfig, steps_per_epoch: int) -> int:
 
 def patience_of(config: TrainConfig, epochs: int, schedule: ScheduleConfig | None = None) -> int:
     """Epochs without improvement before a run of `epochs` is stopped: on a plateau the rate falls before that, and what
-    the lower one brings is waited for."""
+    the lower one brings is waited for. As many as all are never without one: the first improves on nothing."""
+    if config.patience == "never":
+        return epochs
     if config.patience is not None:
         return config.patience
     falling = 2 * schedule.patience if isinstance(schedule, PlateauConfig) else 0

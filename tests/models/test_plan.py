@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from models.config import TrainConfig
 from models.training.checkpoint import Checkpoints
 from models.training.config import CosineConfig, PlateauConfig, ScheduleConfig, SGDConfig
+from models.training.early_stop import EarlyStop
 from models.training.fit import FitResult, Validation, fit
 from models.training.plan import RESERVE, Plan, Speed, affordable, make_plan, plan_of, revised
 from models.training.pulse import Stopped, never
@@ -89,6 +90,18 @@ def test_patience_is_a_third_of_the_epochs_but_at_least_three():
     assert make_plan(TrainConfig(epochs=30), steps_per_epoch=5).patience == 10
     assert make_plan(TrainConfig(epochs=4), steps_per_epoch=5).patience == 3
     assert make_plan(TrainConfig(epochs=30, patience=2), steps_per_epoch=5).patience == 2
+
+
+def test_without_patience_no_epochs_however_many_end_a_run():
+    for epochs in (1, 7, 300):
+        plan = make_plan(TrainConfig(epochs=epochs, patience="never"), steps_per_epoch=5)
+        stop = EarlyStop(patience=plan.patience)
+        for _ in range(plan.epochs):
+            assert not stop.spent
+            stop = stop.seen(1.0)
+        assert not stop.spent
+    longer = revised(PLANNED, FOUR_MINUTES.model_copy(update={"patience": "never"}), **AT_A_QUARTER, took_s=30.0)
+    assert longer.patience == longer.epochs == 30
 
 
 @pytest.mark.parametrize("epochs", [6, 9, 30])
@@ -182,14 +195,14 @@ def test_a_revised_plan_is_what_a_killed_run_goes_on_with(timed, tmp_path: Path)
         return slower(step)
 
     with pytest.raises(InterruptedError):
-        timed(Clock(killed), max_minutes=15, patience=9_999, checkpoints=Checkpoints(tmp_path, every_steps=1))
+        timed(Clock(killed), max_minutes=15, patience="never", checkpoints=Checkpoints(tmp_path, every_steps=1))
     saved = Checkpoints(tmp_path).load()
     assert saved is not None
     plan = plan_of(saved["plan"])
     assert plan.revise_at is not None
     assert plan.revise_at > saved["epoch"] * 20 + saved["step"] > 0
     result = timed(
-        Clock(lambda step: slower(300 + step)), max_minutes=15, patience=9_999, checkpoints=Checkpoints(tmp_path)
+        Clock(lambda step: slower(300 + step)), max_minutes=15, patience="never", checkpoints=Checkpoints(tmp_path)
     )
     assert 0.95 * 15 * 60 <= result.summary.seconds <= 15 * 60
 
@@ -204,16 +217,17 @@ def test_a_run_stopped_where_its_plan_is_due_revises_it_when_it_goes_on(timed, t
         timed(
             Clock(slower),
             max_minutes=15,
-            patience=9_999,
+            patience="never",
             checkpoints=Checkpoints(tmp_path, every_steps=10_000),
             stop=lambda: next(due) == first.revise_at,
         )
-    result = timed(Clock(lambda _: 2.0), max_minutes=15, patience=9_999, checkpoints=Checkpoints(tmp_path))
+    result = timed(Clock(lambda _: 2.0), max_minutes=15, patience="never", checkpoints=Checkpoints(tmp_path))
     assert 0.95 * 15 * 60 <= result.summary.seconds <= 15 * 60
 
 
 PLANNED = Plan(steps_per_epoch=10, total_steps=200, patience=3, speed=Speed(step_s=1.0, validation_s=2.0), revise_at=50)
 FOUR_MINUTES = TrainConfig(epochs=30, max_minutes=241 / 60 / (1 - RESERVE))
+AT_A_QUARTER = {"steps_done": 50, "epochs_done": 5}
 
 
 @pytest.mark.parametrize(
@@ -228,8 +242,7 @@ def test_the_rest_is_expected_to_go_on_as_the_run_did(slower: float, total_steps
 
 def test_patience_is_revised_with_the_plan_unless_it_was_asked_for():
     def patience(config: TrainConfig, schedule: ScheduleConfig | None = None, *, slower: float = 0.5) -> int:
-        at = {"steps_done": 50, "epochs_done": 5, "took_s": 60 * slower}
-        return revised(PLANNED, config, **at, schedule=schedule).patience
+        return revised(PLANNED, config, **AT_A_QUARTER, took_s=60 * slower, schedule=schedule).patience
 
     assert [patience(FOUR_MINUTES, slower=slower) for slower in (0.5, 1.0, 2.0)] == [10, 6, 3]  # of 30, 20, 10 epochs
     assert patience(FOUR_MINUTES.model_copy(update={"patience": 4})) == 4
