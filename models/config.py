@@ -30,12 +30,13 @@ class TrainConfig(Frozen):
         gt=0,
         le=10_000,
         title="Epochs",
-        description="upper bound, early stopping may end sooner; by default what 3,000 steps take, from 20 to 120",
+        description="upper bound, early stopping may end sooner; by default what 3,600 steps take, from 20 to 120",
     )
     batch_size: Annotated[int, Gt(0), Le(65_536)] | Literal["auto"] | None = Field(
         None,
         title="Batch size",
-        description="pictures in a step; by default 64, or all of a small set; auto: as many as the GPU has room for",
+        description="pictures in a step; by default 64, or all of a small set; auto: doubled from 64 while a CUDA GPU "
+        "has room, up to a twentieth of the pictures, and 64 elsewhere; the rate stays as it is",
     )
     sampling: Literal["natural", "balanced"] = Field(
         "natural",
@@ -70,7 +71,8 @@ class TrainConfig(Frozen):
         None,
         gt=0,
         title="Minutes",
-        description="every training's, a fold's too: epochs and schedule are fitted into them, by the speed so far",
+        description="every training's, a fold's too: epochs and schedule are fitted into them, by the speed so far; "
+        "epochs stays the upper bound, so give a large one if the minutes shall decide",
     )
     checkpoint_every: int | None = Field(
         None,
@@ -82,7 +84,9 @@ class TrainConfig(Frozen):
     label_smoothing: float = Field(
         0.1, ge=0, lt=1, title="Label smoothing", description="share of a target that is spread over all classes"
     )
-    clip_norm: float | None = Field(1.0, gt=0, title="Gradient clipping", description="largest norm of the gradient")
+    clip_norm: float | None = Field(
+        1.0, gt=0, title="Gradient clipping", description="largest norm of the gradient; none for no clipping"
+    )
     ema: float | None = Field(
         0.997,
         gt=0,
