@@ -154,8 +154,6 @@ def changed(experiment: Experiment, options: argparse.Namespace) -> Experiment:
     for section, name in (("train", "epochs"), ("train", "batch_size"), ("model", "width")):
         if getattr(options, name) is not None:
             given[section][name] = getattr(options, name)
-    if options.epochs is not None:
-        given["train"]["patience"] = None
     given["train"]["devices"] = options.device
     return Experiment.model_validate(given)
 

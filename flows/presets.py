@@ -27,7 +27,7 @@ CIFAR10_SPEED = Experiment(
     optimizer=MuonConfig(lr=0.24, normalize=True, rest=0.06, momentum=0.6, betas=(0.85, 0.95), weight_decay=0.2),
     schedule=LinearConfig(warmup=0.0, final=0.0),
     augment=AugmentConfig(crop=2, flip=True, alternate=True),
-    train=TrainConfig(epochs=8, batch_size=2000, patience=7, label_smoothing=0.2, clip_norm=None, ema=None),
+    train=TrainConfig(epochs=8, batch_size=2000, patience="never", label_smoothing=0.2, clip_norm=None, ema=None),
     answer=AnswerConfig(mirror=True),
 )
 """Meant to reach 94 % of the CIFAR-10 test pictures in as few seconds as a GPU allows: `benchmarks/cifar_speed.py`
@@ -54,7 +54,7 @@ CIFAR10_SPEED_96 = Experiment(
     optimizer=CIFAR10_SPEED.optimizer,
     schedule=CIFAR10_SPEED.schedule,
     augment=AugmentConfig(crop=4, flip=True, alternate=True, erase=0.5),
-    train=TrainConfig(epochs=24, batch_size=2000, patience=23, label_smoothing=0.2, clip_norm=None, ema=None),
+    train=TrainConfig(epochs=24, batch_size=2000, patience="never", label_smoothing=0.2, clip_norm=None, ema=None),
     answer=CIFAR10_SPEED.answer,
 )
 """Meant for 96 %: the same, twice as wide and for three times as many epochs, with larger shifts and erased parts, as
@@ -67,7 +67,7 @@ CIFAR10_LONG = Experiment(
     dataset=CIFAR10_SET,
     model=CNNConfig(width=64, depth=2),
     augment=LONG_CHANGES,
-    train=TrainConfig(epochs=100, batch_size=256, patience=99, ema=0.999),
+    train=TrainConfig(epochs=100, batch_size=256, patience="never", ema=0.999),
     answer=AnswerConfig(mirror=True),
 )
 CIFAR10_LONG_CONV_VIT = Experiment(
@@ -75,7 +75,7 @@ CIFAR10_LONG_CONV_VIT = Experiment(
     dataset=CIFAR10_SET,
     model=ConvViTConfig(dim=256, depth=7, heads=4, convolutions=1),
     augment=LONG_CHANGES,
-    train=TrainConfig(epochs=200, batch_size=256, patience=199, ema=0.999),
+    train=TrainConfig(epochs=200, batch_size=256, patience="never", ema=0.999),
     answer=AnswerConfig(mirror=True),
 )
 """For accuracy, on a GPU: the default network twice as wide and as deep, and CCT-7/3x1 of

@@ -52,6 +52,7 @@ class FitSummary(Frozen):
     parameters: int
     device: str
     utilisation: float | None = None  # of the device's dense bfloat16 peak, in training; None where it is not known
+    patience: int | None = None  # epochs, as last planned; not in old runs
 
 
 class FoldResult(Frozen):

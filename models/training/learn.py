@@ -21,6 +21,7 @@ from models.device import choose_device
 from models.mirror import check_mirror
 from models.pixels import measure
 from models.records import EpochRecord, FitSummary, PixelStatistics, RateTest
+from models.room import must_be_written
 from models.run import NetworkSpec, RunFolder
 from models.training.board import Board
 from models.training.checkpoint import Checkpoints
@@ -63,9 +64,8 @@ def learn(
 ) -> FitSummary:
     """Train on the training rows, choose by the validation rows, and leave the best weights in the folder.
 
-    Goes on where an earlier process was killed, and returns at once where it had ended. `on_choice` hears in a sentence
-    what was chosen by trying, `on_trouble` what is wrong but no reason to stop. Raises `InputError`, `Diverged`,
-    `Stopped`, `RunFailed`.
+    Goes on where an earlier process was killed, and returns at once where it had ended. `on_choice` hears what was
+    chosen by trying, `on_trouble` what is wrong but no reason to stop. Raises `InputError`, `Stopped`, `RunFailed`.
     """
     every = experiment.train.checkpoint_every
     checkpoints = Checkpoints(folder.checkpoint, every_steps=every, writes=ranks.writes, on_trouble=on_trouble)
@@ -112,15 +112,17 @@ def diary(
     writes: bool,
 ) -> Iterator[tuple[Callable[[EpochRecord], None], Callable[[RateTest], None]]]:
     """What is written down of a training under way, and told: settings at its start, then every epoch as it ends and
-    the range test that chose the rate, by the two functions."""
+    the range test that chose the rate, by the two functions. Raises `RunFailed` for a disk full at its start."""
     if not writes:
         yield ignore, ignore
         return
-    images = dataset.images
-    folder.write_experiment(experiment)
-    folder.write_network(NetworkSpec(image=images.spec, statistics=learner.statistics, classes=images.classes))
+    network = NetworkSpec(image=dataset.images.spec, statistics=learner.statistics, classes=dataset.images.classes)
+    with must_be_written(folder.path):
+        folder.write_experiment(experiment)
+        folder.write_network(network)
+        if experiment.train.batch_size == "auto":
+            folder.write_batch_size(learner.batches.batch_size)
     if experiment.train.batch_size == "auto":
-        folder.write_batch_size(learner.batches.batch_size)
         on_choice(f"batch size {learner.batches.batch_size}, chosen for {learner.batches.device.type}")
     board = Board(folder.tensorboard, learner.batches)
     log = EpochLog(folder, board, on_trouble)
@@ -130,7 +132,8 @@ def diary(
         on_epoch(record)
 
     def write_rates(test: RateTest) -> None:
-        folder.write_rate_test(test)
+        with must_be_written(folder.path):
+            folder.write_rate_test(test)
         on_choice(f"learning rate {test.chosen:.2g}, by a range test of {len(test.rates)} steps")
 
     try:
