@@ -4,9 +4,10 @@
 
 Each kind is trained as by default, on a tenth of CIFAR-10 held out for validation, through this project's own `fit`:
 once to warm up, and once under `torch.profiler`. The share is the time covered by kernels and copies of the GPU, over
-the time from the first of them to the last; what overlaps counts once. So reading, augmenting, validating and telling
-the progress all count against it wherever they make the GPU wait. The profiler slows the CPU's part, so that the true
-share is higher. Needs what `benchmarks.cifar_speed` needs.
+the time from the first of them to the last; what overlaps counts once. So reading, augmenting and validating count
+against it wherever they make the GPU wait; checkpoints, curves and progress, which `trainserve run` adds, do not. The
+profiler slows the CPU's part, so that the true share is higher. One run each. Needs what `benchmarks.cifar_speed`
+needs.
 
 The figures go to benchmarks/results/gpu-share.json, from which `benchmarks/render.py` makes results.md.
 """
@@ -86,6 +87,7 @@ def main() -> None:
     for kind in options.kind:
         rows.append(measured(kind, cifar, pictures, epochs=options.epochs))
         print(rows[-1], file=sys.stderr)
+    options.results.mkdir(exist_ok=True, parents=True)
     told = {"command": machine.command("gpu_share"), "device": describe(device), "machine": machine.describe()}
     (options.results / "gpu-share.json").write_text(json.dumps({"rows": rows, **told}, indent=1) + "\n")
 

@@ -55,7 +55,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """GPUs since Ampere, and CPUs with AVX512-BF16 or AMX, where a step of the CNN takes half the time."""
+    """GPUs since Ampere, and CPUs with AVX512-BF16 or AMX."""
     match device.type:
         case "cuda":
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -67,7 +67,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def seed(device: torch.device, value: int) -> None:
-    """Seed torch's generator of this device alone; `torch.manual_seed` takes 2 ms, for those that are not there."""
+    """Seed torch's generator of this device alone; `torch.manual_seed` takes longer, for those that are not there."""
     match device.type:
         case "cuda":
             torch.cuda.manual_seed(value)

@@ -52,6 +52,7 @@ class FitSummary(Frozen):
     parameters: int
     device: str
     utilisation: float | None = None  # of the devices' dense bfloat16 peak, in training; None where not known
+    patience: int | None = None  # epochs, as last planned; not in old runs
 
 
 class FoldResult(Frozen):

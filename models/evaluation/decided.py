@@ -73,7 +73,7 @@ def _of_training(experiment: Experiment, dataset: Dataset, folder: RunFolder) ->
         "optimizer.lr": rates.chosen if rates else None,
         "train.epochs": fit.epochs_planned,
         "train.batch_size": batch_size_of(config, dataset, folder),
-        "train.patience": patience_of(config, fit.epochs_planned, experiment.schedule),
+        "train.patience": fit.patience or patience_of(config, fit.epochs_planned, experiment.schedule),
         "train.precision": "bfloat16" if multiplies_bfloat16(device) else "float32",
         "train.devices": fit.device,
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from data.prepare import Dataset
 from models.config import Experiment
 from models.records import EpochRecord, RateTest
+from models.room import must_be_written
 from models.run import NetworkSpec, RunFolder
 from models.training.board import Board
 from models.training.fit import ignore
@@ -50,15 +51,17 @@ def diary(
     writes: bool,
 ) -> Iterator[tuple[Callable[[EpochRecord], None], Callable[[RateTest], None]]]:
     """What is written down of a training under way, and told: settings at its start, then every epoch as it ends and
-    the range test that chose the rate, by the two functions."""
+    the range test that chose the rate, by the two functions. Raises `RunFailed` for a disk full at its start."""
     if not writes:
         yield ignore, ignore
         return
-    images = dataset.images
-    folder.write_experiment(experiment)
-    folder.write_network(NetworkSpec(image=images.spec, statistics=learner.statistics, classes=images.classes))
+    network = NetworkSpec(image=dataset.images.spec, statistics=learner.statistics, classes=dataset.images.classes)
+    with must_be_written(folder.path):
+        folder.write_experiment(experiment)
+        folder.write_network(network)
+        if experiment.train.batch_size == "auto":
+            folder.write_batch_size(learner.batches.batch_size)
     if experiment.train.batch_size == "auto":
-        folder.write_batch_size(learner.batches.batch_size)
         on_choice(f"batch size {learner.batches.batch_size}, chosen for {learner.batches.device.type}")
     board = Board(folder.tensorboard, learner.batches)
     log = EpochLog(folder, board, on_trouble)
@@ -68,7 +71,8 @@ def diary(
         on_epoch(record)
 
     def write_rates(test: RateTest) -> None:
-        folder.write_rate_test(test)
+        with must_be_written(folder.path):
+            folder.write_rate_test(test)
         on_choice(f"learning rate {test.chosen:.2g}, by a range test of {len(test.rates)} steps")
 
     try:

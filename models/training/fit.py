@@ -8,6 +8,7 @@ same arithmetic in the same order, and on a CPU ends with the same bits as one t
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -20,7 +21,7 @@ from models.records import EpochRecord, RateTest
 from models.training.checkpoint import Checkpoints
 from models.training.config import OptimizerConfig, ScheduleConfig
 from models.training.distributed import ALONE, Ranks
-from models.training.early_stop import EarlyStop
+from models.training.early_stop import EarlyStop, monitored
 from models.training.gradients import by_layer, optimized
 from models.training.optim import build_optimizer, set_peak, set_rate
 from models.training.plan import Plan, make_plan, revised
@@ -93,7 +94,7 @@ def fit(
     begun = partial(begin, net, batches, validate, optimizer=optimizer, schedule=schedule, config=config)
     training = begun(class_weights=class_weights, checkpoints=checkpoints, on_rates=on_rates, stop=asked, ranks=ranks)
     one_epoch = partial(train_epoch, schedule=schedule, config=config, class_weights=class_weights, rank=ranks.rank)
-    revise = partial(revise_plan, training, config=config, ranks=ranks)
+    revise = partial(revise_plan, training, config=config, schedule=schedule, ranks=ranks)
     pulse = Pulse(training, checkpoints, on_progress, asked, revise)
     while not training.finished:
         one_epoch(training, batches, pulse=pulse)
@@ -120,7 +121,7 @@ def begin(
 ) -> Training:
     """Where the checkpoints end, or at the start; what was decided by trying is saved before the first step."""
     device = next(net.parameters()).device
-    saved = checkpoints.load(device=device) if checkpoints else None
+    saved = checkpoints.load() if checkpoints else None
     steps = build_optimizer(net, optimizer)
     choose = partial(decide, net, batches, validate, steps, optimizer=optimizer, schedule=schedule, config=config)
     plan, took_s = UNKNOWN, 0.0
@@ -210,11 +211,14 @@ def train_epoch(
     training.epoch_s = time.monotonic() - began
 
 
-def revise_plan(training: Training, *, config: TrainConfig, ranks: Ranks) -> None:
+def revise_plan(training: Training, *, config: TrainConfig, schedule: ScheduleConfig, ranks: Ranks) -> None:
     """By the seconds of rank 0: all ranks must take the same steps."""
     took_s = ranks.first((training.total_s,))[0]
     done = training.steps_done
-    training.plan = revised(training.plan, config, steps_done=done, epochs_done=training.epoch, took_s=took_s)
+    training.plan = revised(
+        training.plan, config, steps_done=done, epochs_done=training.epoch, took_s=took_s, schedule=schedule
+    )
+    training.stop = replace(training.stop, patience=training.plan.patience)
 
 
 def judge_epoch(training: Training, validate: Validate) -> EpochRecord:
@@ -236,10 +240,3 @@ def judge_epoch(training: Training, validate: Validate) -> EpochRecord:
         seconds=training.epoch_s + time.monotonic() - began,
         images_per_s=training.images / max(training.epoch_s, 1e-9),
     )
-
-
-def monitored(record: EpochRecord, config: TrainConfig) -> tuple[float, ...]:
-    """Smaller is better; equal accuracies, common on a small validation set, are told apart by the loss."""
-    if config.monitor == "val_loss":
-        return (record.val_loss,)
-    return (1 - record.val_accuracy, record.val_loss)

@@ -20,6 +20,7 @@ from models.device import choose_device
 from models.mirror import check_mirror
 from models.pixels import measure
 from models.records import EpochRecord, FitSummary, PixelStatistics, RateTest
+from models.room import must_be_written
 from models.run import RunFolder
 from models.training.checkpoint import Checkpoints
 from models.training.diary import diary
@@ -61,9 +62,8 @@ def learn(
 ) -> FitSummary:
     """Train on the training rows, choose by the validation rows, and leave the best weights in the folder.
 
-    Goes on where an earlier process was killed, and returns at once where it had ended. `on_choice` hears in a sentence
-    what was chosen by trying, `on_trouble` what is wrong but no reason to stop. Raises `InputError`, `Diverged`,
-    `Stopped`, `RunFailed`.
+    Goes on where an earlier process was killed, and returns at once where it had ended. `on_choice` hears what was
+    chosen by trying, `on_trouble` what is wrong but no reason to stop. Raises `InputError`, `Stopped`, `RunFailed`.
     """
     every = experiment.train.checkpoint_every
     checkpoints = Checkpoints(folder.checkpoint, every_steps=every, writes=ranks.writes, on_trouble=on_trouble)
@@ -106,7 +106,8 @@ def keep(folder: RunFolder, result: FitResult, summary: FitSummary) -> None:
 def begin_again(folder: RunFolder, checkpoints: Checkpoints, on_choice: Callable[[str], None], short: Short) -> None:
     """The checkpoints go before the batch size is written, or a kill in between would leave some of other batches."""
     checkpoints.clear()
-    folder.write_batch_size(short.fits)
+    with must_be_written(folder.path):
+        folder.write_batch_size(short.fits)
     on_choice(str(short))
 
 

@@ -59,7 +59,8 @@ class Training:
 
     @property
     def finished(self) -> bool:
-        return self.epoch >= self.plan.epochs or self.stop.spent
+        """Never within an epoch: one during which a revised plan took patience away is still judged."""
+        return self.epoch >= self.plan.epochs or (self.step == 0 and self.stop.spent)
 
     def end_epoch(self, record: EpochRecord, *figures: float) -> None:
         """`figures` are those that early stopping watches."""
@@ -99,7 +100,7 @@ class Training:
         self.optimizer.load_state_dict(packed["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(packed["average"])
-        self.best, self.sums = packed["best"], packed["sums"]
+        self.best, self.sums = packed["best"], packed["sums"].to(self.sums.device)
         for name in COUNTERS:
             setattr(self, name, packed[name])
 
@@ -180,6 +181,7 @@ def result_of(training: Training) -> FitResult:
         images_per_s=median(record.images_per_s for record in history),
         parameters=sum(parameter.numel() for parameter in training.net.parameters()),
         device=describe(training.sums.device),
+        patience=training.plan.patience,
     )
     weights = {name: tensor.cpu().contiguous() for name, tensor in training.best.items()}
     return FitResult(weights=weights, history=tuple(history), summary=summary)

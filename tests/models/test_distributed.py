@@ -181,7 +181,7 @@ def test_minutes_give_one_plan_and_a_stop_is_everybodys(toy: Dataset, tmp_path: 
 
     both = together(work, tmp_path)
     assert both[0] == both[1] == {"said": "after step 3 of 8, in epoch 1 of 2"}
-    saved = Checkpoints(tmp_path / "saved").load(device=torch.device("cpu"))
+    saved = Checkpoints(tmp_path / "saved").load()
     assert saved is not None
     assert saved["step"] == 3
 
