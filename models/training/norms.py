@@ -1,6 +1,7 @@
 """Batch norm over the whole batch where several processes each hold a share of it.
 
-On a GPU this is torch's own `SyncBatchNorm`, which refuses CPUs; there the same in plain operations.
+On a GPU this is torch's own `SyncBatchNorm`, which refuses CPUs; there the same in plain operations. The centroids of
+clustered attention are statistics of the batch too. Nobody sends such buffers round: all ranks must compute the same.
 """
 
 from typing import Any
@@ -12,10 +13,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from data.errors import InputError
+from models.zoo.attention.clustered import Clustered
 
 
 def with_shared_norms(net: nn.Module) -> nn.Module:
-    """`net` with every batch norm replaced; weights, buffers and their names stay."""
+    """`net` with every batch norm replaced, and centroids that move alike; weights, buffers and their names stay."""
+    for module in net.modules():
+        if isinstance(module, Clustered):
+            module.added = added
     if next(net.parameters()).device.type == "cuda":
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
         return converted
