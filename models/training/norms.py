@@ -21,14 +21,39 @@ def with_shared_norms(net: nn.Module) -> nn.Module:
     for module in net.modules():
         if isinstance(module, Clustered):
             module.added = added
-    if next(net.parameters()).device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
-        return converted
+    on_gpu = next(net.parameters()).device.type == "cuda"
     for parent in list(net.modules()):
         for name, child in parent.named_children():
             if isinstance(child, _BatchNorm):
-                setattr(parent, name, SharedNorm(child))
+                setattr(parent, name, shared(child, on_gpu=on_gpu))
     return net
+
+
+def shared(norm: _BatchNorm, *, on_gpu: bool) -> nn.Module:
+    """`norm` over the whole batch, with the dropout and the activation that timm puts inside.
+
+    Raises `InputError` for another norm with a way of its own, which nobody here knows.
+    """
+    own_way, inside = type(norm).forward is not _BatchNorm.forward, dict(norm.named_children())
+    if own_way and inside.keys() != {"drop", "act"}:
+        raise InputError(
+            f"the network has a batch norm of its own kind, {type(norm).__name__}, which cannot be shared by several "
+            "processes; use train.devices 1 or another model"
+        )
+    whole: nn.Module = SharedNorm(norm)
+    if on_gpu:
+        whole = nn.SyncBatchNorm.convert_sync_batchnorm(norm)  # type: ignore[no-untyped-call]
+    for name, module in inside.items():
+        whole.add_module(name, module)
+    if own_way:
+        whole.register_forward_hook(finished)
+    return whole
+
+
+def finished(norm: nn.Module, _: object, y: Tensor) -> Tensor:
+    """What timm's BatchNormAct2d does after it has normalised."""
+    z: Tensor = norm.act(norm.drop(y))  # type: ignore[operator]
+    return z
 
 
 def require_company(net: nn.Module, *, batch_size: int) -> None:
@@ -45,6 +70,7 @@ class SharedNorm(_BatchNorm):
         self.weight, self.bias = norm.weight, norm.bias
         self.running_mean, self.running_var = norm.running_mean, norm.running_var
         self.num_batches_tracked = norm.num_batches_tracked
+        self.training = norm.training
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training and self.running_mean is not None:

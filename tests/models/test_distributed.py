@@ -205,6 +205,53 @@ def test_shared_norms_are_the_norm_of_the_whole_batch(tmp_path: Path):
         torch.testing.assert_close(both[1][name], alone[name])
 
 
+class NormAct(nn.BatchNorm2d):
+    """As timm's BatchNormAct2d: the activation is inside, and has weights here."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.drop, self.act = nn.Identity(), nn.PReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.drop(super().forward(x)))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_shared_norms_keep_the_activation_that_a_norm_has_inside(tmp_path: Path, training: bool):
+    torch.manual_seed(0)
+    x, net = torch.randn(6, 4, 3, 3), nn.Sequential(NormAct(4)).train(training)
+
+    def work(ranks: Ranks, _: Path) -> dict[str, Any]:
+        own = with_shared_norms(net)
+        return {"y": own(x[ranks.part(6)]).detach(), "names": list(own.state_dict())}
+
+    both = together(work, tmp_path)
+    names = list(net.state_dict())
+    torch.testing.assert_close(torch.cat([rank["y"] for rank in both]), net(x), rtol=1e-4, atol=1e-5)
+    assert both[0]["names"] == names
+
+
+def test_a_norm_with_a_way_of_its_own_cannot_be_shared():
+    class Odd(nn.BatchNorm2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + 1
+
+    with pytest.raises(InputError, match=r"of its own kind, Odd, which cannot be shared .*; use train.devices 1"):
+        with_shared_norms(nn.Sequential(Odd(4)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+def test_shared_norms_of_a_gpu_keep_the_activation_that_a_norm_has_inside():
+    net = nn.Sequential(NormAct(4)).cuda().eval()
+    x = torch.randn(6, 4, 3, 3, device="cuda")
+    expected, names = net(x), list(net.state_dict())
+    own = with_shared_norms(net)
+    assert isinstance(own[0], nn.SyncBatchNorm)
+    torch.testing.assert_close(own(x), expected)
+    assert list(own.state_dict()) == names
+
+
 @pytest.mark.parametrize("num", [1, 2, 3, 8])
 @pytest.mark.parametrize("total", [0, 1, 7, 64])
 def test_the_shares_of_all_ranks_are_the_whole(num: int, total: int):

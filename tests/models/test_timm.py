@@ -10,6 +10,7 @@ from data.errors import InputError
 from data.spec import ImageSpec
 from models.bundle.graph import calibrated, to_onnx
 from models.records import PixelStatistics
+from models.training.norms import with_shared_norms
 from models.zoo.adapter import adapters, merge
 from models.zoo.build import build, load_published, published_statistics
 from models.zoo.config_pretrained import PretrainedConfig
@@ -64,3 +65,17 @@ def test_a_file_of_another_network_is_refused(tmp_path: Path):
     net = build(PretrainedConfig(backbone="timm/resnet10t", weights=str(tmp_path / "other.pth")), IMAGE, HALF, 3)
     with pytest.raises(InputError, match=r"other\.pth does not fit model\.backbone timm/resnet10t"):
         load_published(net)
+
+
+@needs_timm
+def test_several_processes_share_its_norms_with_their_activations():
+    """In evaluation, which needs no others: the network must answer as before."""
+    torch.manual_seed(0)
+    net = build(PretrainedConfig(backbone="timm/densenet121"), IMAGE, HALF, 3).eval()
+    pixels = torch.randint(0, 256, (2, 64, 64, 3)).byte()
+    torch.nn.init.normal_(net[1].head.weight)
+    with torch.no_grad():
+        expected = net(pixels)
+        names = list(net.state_dict())
+        torch.testing.assert_close(with_shared_norms(net)(pixels), expected, rtol=1e-4, atol=1e-4)
+    assert list(net.state_dict()) == names
