@@ -127,6 +127,29 @@ def test_a_damaged_file_is_refused_in_one_sentence(tmp_path: Path, name: str, da
         read(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors", "weights-deadbeef.pth"])
+def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path: Path, name: str):
+    (tmp_path / name).symlink_to("/proc/self/mem")  # a file whose reading fails, also for root
+    with pytest.raises(InputError, match=rf"{name} cannot be read \(Input/output error\); let this user read them"):
+        read(tmp_path / name)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_a_file_that_this_user_may_not_read_is_a_sentence(tmp_path: Path, kind: str):
+    file = tmp_path / f"weights.{kind}"
+    file.write_bytes(content())
+    file.chmod(0)
+    with pytest.raises(InputError, match=rf"weights\.{kind} cannot be read \(Permission denied\)"):
+        read(file)
+
+
+@pytest.mark.parametrize("given", [f"/{'long' * 99}.pth", "~nobody-of-that-name/weights.pth"])
+def test_a_name_that_no_file_can_have_is_a_sentence(given: str):
+    with pytest.raises(InputError, match=r"cannot be read \(.+\); let this user read them, or give another file"):
+        plain_weights(PretrainedConfig(backbone="squeezenet1_1", weights=given), ImageSpec(height=32, width=32), 2)
+
+
 def test_a_missing_file_and_one_of_other_things_are_refused(tmp_path: Path):
     config = PretrainedConfig(backbone="squeezenet1_1", weights=str(tmp_path / "nowhere.pth"))
     with pytest.raises(InputError, match=r"nowhere\.pth is not a file"):
