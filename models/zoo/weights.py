@@ -5,6 +5,7 @@ import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -137,7 +138,8 @@ def _modern(twin: nn.Module, tensors: Tensors, *, side: int) -> Tensors:
     if positions is not None and positions.ndim == 3 and hasattr(twin, "patch_size"):
         from torchvision.models.vision_transformer import interpolate_embeddings
 
-        renamed = interpolate_embeddings(side, twin.patch_size, renamed)
+        with suppress(ValueError, RuntimeError):  # those that are no square stay as they are, which is refused
+            renamed = interpolate_embeddings(side, twin.patch_size, renamed)
     if versions is not None:
         renamed._metadata = versions  # type: ignore[attr-defined]
     return renamed

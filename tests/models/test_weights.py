@@ -194,11 +194,21 @@ def test_the_head_of_other_classes_does_not_matter():
     fit_with(lambda given: given.pop("head.bias"))
 
 
-def test_positions_are_interpolated_for_pictures_of_another_size():
-    def made(side: int) -> VisionTransformer:
-        return VisionTransformer(side, 8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=3)
+def transformer(side: int) -> VisionTransformer:
+    return VisionTransformer(side, 8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=3)
 
-    given = made(32).state_dict()
+
+def test_positions_are_interpolated_for_pictures_of_another_size():
+    given = transformer(32).state_dict()
     given["encoder.pos_embedding"] = torch.ones(1, 17, 8)
-    found = fitted(made(16), given, head="heads.head", side=16, told="it does not fit")
+    found = fitted(transformer(16), given, head="heads.head", side=16, told="it does not fit")
     torch.testing.assert_close(found["encoder.pos_embedding"], torch.ones(1, 5, 8))
+
+
+@pytest.mark.parametrize("shape", [(1, 51, 8), (2, 17, 8), (1, 1, 8), (1, 0, 8), (1, 17, 4), (17, 8)], ids=str)
+def test_positions_of_no_square_are_named(shape: tuple[int, ...]):
+    given = transformer(32).state_dict()
+    given["encoder.pos_embedding"] = torch.ones(shape)
+    told = " x ".join(map(str, shape if shape[2:] != (4,) else (1, 5, 4)))
+    with pytest.raises(InputError, match=rf"its encoder.pos_embedding is {told}, where 1 x 5 x 8 is needed; give"):
+        fitted(transformer(16), given, head="heads.head", side=16, told="it does not fit")
