@@ -101,6 +101,34 @@ def test_a_tensor_of_any_shape_is_a_sentence(
         plain_weights(PretrainedConfig(backbone=VIT, weights=str(tmp_path / "odd.pth")), IMAGE, 3)
 
 
+@needs_timm
+def test_a_file_may_lack_the_head_and_nothing_else(tmp_path: Path, tiny_vit: dict[str, Tensor]):
+    config = PretrainedConfig(backbone=VIT, weights=str(tmp_path / "body.pth"))
+    body = {name: tensor for name, tensor in tiny_vit.items() if not name.startswith("head.")}
+    torch.save(body, tmp_path / "body.pth")
+    found = plain_weights(config, IMAGE, 3)
+    assert torch.equal(found["blocks.11.mlp.fc2.weight"], body["blocks.11.mlp.fc2.weight"])
+    del body["norm.bias"]
+    torch.save(body, tmp_path / "body.pth")
+    with pytest.raises(InputError, match=r"body\.pth does not fit .*Missing key.*norm\.bias"):
+        plain_weights(config, IMAGE, 3)
+
+
+@needs_timm
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "head"), [("swin_tiny_patch4_window7_224", "head."), ("deit_tiny_distilled_patch16_224", "head")]
+)
+def test_files_of_other_families_may_lack_their_heads_too(tmp_path: Path, name: str, head: str):
+    import timm
+
+    net, config = timm.create_model(name), PretrainedConfig(backbone=f"timm/{name}", weights=str(tmp_path / "body.pth"))
+    body = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith(head)}
+    torch.save(body, tmp_path / "body.pth")
+    found = plain_weights(config, ImageSpec(height=224, width=224), 3)
+    assert [name for name, tensor in body.items() if not torch.equal(found[name], tensor)] == []
+
+
 class HangsUp(BaseHTTPRequestHandler):
     """A hub that says how large the file is, and then hangs up."""
 
