@@ -21,6 +21,7 @@ from models.training.config import AdamWConfig, MuonConfig
 from models.training.fit import begin, ignore, train_epoch
 from models.training.learn import Learner, learn, learner_for, run_fit
 from models.training.optim import build_optimizer
+from models.training.pulse import Stopped
 from models.zoo.adapter import SCALE, LowRank, adapt, adapters, merge
 from models.zoo.build import build, load_published, published_statistics
 from models.zoo.config import CNNConfig
@@ -165,6 +166,20 @@ def test_a_run_with_adapters_is_built_again_without_the_published_file_and_merge
     assert {n.removeprefix("0.1.net.") for n in merged.state_dict() if n.startswith("0.1.net.")} == expected.keys()
     torch.testing.assert_close(merged(pixels), before.softmax(1), atol=1e-6, rtol=1e-5)
     assert torch.equal(net(pixels), before)  # merging a copy leaves the network able to answer
+
+
+def test_a_run_goes_on_without_the_published_file(toy: Dataset, published: Path, tmp_path: Path):
+    file, (stopped, undisturbed) = tmp_path / "gone.pth", [RunFolder(tmp_path / name) for name in ("stopped", "whole")]
+    file.write_bytes(published.read_bytes())
+    asked = iter([False, False, True])
+    learn(experiment(file, "full"), toy, undisturbed)
+    with pytest.raises(Stopped):
+        learn(experiment(file, "full"), toy, stopped, stop=lambda: next(asked))
+    file.unlink()
+    learn(experiment(file, "full"), toy, stopped)
+    assert stopped.weights_file.read_bytes() == undisturbed.weights_file.read_bytes()
+    with pytest.raises(InputError, match=r"gone\.pth is not a file"):
+        learn(experiment(file, "full"), toy, RunFolder(tmp_path / "new"))
 
 
 def test_attention_has_adapters_too():
