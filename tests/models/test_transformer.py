@@ -153,6 +153,14 @@ def test_without_positions_the_order_of_patches_does_not_matter(position: str, p
     assert alike == (position == "none")
 
 
+@pytest.mark.parametrize("attention", ATTENTIONS, ids=name_of)
+def test_a_batch_may_be_empty(attention: AttentionConfig):
+    """As a process's share of a small one."""
+    logits = network(vit(attention=attention)).train()(pictures(0))
+    assert logits.shape == (0, 4)
+    logits.sum().backward()
+
+
 def test_sinusoidal_positions_are_no_weights():
     assert "positions" in dict(Transformer(vit(), 2, 2, 3).named_parameters())
     assert "positions" not in Transformer(vit(position="sinusoidal"), 2, 2, 3).state_dict()

@@ -55,8 +55,7 @@ class Sinkhorn(Mix):
 
     def _tiles(self, x: Tensor) -> Tensor:
         """(B, H, N, d) -> (B, H, T, S, d)."""
-        B, H, _, d = x.shape
-        return x.index_select(2, self.slots).view(B, H, self.tiles, -1, d)
+        return x.index_select(2, self.slots).unflatten(2, (self.tiles, -1))
 
 
 def both(extra: Tensor, x: Tensor, order: Tensor) -> Tensor:
