@@ -72,6 +72,7 @@ def fit(
     schedule: ScheduleConfig,
     config: TrainConfig,
     class_weights: Tensor | None = None,
+    start: Callable[[nn.Module], None] = ignore,
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[EpochRecord], None] = ignore,
     on_progress: Callable[[ProgressUpdate], None] = ignore,
@@ -79,7 +80,8 @@ def fit(
     stop: Callable[[], bool] = never,
     ranks: Ranks = ALONE,
 ) -> FitResult:
-    """Train `net`, in place, on the device it is on. With `checkpoints` it goes on where they end.
+    """Train `net`, in place, on the device it is on. With `checkpoints` it goes on where they end; `start` fills in
+    what training starts from where there are none.
 
     `on_epoch` hears of every epoch at least once: again of those after the last checkpoint before a kill. `on_rates`
     hears how an "auto" rate was found. `stop` is asked after every step, also of those that try something out; once it
@@ -91,7 +93,7 @@ def fit(
     def asked() -> bool:
         return ranks.any(stop())
 
-    begun = partial(begin, net, batches, validate, optimizer=optimizer, schedule=schedule, config=config)
+    begun = partial(begin, net, batches, validate, optimizer=optimizer, schedule=schedule, config=config, start=start)
     training = begun(class_weights=class_weights, checkpoints=checkpoints, on_rates=on_rates, stop=asked, ranks=ranks)
     one_epoch = partial(train_epoch, schedule=schedule, config=config, class_weights=class_weights, rank=ranks.rank)
     revise = partial(revise_plan, training, config=config, schedule=schedule, ranks=ranks)
@@ -114,6 +116,7 @@ def begin(
     schedule: ScheduleConfig,
     config: TrainConfig,
     checkpoints: Checkpoints | None,
+    start: Callable[[nn.Module], None] = ignore,
     class_weights: Tensor | None = None,
     on_rates: Callable[[RateTest], None] = ignore,
     stop: Callable[[], bool] = never,
@@ -126,6 +129,7 @@ def begin(
     choose = partial(decide, net, batches, validate, steps, optimizer=optimizer, schedule=schedule, config=config)
     plan, took_s = UNKNOWN, 0.0
     if saved is None:
+        start(net)
         plan, took_s = choose(class_weights=class_weights, on_rates=on_rates, stop=stop, ranks=ranks)
     training = Training(
         net=net,

@@ -148,8 +148,8 @@ def learner_for(
 ) -> Learner:
     """Network and batches; pixel statistics (unless published) and class weights from the training rows alone.
 
-    `batch_size` is one that was found before, by trying; `stop` is asked while one is looked for. Raises `InputError`,
-    `Stopped`.
+    Published weights are filled in by `run_fit`. `batch_size` is one that was found before, by trying; `stop` is asked
+    while one is looked for. Raises `InputError`, `Stopped`.
     """
     check_mirror(images.snapshot, mirror=experiment.answer.mirror)
     statistics = published_statistics(experiment.model) or measure(images.pixels, train)
@@ -185,7 +185,6 @@ def network_for(
     torch.manual_seed(seed)
     with network_fits():
         net = build(experiment.model, images.spec, statistics, len(images.classes))
-        load_published(net)
         start_from(net.to(pictures.device), pictures, train, images.spec)
     return net
 
@@ -230,6 +229,7 @@ def run_fit(
         schedule=experiment.schedule,
         config=experiment.train,
         class_weights=learner.class_weights,
+        start=load_published,  # not before: a checkpoint has every weight, and the published file may be gone
         checkpoints=checkpoints,
         on_epoch=on_epoch,
         on_progress=on_progress,

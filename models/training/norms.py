@@ -1,6 +1,7 @@
 """Batch norm over the whole batch where several processes each hold a share of it.
 
-On a GPU this is torch's own `SyncBatchNorm`, which refuses CPUs; there the same in plain operations.
+On a GPU this is torch's own `SyncBatchNorm`, which refuses CPUs; there the same in plain operations. The centroids of
+clustered attention are statistics of the batch too. Nobody sends such buffers round: all ranks must compute the same.
 """
 
 from typing import Any
@@ -12,18 +13,47 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from data.errors import InputError
+from models.zoo.attention.clustered import Clustered
 
 
 def with_shared_norms(net: nn.Module) -> nn.Module:
-    """`net` with every batch norm replaced; weights, buffers and their names stay."""
-    if next(net.parameters()).device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
-        return converted
+    """`net` with every batch norm replaced, and centroids that move alike; weights, buffers and their names stay."""
+    for module in net.modules():
+        if isinstance(module, Clustered):
+            module.added = added
+    on_gpu = next(net.parameters()).device.type == "cuda"
     for parent in list(net.modules()):
         for name, child in parent.named_children():
             if isinstance(child, _BatchNorm):
-                setattr(parent, name, SharedNorm(child))
+                setattr(parent, name, shared(child, on_gpu=on_gpu))
     return net
+
+
+def shared(norm: _BatchNorm, *, on_gpu: bool) -> nn.Module:
+    """`norm` over the whole batch, with the dropout and the activation that timm puts inside.
+
+    Raises `InputError` for another norm with a way of its own, which nobody here knows.
+    """
+    own_way, inside = type(norm).forward is not _BatchNorm.forward, dict(norm.named_children())
+    if own_way and inside.keys() != {"drop", "act"}:
+        raise InputError(
+            f"the network has a batch norm of its own kind, {type(norm).__name__}, which cannot be shared by several "
+            "processes; use train.devices 1 or another model"
+        )
+    whole: nn.Module = SharedNorm(norm)
+    if on_gpu:
+        whole = nn.SyncBatchNorm.convert_sync_batchnorm(norm)  # type: ignore[no-untyped-call]
+    for name, module in inside.items():
+        whole.add_module(name, module)
+    if own_way:
+        whole.register_forward_hook(finished)
+    return whole
+
+
+def finished(norm: nn.Module, _: object, y: Tensor) -> Tensor:
+    """What timm's BatchNormAct2d does after it has normalised."""
+    z: Tensor = norm.act(norm.drop(y))  # type: ignore[operator]
+    return z
 
 
 def require_company(net: nn.Module, *, batch_size: int) -> None:
@@ -40,6 +70,7 @@ class SharedNorm(_BatchNorm):
         self.weight, self.bias = norm.weight, norm.bias
         self.running_mean, self.running_var = norm.running_mean, norm.running_var
         self.num_batches_tracked = norm.num_batches_tracked
+        self.training = norm.training
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training and self.running_mean is not None:

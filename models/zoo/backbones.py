@@ -16,6 +16,7 @@ from data.spec import ImageSpec
 from models.records import PixelStatistics
 from models.zoo import timm_backbones
 from models.zoo.config_pretrained import PretrainedConfig
+from models.zoo.weights import unreadable
 
 SIDE_IN_NAME = {"vit": "image_size", "maxvit": "input_size"}  # torchvision's argument where the size is built in
 # These two shift their input themselves, from the statistics of the others to their own; their side heads are unused.
@@ -56,8 +57,11 @@ def is_file(config: PretrainedConfig) -> bool:
 def require_weights(config: PretrainedConfig) -> None:
     """Raises `InputError` for what is neither a file nor a name that torchvision gives to published weights."""
     given = config.weights
-    if given is None or not is_file(config) or Path(given).expanduser().is_file():
-        return
+    try:
+        if given is None or not is_file(config) or Path(given).expanduser().is_file():
+            return
+    except (OSError, RuntimeError) as error:  # a folder that this user may not look into; a home that nobody has
+        raise unreadable(str(given), error) from None
     if timm_backbones.is_theirs(config.backbone) or "/" in given or Path(given).suffix:
         raise InputError(f"model.weights {given} is not a file; give a .safetensors or .pth file, or none")
     from torchvision.models import get_model_weights

@@ -89,7 +89,7 @@ def published_statistics(config: ModelConfig) -> PixelStatistics | None:
 def load_published(net: nn.Module) -> None:
     """What training starts from beside drawn weights: published ones, which may be fetched. Raises `InputError`.
 
-    Not part of `build`, since a network that is built again takes its weights from a run folder.
+    Not part of `build`, since a network that is built again takes its weights from a run folder or a checkpoint.
     """
     load_into(net)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from data.spec import ImageSpec
 from models.zoo.config import CNNConfig
+from models.zoo.stochastic_depth import StochasticDepth, rates
 
 # B batch, C channels, H height, W width, K classes
 
@@ -40,15 +41,17 @@ class Convolution(nn.Module):
 class Block(nn.Module):
     """(B, C, H, W) -> the same shape; the identity at the start of training."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, skip: float = 0.0) -> None:
+        """`skip`: how often the convolutions are left out in training."""
         super().__init__()
         self.first = Convolution(channels, channels)
         self.second = Convolution(channels, channels)
+        self.skip = StochasticDepth(skip)
         nn.init.zeros_(self.second.norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.first(x))
-        return torch.relu(x + self.second(y))
+        return torch.relu(x + self.skip(self.second(y)))
 
 
 class CNN(nn.Module):
@@ -61,11 +64,13 @@ class CNN(nn.Module):
         layers: list[nn.Module] = []
         for channels, stride in stem(image.channels, width, halvings):
             layers += [Convolution(channels, width, stride=stride), nn.ReLU()]
-        for stage, blocks in enumerate(blocks_of(stages, config)):
+        blocks_in_stages = blocks_of(stages, config)
+        skips = iter(rates(config.stochastic_depth, num=sum(blocks_in_stages)))
+        for stage, blocks in enumerate(blocks_in_stages):
             if stage:
                 layers += [Convolution(width, 2 * width), nn.MaxPool2d(2, ceil_mode=True), nn.ReLU()]
                 width *= 2
-            layers += [Block(width) for _ in range(blocks)]
+            layers += [Block(width, skip=next(skips)) for _ in range(blocks)]
         self.features = nn.Sequential(*layers)
         self.pool = {"gem": generalised_mean, "mean": mean}[config.pool]
         self.dropout = nn.Dropout(config.dropout)

@@ -22,6 +22,13 @@ class CNNConfig(Frozen):
         description="late: of four stages one fewer in the first and one more in the third; or even: as many in each",
     )
     dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="before the classifier")
+    stochastic_depth: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        title="Stochastic depth",
+        description="how often the last block is skipped in training; the others less, in proportion to their depth",
+    )
     pool: Literal["mean", "gem"] = Field(
         "gem",
         title="Pooling",

@@ -69,6 +69,13 @@ class ResNetConfig(Frozen):
     kind: Literal["resnet"] = "resnet"
     layers: Literal[18, 34, 50] = Field(18, title="Layers", description="that have weights; 50 has bottlenecks")
     width: int = Field(64, ge=4, le=256, title="Width", description="channels of the first stage; doubles each stage")
+    stochastic_depth: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        title="Stochastic depth",
+        description="how often the last block is skipped in training; the others less, in proportion to their depth",
+    )
 
 
 class STNConfig(Frozen):

@@ -109,8 +109,10 @@ def timm_weights(config: PretrainedConfig, image: ImageSpec, file: Path | None) 
     name, tensors = known_name(config.backbone), None if file is None else weights.read(file)
     try:
         return timm_backbones.loaded(name, side=image.height, tensors=tensors)
-    except (RuntimeError, KeyError, ValueError, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip().rstrip(".")[:200]
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a tensor of any shape may break timm's filters, and a network its client
+        reason = reason_of(error)
         if file is not None:
             raise InputError(
                 f"model.weights {file} does not fit model.backbone {config.backbone}: {reason}; "
@@ -120,6 +122,12 @@ def timm_weights(config: PretrainedConfig, image: ImageSpec, file: Path | None) 
             f"timm could not load the weights of {config.backbone} ({reason}); check the network and run again, or "
             f"fetch {published(config).url} elsewhere and give the file with --model.weights"
         ) from None
+
+
+def reason_of(error: Exception) -> str:
+    """Its last line, of which the first sentence."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+    return line.partition(". ")[0].rstrip(".")[:200]
 
 
 def head_name(net: nn.Module, num_classes: int, backbone: str) -> str:

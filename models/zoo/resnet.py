@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from data.spec import ImageSpec
 from models.zoo.config_classic import ResNetConfig
 from models.zoo.initial import classifier, he
+from models.zoo.stochastic_depth import StochasticDepth, rates
 
 # B batch, C channels, H height, W width, K classes
 
@@ -31,30 +32,34 @@ def convolution(in_channels: int, out_channels: int, size: int, *, stride: int =
 class Block(nn.Module):
     """x + f(x): (B, C, H, W) -> (B, C', H/stride, W/stride)."""
 
-    def __init__(self, residual: nn.Sequential, in_channels: int, out_channels: int, *, stride: int) -> None:
+    def __init__(
+        self, residual: nn.Sequential, in_channels: int, out_channels: int, *, stride: int, skip: float
+    ) -> None:
+        """`skip`: how often f is left out in training."""
         super().__init__()
         self.residual = residual
         same = stride == 1 and in_channels == out_channels
         self.shortcut = nn.Identity() if same else convolution(in_channels, out_channels, 1, stride=stride)
         self.relu = nn.ReLU()
+        self.skip = StochasticDepth(skip)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.relu(self.shortcut(x) + self.residual(x))
+        y: Tensor = self.relu(self.shortcut(x) + self.skip(self.residual(x)))
         return y
 
 
-def basic(in_channels: int, width: int, *, stride: int) -> Block:
+def basic(in_channels: int, width: int, *, stride: int, skip: float) -> Block:
     """Two convolutions, for 18 and 34 layers."""
     first, second = convolution(in_channels, width, 3, stride=stride), convolution(width, width, 3)
-    return Block(nn.Sequential(first, nn.ReLU(), second), in_channels, width, stride=stride)
+    return Block(nn.Sequential(first, nn.ReLU(), second), in_channels, width, stride=stride, skip=skip)
 
 
-def bottleneck(in_channels: int, width: int, *, stride: int) -> Block:
+def bottleneck(in_channels: int, width: int, *, stride: int, skip: float) -> Block:
     """Three convolutions, the middle one narrow, for 50 layers."""
     down, middle = convolution(in_channels, width, 1), convolution(width, width, 3, stride=stride)
     up = convolution(width, 4 * width, 1)
     residual = nn.Sequential(down, nn.ReLU(), middle, nn.ReLU(), up)
-    return Block(residual, in_channels, 4 * width, stride=stride)
+    return Block(residual, in_channels, 4 * width, stride=stride, skip=skip)
 
 
 class ResNet(nn.Module):
@@ -68,11 +73,13 @@ class ResNet(nn.Module):
         self.stem = small_stem(image.channels, width) if small else published_stem(image.channels, width)
         blocks: list[nn.Module] = []
         channels = width
+        skips = iter(rates(config.stochastic_depth, num=sum(BLOCKS[config.layers])))
         for stage, depth in enumerate(BLOCKS[config.layers]):
             halves = stage > 0 and not (small and (side + 1) // 2 < LEAST_SIDE)
             side = (side + 1) // 2 if halves else side
             for index in range(depth):
-                blocks.append(block(channels, width * 2**stage, stride=2 if halves and index == 0 else 1))
+                stride = 2 if halves and index == 0 else 1
+                blocks.append(block(channels, width * 2**stage, stride=stride, skip=next(skips)))
                 channels = expansion * width * 2**stage
         self.blocks = nn.Sequential(*blocks)
         he(self)

@@ -1,6 +1,7 @@
 """What is timm's way: names, options and loading. timm is an optional extra and takes many seconds to import."""
 
 import importlib
+import re
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -67,16 +68,33 @@ def create(name: str, *, num_classes: int, side: int, **options: Any) -> nn.Modu
 def loaded(name: str, *, side: int, tensors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
     """The published weights, or those of a file, fitted to pictures of this side, with timm's own head.
 
-    Raises what timm raises: RuntimeError for tensors that do not fit, and errors of the network.
+    A file may be of other classes, or lack the head. Raises what timm raises: RuntimeError for tensors that do not fit,
+    errors of the network, and whatever its filters stumble over.
     """
     found = published(name)
-    overlay: dict[str, Any] = {}
-    if tensors is not None:
-        heads = (found.classifier,) if isinstance(found.classifier, str) else found.classifier or ("",)
-        rows = tensors.get(
-            f"{heads[0]}.weight"
-        )  # a file may be of other classes; timm is strict if the number is right
-        overlay = {"state_dict": dict(tensors), "num_classes": found.num_classes if rows is None else len(rows)}
-    classes = overlay.get("num_classes", found.num_classes)
-    net = create(name, num_classes=classes, side=side, pretrained=True, pretrained_cfg_overlay=overlay)
+    if tensors is None:
+        return filled(name, side=side, classes=found.num_classes)
+    heads = (found.classifier,) if isinstance(found.classifier, str) else tuple(found.classifier or ())
+    rows = tensors.get(f"{heads[0]}.weight") if heads else None
+    classes = len(rows) if rows is not None and rows.ndim else found.num_classes
+    overlay = {"state_dict": dict(tensors), "num_classes": classes}
+    try:
+        return filled(name, side=side, classes=classes, overlay=overlay)
+    except RuntimeError as error:
+        if not lacks_only(heads, str(error)):
+            raise
+    return filled(name, side=side, classes=classes, overlay=overlay | {"num_classes": 0})
+
+
+def filled(name: str, *, side: int, classes: int, overlay: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
+    """timm is strict where the overlay's number of classes is the network's; otherwise it leaves the head as drawn, and
+    so all that is missing."""
+    net = create(name, num_classes=classes, side=side, pretrained=True, pretrained_cfg_overlay=dict(overlay or {}))
     return dict(net.state_dict())
+
+
+def lacks_only(heads: tuple[str, ...], message: str) -> bool:
+    """Whether torch, strict, found nothing amiss but that the tensors of heads are missing."""
+    amiss = message.strip().splitlines()[1:]
+    missing = re.findall(r'"([^"]+)"', amiss[0]) if amiss and amiss[0].strip().startswith("Missing key(s)") else []
+    return len(amiss) == 1 and bool(missing) and all(key.rpartition(".")[0] in heads for key in missing)

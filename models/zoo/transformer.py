@@ -15,22 +15,9 @@ from models.zoo.attention.grid import Grid
 from models.zoo.attention.layer import Attention
 from models.zoo.attention.rotary import Rotary
 from models.zoo.config_transformer import TransformerConfig
+from models.zoo.stochastic_depth import StochasticDepth
 
 # B batch, P tokens of the picture, E extra ones, N = E + P, D width of a token, K classes
-
-
-class StochasticDepth(nn.Module):
-    """Skips a branch for some pictures of a training batch, https://arxiv.org/abs/1603.09382: (B, N, D) -> the same."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        kept = torch.rand(x.shape[0], 1, 1, device=x.device) >= self.rate
-        return x * kept / (1 - self.rate)  # so that its mean is that of evaluation
 
 
 class MLP(nn.Sequential):

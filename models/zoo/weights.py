@@ -5,6 +5,7 @@ import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -60,11 +61,14 @@ def check_digest(file: Path) -> None:
 
 
 def read(file: Path) -> Tensors:
-    """Name -> tensor, on the CPU. Raises `InputError` for what is not there, damaged, or more than tensors."""
-    if not file.is_file():
-        raise InputError(f"model.weights {file} is not a file; give a .safetensors or .pth file, or none")
-    check_digest(file)
+    """Name -> tensor, on the CPU. Raises `InputError` for what is not there or not to be read, damaged, or more than
+    tensors."""
     try:
+        if not file.is_file():
+            raise InputError(f"model.weights {file} is not a file; give a .safetensors or .pth file, or none")
+        with file.open("rb") as opened:
+            opened.read(1)  # of a file that it may not read, safetensors says that there is none
+        check_digest(file)
         if file.suffix == ".safetensors":
             content: Any = OrderedDict(load_file(file))
         else:
@@ -76,6 +80,10 @@ def read(file: Path) -> Tensors:
                 "use a .safetensors file"
             ) from None
         raise InputError(f"the weights {file} are damaged, or no weights; fetch them again") from None
+    except OSError as error:
+        raise unreadable(file, error) from None
+    except InputError:
+        raise
     except Exception:  # noqa: BLE001 - a hostile file may break a parser anywhere
         raise InputError(f"the weights {file} are damaged, or no weights; fetch them again") from None
     for name in WRAPPERS:
@@ -85,6 +93,11 @@ def read(file: Path) -> Tensors:
     if not named or not all(isinstance(value, Tensor) for value in content.values()):
         raise InputError(f"the weights {file} are no mapping of names to tensors; give a backbone's state_dict")
     return content if isinstance(content, OrderedDict) else OrderedDict(content)
+
+
+def unreadable(file: Path | str, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or error
+    return InputError(f"the weights {file} cannot be read ({reason}); let this user read them, or give another file")
 
 
 def fitted(twin: nn.Module, tensors: Tensors, *, head: str, side: int, told: str) -> dict[str, Tensor]:
@@ -125,7 +138,8 @@ def _modern(twin: nn.Module, tensors: Tensors, *, side: int) -> Tensors:
     if positions is not None and positions.ndim == 3 and hasattr(twin, "patch_size"):
         from torchvision.models.vision_transformer import interpolate_embeddings
 
-        renamed = interpolate_embeddings(side, twin.patch_size, renamed)
+        with suppress(ValueError, RuntimeError):  # those that are no square stay as they are, which is refused
+            renamed = interpolate_embeddings(side, twin.patch_size, renamed)
     if versions is not None:
         renamed._metadata = versions  # type: ignore[attr-defined]
     return renamed

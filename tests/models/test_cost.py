@@ -1,12 +1,46 @@
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from data.spec import ImageSpec
 from models.records import PixelStatistics
 from models.zoo.build import build
-from models.zoo.config import ModelConfig, ViTConfig
-from models.zoo.config_classic import LeNetConfig, LSTMConfig, MLPConfig, ResNetConfig
-from models.zoo.cost import cost
+from models.zoo.config import CNNConfig, ModelConfig, WhitenedConfig
+from models.zoo.config_classic import (
+    AlexNetConfig,
+    LeNetConfig,
+    LSTMConfig,
+    MLPConfig,
+    ResNetConfig,
+    SoftmaxConfig,
+    STNConfig,
+    VGGConfig,
+)
+from models.zoo.config_pretrained import PretrainedConfig
+from models.zoo.config_transformer import (
+    ClusteredAttention,
+    ConvViTConfig,
+    GlobalAttention,
+    LinearAttention,
+    LinformerAttention,
+    LocalAttention,
+    SinkhornAttention,
+    StridedAttention,
+    SynthesizerAttention,
+    ViTConfig,
+)
+from models.zoo.cost import cost, plain
+
+ATTENTIONS = [
+    LocalAttention,
+    StridedAttention,
+    GlobalAttention,
+    ClusteredAttention,
+    SinkhornAttention,
+    LinformerAttention,
+    LinearAttention,
+    SynthesizerAttention,
+]
 
 
 def network(config: ModelConfig, image: ImageSpec, num_classes: int = 10) -> torch.nn.Module:
@@ -34,6 +68,36 @@ def test_flops_are_twice_the_multiply_adds_counted_by_hand(
 ):
     image = ImageSpec(height=side, width=side, channels=channels)
     assert cost(network(config, image), image).flops == 2 * multiply_adds
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CNNConfig(width=8),
+        ViTConfig(dim=16, depth=2, heads=2),
+        ConvViTConfig(dim=16, depth=2, heads=2),
+        SoftmaxConfig(),
+        MLPConfig(width=32),
+        LeNetConfig(),
+        AlexNetConfig(width=8, hidden=64),
+        VGGConfig(layers=11, width=8, hidden=64),
+        ResNetConfig(width=8),
+        STNConfig(width=8),
+        LSTMConfig(width=32),
+        WhitenedConfig(width=8),
+        PretrainedConfig(backbone="mobilenet_v3_small"),
+        *(ViTConfig(dim=16, depth=1, heads=2, attention=kind()) for kind in ATTENTIONS),
+    ],
+    ids=lambda config: f"{config.kind}-{config.attention.kind}" if hasattr(config, "attention") else config.kind,
+)
+def test_of_every_network_flops_are_counted_and_three_pictures_cost_three_times_one(config: ModelConfig):
+    """What depends on the pictures and is not counted, or is counted once for all of them, would show."""
+    image = ImageSpec(height=32, width=32)
+    net = network(config, image).eval()
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), plain(), counter:
+        net(torch.zeros(3, 32, 32, 3, dtype=torch.uint8))
+    assert counter.get_total_flops() == 3 * cost(net, image).flops > 0
 
 
 def test_resnet_18_costs_what_the_paper_says():

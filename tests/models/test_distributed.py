@@ -25,7 +25,10 @@ from models.training.learn import learner_for, run_fit
 from models.training.norms import with_shared_norms
 from models.training.pulse import Stopped
 from models.training.trial import fits_memory, try_rates
-from models.zoo.config import CNNConfig
+from models.zoo.attention.clustered import Clustered
+from models.zoo.attention.grid import Grid
+from models.zoo.config import CNNConfig, ModelConfig
+from models.zoo.config_transformer import ClusteredAttention, ViTConfig
 
 forks = pytest.mark.skipif(
     torch.cuda.is_available(), reason="a forked process cannot differentiate where a GPU has threads; test_launch does"
@@ -62,10 +65,14 @@ def one_of(work: Work, folder: Path, rank: int, num: int) -> None:
     os._exit(status)
 
 
-def experiment(**train: object) -> Experiment:
+CNN = CNNConfig(width=8)
+CLUSTERED = ViTConfig(patch=4, dim=8, depth=1, heads=2, attention=ClusteredAttention())
+
+
+def experiment(model: ModelConfig = CNN, **train: object) -> Experiment:
     """Uneven shares: 48 pictures in steps of 15 are 8 and 7, and at last 3, which are 2 and 1."""
     return Experiment(
-        model=CNNConfig(width=8),
+        model=model,
         optimizer=SGDConfig(lr=0.02),
         augment=AugmentConfig(crop=2, flip=True, mixup=0.2, cutmix=1.0),
         train=TrainConfig(**{"epochs": 2, "batch_size": 15, "precision": "float32"} | train),
@@ -105,11 +112,36 @@ def test_two_processes_end_where_one_ends(toy: Dataset, tmp_path: Path):
 
 
 @forks
-def test_a_rank_may_have_no_picture_of_a_step(toy: Dataset, tmp_path: Path):
+@pytest.mark.parametrize("model", [CNN, CLUSTERED], ids=lambda model: model.kind)
+def test_a_rank_may_have_no_picture_of_a_step(toy: Dataset, tmp_path: Path, model: ModelConfig):
     """Three processes and steps of two pictures."""
-    chosen = experiment(batch_size=2, epochs=1)
+    chosen = experiment(model, batch_size=2, epochs=1)
     three = together(lambda ranks, _: trained(chosen, toy, ranks, rows=6), tmp_path, num=3)
     close(three[0], trained(chosen, toy, ALONE, rows=6))
+    for name, tensor in three[0]["weights"].items():
+        assert torch.equal(tensor, three[2]["weights"][name]), name
+
+
+@forks
+def test_centroids_follow_the_members_of_all_processes(tmp_path: Path):
+    """Three pictures on one and two on the other, whose own members point elsewhere."""
+    torch.manual_seed(0)
+    net = nn.Sequential(Clustered(Grid(4, 4), heads=2, width=4)).train()
+    net.register_parameter("any", nn.Parameter(torch.zeros(1)))
+    q, k, v = torch.randn(3, 5, 2, 16, 4)
+    q[3:] += 2
+    before = net[0].centroids.clone()
+
+    def work(ranks: Ranks, _: Path) -> torch.Tensor:
+        mix, part = with_shared_norms(net)[0], ranks.part(5)
+        mix(q[part], k[part], v[part])
+        return mix.centroids
+
+    both = together(work, tmp_path)
+    net[0](q, k, v)
+    assert torch.equal(both[0], both[1])
+    assert not torch.allclose(both[0], before, atol=1e-3)
+    torch.testing.assert_close(both[0], net[0].centroids)
 
 
 @forks
@@ -205,6 +237,53 @@ def test_shared_norms_are_the_norm_of_the_whole_batch(tmp_path: Path):
         torch.testing.assert_close(torch.cat([rank[name] for rank in both]), alone[name], rtol=1e-4, atol=1e-5)
     for name in ("0.running_mean", "0.running_var", "0.num_batches_tracked"):
         torch.testing.assert_close(both[1][name], alone[name])
+
+
+class NormAct(nn.BatchNorm2d):
+    """As timm's BatchNormAct2d: the activation is inside, and has weights here."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.drop, self.act = nn.Identity(), nn.PReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.drop(super().forward(x)))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_shared_norms_keep_the_activation_that_a_norm_has_inside(tmp_path: Path, training: bool):
+    torch.manual_seed(0)
+    x, net = torch.randn(6, 4, 3, 3), nn.Sequential(NormAct(4)).train(training)
+
+    def work(ranks: Ranks, _: Path) -> dict[str, Any]:
+        own = with_shared_norms(net)
+        return {"y": own(x[ranks.part(6)]).detach(), "names": list(own.state_dict())}
+
+    both = together(work, tmp_path)
+    names = list(net.state_dict())
+    torch.testing.assert_close(torch.cat([rank["y"] for rank in both]), net(x), rtol=1e-4, atol=1e-5)
+    assert both[0]["names"] == names
+
+
+def test_a_norm_with_a_way_of_its_own_cannot_be_shared():
+    class Odd(nn.BatchNorm2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + 1
+
+    with pytest.raises(InputError, match=r"of its own kind, Odd, which cannot be shared .*; use train.devices 1"):
+        with_shared_norms(nn.Sequential(Odd(4)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+def test_shared_norms_of_a_gpu_keep_the_activation_that_a_norm_has_inside():
+    net = nn.Sequential(NormAct(4)).cuda().eval()
+    x = torch.randn(6, 4, 3, 3, device="cuda")
+    expected, names = net(x), list(net.state_dict())
+    own = with_shared_norms(net)
+    assert isinstance(own[0], nn.SyncBatchNorm)
+    torch.testing.assert_close(own(x), expected)
+    assert list(own.state_dict()) == names
 
 
 @pytest.mark.parametrize("num", [1, 2, 3, 8])

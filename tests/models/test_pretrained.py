@@ -15,12 +15,14 @@ from data.spec import AugmentConfig, DatasetSpec, ImageSpec
 from models.bundle.graph import calibrated, to_onnx
 from models.config import Experiment, TrainConfig
 from models.evaluation.evaluate import load_network
+from models.evaluation.inference import validate
 from models.records import PixelStatistics
 from models.run import RunFolder
 from models.training.config import AdamWConfig, MuonConfig
-from models.training.fit import begin, ignore, train_epoch
+from models.training.fit import begin, ignore, train_epoch, train_step
 from models.training.learn import Learner, learn, learner_for, run_fit
-from models.training.optim import build_optimizer
+from models.training.optim import build_optimizer, set_rate
+from models.training.pulse import Stopped
 from models.zoo.adapter import SCALE, LowRank, adapt, adapters, merge
 from models.zoo.build import build, load_published, published_statistics
 from models.zoo.config import CNNConfig
@@ -167,6 +169,20 @@ def test_a_run_with_adapters_is_built_again_without_the_published_file_and_merge
     assert torch.equal(net(pixels), before)  # merging a copy leaves the network able to answer
 
 
+def test_a_run_goes_on_without_the_published_file(toy: Dataset, published: Path, tmp_path: Path):
+    file, (stopped, undisturbed) = tmp_path / "gone.pth", [RunFolder(tmp_path / name) for name in ("stopped", "whole")]
+    file.write_bytes(published.read_bytes())
+    asked = iter([False, False, True])
+    learn(experiment(file, "full"), toy, undisturbed)
+    with pytest.raises(Stopped):
+        learn(experiment(file, "full"), toy, stopped, stop=lambda: next(asked))
+    file.unlink()
+    learn(experiment(file, "full"), toy, stopped)
+    assert stopped.weights_file.read_bytes() == undisturbed.weights_file.read_bytes()
+    with pytest.raises(InputError, match=r"gone\.pth is not a file"):
+        learn(experiment(file, "full"), toy, RunFolder(tmp_path / "new"))
+
+
 def test_attention_has_adapters_too():
     torch.manual_seed(0)
     net = VisionTransformer(16, 8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=3).eval()
@@ -263,6 +279,47 @@ def test_files_of_every_family_load_with_their_old_names_and_side_heads(tmp_path
     loaded = {name.removeprefix("1.net."): t for name, t in own.items() if name.startswith("1.net.")}
     expected = made.state_dict()
     assert [n for n, t in loaded.items() if not n.startswith(f"{head}.") and not torch.equal(t, expected[n])] == []
+
+
+def backbone(weights: Path, num_classes: int, device: torch.device, **settings: object) -> nn.Module:
+    torch.manual_seed(0)
+    config = PretrainedConfig(backbone=BACKBONE, weights=str(weights), **settings)
+    net = build(config, ImageSpec(height=32, width=32), IMAGENET, num_classes)
+    load_published(net)
+    return net.to(device)
+
+
+@pytest.mark.slow
+def test_a_backbone_learns_32_pictures_by_heart(published: Path):
+    """Noise with labels that it does not tell, with the optimiser that is used where no other is chosen."""
+    net, pixels, labels = backbone(published, 4, torch.device("cpu")), noise(32, 32), torch.arange(32) % 4
+    for norm in net.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = 0.1  # by its own, 0.01, evaluation follows training after hundreds of steps
+    optimizer = build_optimizer(net, Experiment().optimizer)
+    set_rate(optimizer, 1.0)
+    settings = TrainConfig(label_smoothing=0, precision="float32")
+    for step in range(1, 201):
+        train_step(net.train(), optimizer, pixels, labels, config=settings)
+        if step % 10 == 0 and validate(net, [(pixels, labels)], precision="float32").accuracy == 1:
+            return
+    pytest.fail("32 pictures are not learnt in 200 steps")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+@pytest.mark.parametrize("tune", ["head", "full"])
+def test_on_a_gpu_a_backbone_learns_in_bfloat16(published: Path, tune: str):
+    """Bright and dark pictures; the weights stay float32."""
+    device = torch.device("cuda")
+    net, labels = backbone(published, 2, device, tune=tune).train(), (torch.arange(32) % 2).to(device)
+    pixels = ((noise(32, 32).to(device).float() + 255 * labels.view(-1, 1, 1, 1)) / 2).byte()
+    optimizer = build_optimizer(net, Experiment().optimizer)
+    set_rate(optimizer, 1.0)
+    settings = TrainConfig(label_smoothing=0, precision="bfloat16")
+    losses = [float(train_step(net, optimizer, pixels, labels, config=settings)[0]) for _ in range(40)]
+    assert losses[-1] < losses[0] / 2
+    assert {weight.dtype for weight in net.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,29 @@ def test_a_damaged_file_is_refused_in_one_sentence(tmp_path: Path, name: str, da
         read(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors", "weights-deadbeef.pth"])
+def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path: Path, name: str):
+    (tmp_path / name).symlink_to("/proc/self/mem")  # a file whose reading fails, also for root
+    with pytest.raises(InputError, match=rf"{name} cannot be read \(Input/output error\); let this user read them"):
+        read(tmp_path / name)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_a_file_that_this_user_may_not_read_is_a_sentence(tmp_path: Path, kind: str):
+    file = tmp_path / f"weights.{kind}"
+    file.write_bytes(content())
+    file.chmod(0)
+    with pytest.raises(InputError, match=rf"weights\.{kind} cannot be read \(Permission denied\)"):
+        read(file)
+
+
+@pytest.mark.parametrize("given", [f"/{'long' * 99}.pth", "~nobody-of-that-name/weights.pth"])
+def test_a_name_that_no_file_can_have_is_a_sentence(given: str):
+    with pytest.raises(InputError, match=r"cannot be read \(.+\); let this user read them, or give another file"):
+        plain_weights(PretrainedConfig(backbone="squeezenet1_1", weights=given), ImageSpec(height=32, width=32), 2)
+
+
 def test_a_missing_file_and_one_of_other_things_are_refused(tmp_path: Path):
     config = PretrainedConfig(backbone="squeezenet1_1", weights=str(tmp_path / "nowhere.pth"))
     with pytest.raises(InputError, match=r"nowhere\.pth is not a file"):
@@ -171,11 +194,21 @@ def test_the_head_of_other_classes_does_not_matter():
     fit_with(lambda given: given.pop("head.bias"))
 
 
-def test_positions_are_interpolated_for_pictures_of_another_size():
-    def made(side: int) -> VisionTransformer:
-        return VisionTransformer(side, 8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=3)
+def transformer(side: int) -> VisionTransformer:
+    return VisionTransformer(side, 8, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=16, num_classes=3)
 
-    given = made(32).state_dict()
+
+def test_positions_are_interpolated_for_pictures_of_another_size():
+    given = transformer(32).state_dict()
     given["encoder.pos_embedding"] = torch.ones(1, 17, 8)
-    found = fitted(made(16), given, head="heads.head", side=16, told="it does not fit")
+    found = fitted(transformer(16), given, head="heads.head", side=16, told="it does not fit")
     torch.testing.assert_close(found["encoder.pos_embedding"], torch.ones(1, 5, 8))
+
+
+@pytest.mark.parametrize("shape", [(1, 51, 8), (2, 17, 8), (1, 1, 8), (1, 0, 8), (1, 17, 4), (17, 8)], ids=str)
+def test_positions_of_no_square_are_named(shape: tuple[int, ...]):
+    given = transformer(32).state_dict()
+    given["encoder.pos_embedding"] = torch.ones(shape)
+    told = " x ".join(map(str, shape if shape[2:] != (4,) else (1, 5, 4)))
+    with pytest.raises(InputError, match=rf"its encoder.pos_embedding is {told}, where 1 x 5 x 8 is needed; give"):
+        fitted(transformer(16), given, head="heads.head", side=16, told="it does not fit")

@@ -3,7 +3,8 @@
 Each head keeps centroids on the unit sphere. Each takes the queries and the keys that point most nearly its way, the
 same number for every centroid, and those queries look at those keys. A query that several centroids take gets the
 mean of the answers; one that none takes gets zero, so the layer leaves its token as it is. Centroids follow their
-members by a moving average while training, and are fixed in evaluation.
+members by a moving average while training, and are fixed in evaluation; where several processes each hold a share of
+the batch, they follow the members in all of it.
 
 Departures: every head clusters (theirs do half and half with local attention). A token that is hardly nearer than the
 first that was not taken counts little, or rounding would decide which of two goes in, and the exported network answer
@@ -11,6 +12,8 @@ otherwise than the trained one. Rows and columns play no part. Extra tokens see 
 cluster. Cost: with C clusters of N / C tokens each, N C + N^2 / C; the default C, about the root of N, makes it N
 times its root.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +34,7 @@ class Clustered(Mix):
     def __init__(self, grid: Grid, *, heads: int, width: int, clusters: int | None = None) -> None:
         super().__init__()
         self.extra = grid.extra
+        self.added: Callable[[Tensor], Tensor] | None = None  # over all processes: `norms.with_shared_norms` sets it
         self.clusters = min(clusters or max(1, round(grid.patches**0.5)), grid.patches)
         self.members = -(-grid.patches // self.clusters)
         self.register_buffer("centroids", F.normalize(torch.randn(heads, width, self.clusters), dim=1))
@@ -49,7 +53,7 @@ class Clustered(Mix):
             beside(v[:, :, :E], self._clusters(values, asked)).flatten(1, 2),
             see=weights.flatten(1, 2).to(q.dtype),
         )  # (B, H * C, M, d)
-        y = y.reshape(*asking.shape, -1).flatten(2, 3)  # (B, H, C * M, d)
+        y = y.reshape(*asking.shape, v.shape[3]).flatten(2, 3)  # (B, H, C * M, d)
         index, shares = asking.flatten(2).unsqueeze(3), shares.flatten(2).unsqueeze(3).to(y.dtype)
         total = torch.zeros_like(queries, dtype=y.dtype).scatter_add(2, index.expand_as(y), y * shares)  # (B, H, P, d)
         y = total / torch.zeros_like(total[..., :1]).scatter_add(2, index, shares).clamp(min=1.0)
@@ -73,8 +77,9 @@ class Clustered(Mix):
         return chosen.view(*members.shape, x.shape[3])
 
     def _follow(self, queries: Tensor, asking: Tensor, keys: Tensor, asked: Tensor) -> None:
-        """Moves each centroid towards the mean direction of its members."""
+        """Moves each centroid towards the mean direction of its members, in the pictures of all processes."""
         seen = torch.stack([self._clusters(queries, asking), self._clusters(keys, asked)])  # (2, B, H, C, M, d)
-        middle = F.normalize(seen.float(), dim=5).mean(dim=(0, 1, 4)).transpose(1, 2)  # (H, d, C)
-        moved = self.centroids.lerp(F.normalize(middle, dim=1), 1 - DECAY)
+        directions, over = F.normalize(seen.float(), dim=5), (0, 1, 4)
+        middle = directions.mean(over) if self.added is None else self.added(directions.sum(over))  # of any length
+        moved = self.centroids.lerp(F.normalize(middle.transpose(1, 2), dim=1), 1 - DECAY)  # (H, d, C)
         self.centroids.copy_(F.normalize(moved, dim=1))

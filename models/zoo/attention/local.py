@@ -45,8 +45,8 @@ class Local(Mix):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         y = attend(self._tiles(q, self.queries), self._tiles(k, self.keys), self._tiles(v, self.keys), see=self.see)
-        B, _, _, d = y.shape
-        y = y.reshape(B, self.heads, -1, d).index_select(2, self.home)  # (B, H, P, d)
+        B, _, slots, d = y.shape
+        y = y.reshape(B, self.heads, self.tiles * slots, d).index_select(2, self.home)  # (B, H, P, d)
         if not self.extra:
             return y
         return torch.cat([attend(q[:, :, : self.extra], k, v), y], dim=2)  # (B, H, N, d)
@@ -54,7 +54,7 @@ class Local(Mix):
     def _tiles(self, x: Tensor, tokens: Tensor) -> Tensor:
         """(B, H, N, d) -> (B, H * T, slots, d)."""
         B, H, _, d = x.shape
-        return x.index_select(2, tokens).view(B, H * self.tiles, -1, d)
+        return x.index_select(2, tokens).view(B, H * self.tiles, tokens.shape[0] // self.tiles, d)
 
 
 def choose_tile(grid: Grid, reach: int) -> tuple[int, int]:
