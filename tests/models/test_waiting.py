@@ -1,0 +1,85 @@
+"""A step and an answer on a GPU are handed over and not waited for: torch raises where one is."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from data.augment import resolve
+from data.loader import Pictures, TrainBatches, eval_batches
+from data.spec import AugmentConfig, ImageSpec
+from models.config import TrainConfig
+from models.evaluation.inference import logits_of
+from models.records import PixelStatistics
+from models.training.config import AdamWConfig
+from models.training.optim import build_optimizer
+from models.training.step import train_step
+from models.zoo.build import build
+from models.zoo.config import CNNConfig
+
+IMAGE, NUM, CLASSES = ImageSpec(height=32, width=32), 64, 4
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+@contextmanager
+def unwaited() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def pictures(*, resident: bool) -> Pictures:
+    pixels = np.random.default_rng(0).integers(0, 256, (NUM, 32, 32, 3), dtype=np.uint8)
+    return Pictures(pixels, "cuda", resident=resident)
+
+
+def network() -> torch.nn.Module:
+    statistics = PixelStatistics(mean=(0.5,) * 3, std=(0.25,) * 3)
+    return build(CNNConfig(width=8), IMAGE, statistics, CLASSES).cuda()
+
+
+@pytest.mark.gpu
+@NEEDS_GPU
+@pytest.mark.parametrize("resident", [True, False], ids=["resident", "streamed"])
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_no_step_of_training_waits_for_a_gpu(resident: bool, clip_norm: float | None):
+    asked = AugmentConfig(policy="trivial", alternate=True, erase=0.25, mixup=0.2, cutmix=1.0)
+    batches = TrainBatches(
+        pictures(resident=resident),
+        np.arange(NUM) % CLASSES,
+        np.arange(NUM),
+        batch_size=16,
+        seed=0,
+        image=IMAGE,
+        config=resolve(asked, IMAGE, mirror=True, any_size=True),
+        num_classes=CLASSES,
+    )
+    net = network().train()
+    optimizer = build_optimizer(net, AdamWConfig())
+
+    def steps(epoch: int) -> torch.Tensor:
+        config = TrainConfig(clip_norm=clip_norm)
+        return sum(train_step(net, optimizer, *batch, config=config) for batch in islice(batches.epoch(epoch), 2))
+
+    steps(0)  # fills what is kept, such as the quantiles of mixup
+    with unwaited():
+        figures = steps(1)
+    assert figures.isfinite().all()
+
+
+@pytest.mark.gpu
+@NEEDS_GPU
+@pytest.mark.parametrize("resident", [True, False], ids=["resident", "streamed"])
+def test_no_batch_of_an_evaluation_waits_for_a_gpu(resident: bool):
+    labels, there = np.arange(NUM) % CLASSES, pictures(resident=resident)
+    net = network()
+    with unwaited():
+        seen = eval_batches(there, labels, np.arange(NUM), batch_size=24, image=IMAGE)
+        logits, targets = logits_of(net, seen, precision="auto")
+    assert logits.shape == (NUM, CLASSES)
+    assert targets.tolist() == labels.tolist()
