@@ -1,4 +1,4 @@
-"""Where a network trains, and in which precision."""
+"""Where a network trains, in which precision, and what is said where there is no room."""
 
 import os
 import platform
@@ -11,6 +11,8 @@ from data.errors import InputError
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Devices = Literal["auto", "cpu", "cuda", "mps"] | int
+# What a failure of memory is called: by torch's allocators and the driver, by that of the CPU, by cuBLAS and cuDNN.
+FULL = ("out of memory", "can't allocate memory", "status_alloc_failed", "allocation_failed")
 
 
 def choose_device(wanted: Devices) -> torch.device:
@@ -64,6 +66,11 @@ def multiplies_bfloat16(device: torch.device) -> bool:
             return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
         case _:
             return False
+
+
+def is_full(error: RuntimeError) -> bool:
+    """Whether it says that memory is short. Only torch's own allocator of a GPU says so by the kind of the error."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error).lower() for words in FULL)
 
 
 def seed(device: torch.device, value: int) -> None:

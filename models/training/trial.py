@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import TrainConfig
-from models.device import seed
+from models.device import is_full, seed
 from models.records import RateTest
 from models.training.config import OptimizerConfig
 from models.training.distributed import ALONE, Ranks
@@ -98,7 +98,9 @@ def fits_memory(
     try:
         take_steps(net, batches, optimizer=optimizer, config=config, class_weights=class_weights)
         enough = device.type != "cuda" or free_share(device) >= HEADROOM
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_full(error):
+            raise
         enough = False
     if device.type == "cuda":
         torch.cuda.empty_cache()  # after the except clause, whose traceback holds on to the tensors

@@ -12,10 +12,12 @@ from data.loader import Pictures
 from data.prepare import Dataset
 from models.config import Experiment, TrainConfig
 from models.evaluation.evaluate import logits
+from models.training.config import AdamWConfig
 from models.training.distributed import Ranks
 from models.training.judging import answered_at_once
 from models.training.learn import Learner, learner_for, run_fit
 from models.training.memory import largest, network_fits, one_step, within_memory
+from models.training.trial import fits_memory
 
 MORE_THAN_THERE_IS = 1 << 50  # bytes
 
@@ -42,6 +44,11 @@ class OneBatch:
 
     def epoch(self, epoch: int, *, start_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: ARG002
         yield torch.zeros(64, 4, 4, 3, dtype=torch.uint8), torch.arange(64) % 2
+
+
+class Broken(Hungry):
+    def forward(self, pixels: Tensor) -> Tensor:  # noqa: ARG002
+        raise RuntimeError("shapes cannot be multiplied")
 
 
 def trained(most: int, *, fixed: bool = False, gpu: bool = True) -> str:
@@ -132,11 +139,39 @@ def hungry(chosen: Experiment, toy: Dataset, most: int) -> Learner:
     return replace(learner, net=Hungry(most))
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "MPS backend out of memory (MPS allocated: 9.00 GB, other allocations: 1.00 GB, max allowed: 10.00 GB).",
+    ],
+)
+def test_full_memory_is_known_whoever_finds_it(said: str):
+    """The driver and the libraries on a GPU raise no `torch.OutOfMemoryError`."""
+
+    class Full(Hungry):
+        def forward(self, pixels: Tensor) -> Tensor:
+            if len(pixels) > self.most:
+                raise torch.AcceleratorError(said) if said.startswith("CUDA error: out") else RuntimeError(said)
+            return super().forward(pixels)
+
+    net, batches = Full(16), OneBatch()
+    assert largest(64, one_step(net, batches, Experiment())) == 16
+    assert not fits_memory(net, batches, optimizer=AdamWConfig(), config=TrainConfig())
+    with pytest.raises(InputError, match="the network does not fit"), network_fits():
+        net(torch.zeros(64, 4, 4, 3))
+
+
 def test_other_errors_are_not_taken_for_full_memory():
     def fails() -> None:
         raise RuntimeError("shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="multiplied"):
         within_memory(fails, size=64, attempt=lambda _: None)
+    with pytest.raises(RuntimeError, match="multiplied"):
+        fits_memory(Broken(3), OneBatch(), optimizer=AdamWConfig(), config=TrainConfig())
     with pytest.raises(RuntimeError, match="multiplied"), network_fits():
         fails()
