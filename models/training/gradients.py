@@ -20,8 +20,8 @@ def clip(weights: Sequence[Tensor], limit: float) -> Tensor:
     if not within(limit, joint):
         nn.utils.clip_grads_with_norm_(weights, limit, joint)
     if len(norms) < len(weights):
-        flowing = [index for index, weight in enumerate(weights) if weight.grad is not None]
-        norms = norms.new_zeros(len(weights)).index_copy(0, torch.tensor(flowing, device=norms.device), norms)
+        each, none = iter(norms), joint.new_zeros(())  # no list of places, which would have to be brought to a GPU
+        norms = torch.stack([none if weight.grad is None else next(each) for weight in weights])
     return torch.cat([joint.view(1), norms])
 
 
