@@ -10,15 +10,17 @@ from torch import Tensor, nn
 from data.errors import InputError
 from data.loader import Pictures
 from data.prepare import Dataset
+from data.spec import ImageSpec
 from models.config import Experiment, TrainConfig
 from models.evaluation.evaluate import logits
 from models.training.config import AdamWConfig
 from models.training.distributed import Ranks
-from models.training.judging import answered_at_once
+from models.training.judging import Room, answered_at_once
 from models.training.learn import Learner, learner_for, run_fit
 from models.training.memory import largest, network_fits, one_step, within_memory
 from models.training.trial import fits_memory
 
+SMALL = ImageSpec(height=32, width=32)
 MORE_THAN_THERE_IS = 1 << 50  # bytes
 
 
@@ -126,6 +128,36 @@ def test_evaluation_takes_no_more_pictures_at_once_than_training(toy: Dataset):
     assert answered_at_once(TrainConfig(accumulate=4), 16) == 4
     assert answered_at_once(TrainConfig(), 5000) == 256
     assert answered_at_once(TrainConfig(), 5, ranks=Ranks(0, 2)) == 3
+
+
+def test_a_gpu_answers_to_many_pictures_at_once_where_there_is_room():
+    net, sizes = Hungry(2000), []
+
+    def answers(size: int) -> int:
+        sizes.append(size)
+        return len(net(torch.zeros(size, 4, 4, 3)))
+
+    room = Room(8, SMALL, torch.device("cuda"))
+    assert (room.answer(answers), room.answer(answers)) == (1024, 1024)
+    net.most = 100
+    assert (room.answer(answers), room.answer(answers)) == (8, 8), "what did not fit once is not tried again"
+    assert sizes == [1024, 1024, 1024, 8, 8]
+    net.most = 4
+    with pytest.raises(torch.OutOfMemoryError):
+        room.answer(answers)
+
+
+@pytest.mark.parametrize(
+    ("device", "side", "size"), [("cpu", 32, 64), ("cuda", 32, 1024), ("cuda", 256, 256), ("cuda", 1024, 64)]
+)
+def test_only_batches_that_are_small_for_a_gpu_are_larger_than_in_training(device: str, side: int, size: int):
+    room = Room(64, ImageSpec(height=side, width=side), torch.device(device))
+    assert room.answer(lambda size: size) == size
+
+
+def test_answers_that_fail_otherwise_are_not_asked_for_again():
+    with pytest.raises(RuntimeError, match="multiplied"):
+        Room(8, SMALL, torch.device("cuda")).answer(lambda size: Broken(3)(torch.zeros(size, 3)))
 
 
 def test_a_fold_whose_batch_does_not_fit_gets_the_sentence_of_a_training(tiny: Experiment, toy: Dataset):
