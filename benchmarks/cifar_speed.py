@@ -57,7 +57,7 @@ from data.augment import resolve  # noqa: E402
 from data.loader import Pictures, TrainBatches, eval_batches  # noqa: E402
 from flows.presets import PRESETS  # noqa: E402
 from models.config import Experiment  # noqa: E402
-from models.device import choose_device, describe  # noqa: E402
+from models.device import choose_device, describe, training_device  # noqa: E402
 from models.evaluation.inference import validate  # noqa: E402
 from models.mirror import Mirrored  # noqa: E402
 from models.pixels import measure  # noqa: E402
@@ -199,7 +199,7 @@ def several(experiment: Experiment, cifar: Cifar, pictures: Pictures, options: a
 
 def measured(options: argparse.Namespace, cache: Path) -> dict[str, Any]:
     experiment = changed(PRESETS[options.preset], options)
-    device = choose_device(experiment.train.devices)
+    device = training_device(experiment.train.devices)
     began = time.perf_counter()
     cifar = opened(options.data, cache, train_on=options.train_on)
     opening_s = time.perf_counter() - began

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
+from torch.backends import cudnn
 
 from data.errors import InputError
 
@@ -25,6 +26,18 @@ def choose_device(wanted: Devices) -> torch.device:
     if wanted not in there:
         raise InputError(f"train.devices {wanted} is not to be had here; use one of auto, {', '.join(there)}")
     return torch.device(wanted)
+
+
+def training_device(wanted: Devices) -> torch.device:
+    """The device chosen for a training, made ready for it. Raises as `choose_device`.
+
+    Batches have few sizes, so cuDNN may time its algorithms once for each and keep the fastest. Which one wins may
+    differ from process to process, and with it the last bits: so not where bits were asked for.
+    """
+    device = choose_device(wanted)
+    if device.type == "cuda" and not (torch.are_deterministic_algorithms_enabled() or cudnn.deterministic):
+        cudnn.benchmark = True
+    return device
 
 
 def require_devices(wanted: Devices) -> None:

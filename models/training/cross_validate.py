@@ -8,7 +8,7 @@ from data.loader import Pictures
 from data.prepare import Dataset
 from data.split import folds
 from models.config import Experiment
-from models.device import choose_device
+from models.device import training_device
 from models.mirror import Mirrored
 from models.records import CVResult, FoldResult
 from models.run import RunFolder
@@ -39,7 +39,7 @@ def cross_validate(
     results = [] if folder is None else list(ended_folds(folder))
     if len(results) == experiment.crossval.folds:
         return summarise(results)
-    pictures = Pictures(dataset.images.pixels, choose_device(experiment.train.devices))
+    pictures = Pictures(dataset.images.pixels, training_device(experiment.train.devices))
     for index in range(len(results), experiment.crossval.folds):
         results.append(one_fold(experiment, dataset, index, pictures=pictures, stop=stop))
         if folder is not None:
@@ -64,7 +64,7 @@ def one_fold(
     images, seed = dataset.images, experiment.train.seed
     fold = folds(images, dataset.split.development, k=experiment.crossval.folds, seed=seed)[fold_index]
     if pictures is None:
-        pictures = Pictures(images.pixels, choose_device(experiment.train.devices))
+        pictures = Pictures(images.pixels, training_device(experiment.train.devices))
     learner = learner_for(
         experiment, images, pictures, train=fold.train, val=fold.val, seed=fold_seed(seed, fold_index)
     )
