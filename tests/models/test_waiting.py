@@ -1,5 +1,6 @@
 """A step and an answer on a GPU are handed over and not waited for: torch raises where one is."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -17,11 +18,14 @@ from models.records import PixelStatistics
 from models.training.config import AdamWConfig
 from models.training.optim import build_optimizer
 from models.training.step import train_step
-from models.zoo.build import build
-from models.zoo.config import CNNConfig
+from models.zoo.build import build, start_from
+from models.zoo.config import CNNConfig, WhitenedConfig
 
 IMAGE, NUM, CLASSES = ImageSpec(height=32, width=32), 64, 4
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+STATISTICS = PixelStatistics(mean=(0.5,) * 3, std=(0.25,) * 3)
 
 
 @contextmanager
@@ -39,8 +43,7 @@ def pictures(*, resident: bool) -> Pictures:
 
 
 def network() -> torch.nn.Module:
-    statistics = PixelStatistics(mean=(0.5,) * 3, std=(0.25,) * 3)
-    return build(CNNConfig(width=8), IMAGE, statistics, CLASSES).cuda()
+    return build(CNNConfig(width=8), IMAGE, STATISTICS, CLASSES).cuda()
 
 
 @pytest.mark.gpu
@@ -83,3 +86,18 @@ def test_no_batch_of_an_evaluation_waits_for_a_gpu(resident: bool):
         logits, targets = logits_of(net, seen, precision="auto")
     assert logits.shape == (NUM, CLASSES)
     assert targets.tolist() == labels.tolist()
+
+
+@pytest.mark.gpu
+@NEEDS_GPU
+@pytest.mark.parametrize("resident", [True, False], ids=["resident", "streamed"])
+def test_a_first_layer_is_computed_from_pictures_with_one_wait(resident: bool):
+    net, there = build(WhitenedConfig(width=8), IMAGE, STATISTICS, CLASSES).cuda(), pictures(resident=resident)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as waits:
+            warnings.simplefilter("always")
+            start_from(net, there, np.arange(NUM), IMAGE)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len([wait for wait in waits if "called a synchronizing" in str(wait.message)]) == 1
