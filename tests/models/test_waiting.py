@@ -17,6 +17,7 @@ from models.evaluation.inference import logits_of
 from models.records import PixelStatistics
 from models.training.config import AdamWConfig
 from models.training.optim import build_optimizer
+from models.training.state import Averaging, copy_for_average
 from models.training.step import train_step
 from models.zoo.build import build, start_from
 from models.zoo.config import CNNConfig, WhitenedConfig
@@ -65,9 +66,14 @@ def test_no_step_of_training_waits_for_a_gpu(resident: bool, clip_norm: float | 
     net = network().train()
     optimizer = build_optimizer(net, AdamWConfig())
 
+    averaging = Averaging(copy_for_average(net), net, decay=0.9)
+
     def steps(epoch: int) -> torch.Tensor:
-        config = TrainConfig(clip_norm=clip_norm)
-        return sum(train_step(net, optimizer, *batch, config=config) for batch in islice(batches.epoch(epoch), 2))
+        figures = []
+        for step, (seen, targets) in enumerate(islice(batches.epoch(epoch), 2)):
+            figures.append(train_step(net, optimizer, seen, targets, config=TrainConfig(clip_norm=clip_norm)))
+            averaging.update(step=step)
+        return torch.stack(figures)
 
     steps(0)  # fills what is kept, such as the quantiles of mixup
     with unwaited():
