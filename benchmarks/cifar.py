@@ -48,7 +48,10 @@ def opened(archive: Path, cache: Path, *, train_on: int | None = None) -> Cifar:
             raise SystemExit(f"{archive.name} has {len(classes)} classes; CIFAR-10 has {NUM_CLASSES}")
         labels = np.array([classes.index(name) for name in names], np.int64)
         cache.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(cache, pixels=np.stack(pixels), labels=labels, tested=np.array(tested))
+        part = cache.with_name(f"{cache.name}.part")
+        with part.open("wb") as file:  # to a name, numpy would append .npz
+            np.savez(file, pixels=np.stack(pixels), labels=labels, tested=np.array(tested))
+        part.replace(cache)
     with np.load(cache, allow_pickle=False) as arrays:
         return Cifar(arrays["pixels"], arrays["labels"], arrays["tested"], train_on=train_on)
 

@@ -20,12 +20,17 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """With a + if files are changed that are no results."""
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    dirty = subprocess.run(
-        ["git", "status", "--porcelain", "-uno", "--", ".", *MADE], capture_output=True, text=True, check=False
-    )
-    return (done.stdout.strip() or "unknown") + ("+" if dirty.stdout.strip() else "")
+    """With a + if files are changed that are no results; "unknown" outside a repository, and without git."""
+    named = git("rev-parse", "--short", "HEAD")
+    return (named or "unknown") + ("+" if named and git("status", "--porcelain", "-uno", "--", ".", *MADE) else "")
+
+
+def git(*arguments: str) -> str:
+    """What it says; "" where it fails or is not there."""
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        return ""
 
 
 def version(package: str) -> str:

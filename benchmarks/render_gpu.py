@@ -26,7 +26,7 @@ def cifar(read: Read, table: Table) -> str:
                 mean(of["loop_and_test_s"], "{:.2f}"),
                 mean(of["training_s"], "{:.2f}"),
                 mean(f["command_s"], "{:.1f}"),
-                f"{f['first']['loop_s']:.1f}",
+                f"{(f['first'] or f['runs'][0])['loop_s']:.1f}",
                 mean(of["test_accuracy"], "{:.2%}"),
                 mean(jpeg.get("original", {}).get("test_accuracy"), "{:.2%}"),
                 "" if not jpeg else f"{jpeg['costs']:.2%} ± {jpeg['standard_error']:.2%}",
@@ -71,7 +71,8 @@ def share(read: Read, table: Table) -> str:
         ]
         parts += [
             "## Share of a default training in which the GPU computes",
-            f"CIFAR-10, {f['rows'][0]['epochs']} epochs and their validations, one run each, {f['device']}; {on(f)}",
+            f"{f['trained_on']:,} pictures of CIFAR-10, {f['rows'][0]['epochs']} epochs and their validations, one run "
+            f"each, {f['device']}; {on(f)}",
             table(["network", "share of the time (goal 95 %)", "images/s", "of the bfloat16 peak"], rows),
         ]
     return "\n\n".join(parts)

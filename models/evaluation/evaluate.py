@@ -24,7 +24,7 @@ from models.evaluation.metrics import Metrics, score
 from models.mirror import Mirrored
 from models.records import Calibration, Checks, CVResult, Lineage, RunResult
 from models.run import RunFolder
-from models.training.judging import answered_at_once
+from models.training.judging import Room, answered_at_once
 from models.zoo.build import build
 from models.zoo.cost import cost
 
@@ -74,9 +74,13 @@ def evaluate(
 
 
 def logits(net: nn.Module, pictures: Pictures, images: Images, rows: np.ndarray, *, at_once: int) -> np.ndarray:
-    """float32 (rows, classes)."""
-    batches = eval_batches(pictures, images.labels, rows, batch_size=at_once, image=images.spec)
-    return logits_of(net, batches)[0].cpu().numpy()
+    """float32 (rows, classes). `at_once` pictures surely fit."""
+
+    def answered(size: int) -> np.ndarray:
+        batches = eval_batches(pictures, images.labels, rows, batch_size=size, image=images.spec)
+        return logits_of(net, batches)[0].cpu().numpy()
+
+    return Room(at_once, images.spec, pictures.device).answer(answered)
 
 
 def finish(

@@ -9,7 +9,7 @@ from data.loader import Pictures
 from data.prepare import Dataset
 from data.split import folds
 from models.config import Experiment
-from models.device import choose_device
+from models.device import training_device
 from models.mirror import Mirrored
 from models.records import CVResult, FoldResult
 from models.run import RunFolder
@@ -41,7 +41,7 @@ def cross_validate(
     results = [] if folder is None else list(ended_folds(folder))
     if len(results) == experiment.crossval.folds:
         return summarise(results)
-    pictures = Pictures(dataset.images.pixels, choose_device(experiment.train.devices))
+    pictures = Pictures(dataset.images.pixels, training_device(experiment.train.devices))
     for index in range(len(results), experiment.crossval.folds):
         results.append(one_fold(experiment, dataset, index, pictures=pictures, on_trouble=on_trouble, stop=stop))
         if folder is not None:
@@ -66,7 +66,7 @@ def one_fold(
     """
     images, seed = dataset.images, experiment.train.seed
     fold = folds(images, dataset.split.development, k=experiment.crossval.folds, seed=seed)[fold_index]
-    placed = pictures or Pictures(images.pixels, choose_device(experiment.train.devices))
+    placed = pictures or Pictures(images.pixels, training_device(experiment.train.devices))
     learner_with = partial(learner_for, experiment, images, placed, train=fold.train, val=fold.val)
 
     def train(size: int | None) -> tuple[Learner, FitResult]:

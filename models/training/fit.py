@@ -27,7 +27,7 @@ from models.training.optim import build_optimizer, set_peak, set_rate
 from models.training.plan import Plan, make_plan, revised
 from models.training.pulse import ProgressUpdate, Pulse, check_finite, diverged, never
 from models.training.schedule import factor
-from models.training.state import FitResult, Training, copy_for_average, result_of, resume, update_average
+from models.training.state import FitResult, Training, averaging, copy_for_average, result_of, resume
 from models.training.step import dropout_seed, train_step
 from models.training.trial import measure_speed, try_rates
 
@@ -196,6 +196,7 @@ def train_epoch(
     figures = [monitored(record, config) for record in training.history]
     done = training.epoch / training.plan.epochs
     stream = batches.epoch(training.epoch, start_step=training.step, done=done)
+    average = averaging(training, config)
     while training.step < training.plan.steps_in(training.epoch):  # which a revision may change
         pixels, targets = next(stream)
         total_steps = training.plan.total_steps
@@ -205,8 +206,8 @@ def train_epoch(
         training.sums += train_step(
             training.spread, training.optimizer, pixels, targets, config=config, class_weights=class_weights
         )
-        if training.average is not None and config.ema is not None:
-            update_average(training.average, training.net, decay=config.ema, step=training.steps_done)
+        if average is not None:
+            average.update(step=training.steps_done)
         training.step += 1
         training.images += len(pixels)
         training.epoch_s = time.monotonic() - began

@@ -16,7 +16,7 @@ from data.images import Images
 from data.loader import Pictures, TrainBatches
 from data.prepare import Dataset
 from models.config import Experiment
-from models.device import choose_device
+from models.device import training_device
 from models.mirror import check_mirror
 from models.pixels import measure
 from models.records import EpochRecord, FitSummary, PixelStatistics, RateTest
@@ -124,7 +124,7 @@ def learner_in(
     return learner_for(
         experiment,
         images,
-        Pictures(images.pixels, choose_device(config.devices)),
+        Pictures(images.pixels, training_device(config.devices)),
         train=split.train,
         val=split.val,
         seed=config.seed,

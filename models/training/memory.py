@@ -11,6 +11,7 @@ from torch import nn
 
 from data.errors import InputError
 from models.config import Experiment
+from models.device import is_full
 from models.training.optim import build_optimizer
 from models.training.step import train_step
 
@@ -81,11 +82,6 @@ def network_fits() -> Iterator[None]:
         if is_full(error):
             raise too_large() from None
         raise
-
-
-def is_full(error: RuntimeError) -> bool:
-    """Whether it says that memory is short: of a GPU by its kind, of a CPU by its words alone."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def too_large(when: str = "") -> InputError:

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from models.config import TrainConfig
-from models.device import seed
+from models.device import is_full, seed
 from models.records import RateTest
 from models.training.config import OptimizerConfig
 from models.training.distributed import ALONE, Ranks
 from models.training.lr_range import range_test
-from models.training.memory import SMALLEST, is_full, too_large
+from models.training.memory import SMALLEST, too_large
 from models.training.optim import build_optimizer, set_peak, set_rate
 from models.training.plan import Speed
 from models.training.pulse import heed, never
