@@ -224,7 +224,7 @@ def test_full_memory_is_known_whoever_finds_it(said: str):
             return super().forward(pixels)
 
     net, batches = Full(16), OneBatch()
-    assert largest(64, one_step(net, batches, Experiment())) == 16
+    assert largest(64, one_step(net, OneBatch, Experiment())) == 16
     assert not fits_memory(net, batches, optimizer=AdamWConfig(), config=TrainConfig())
     with pytest.raises(InputError, match="the network does not fit"), network_fits():
         net(torch.zeros(64, 4, 4, 3))
