@@ -27,9 +27,9 @@ demo: setup ## train on the built-in digits, serve, classify a picture over HTTP
 test: setup ## the test suite
 	@OMP_NUM_THREADS=1 $(RUN_PYTHON) -m pytest -n 2 --dist loadfile
 
-test-all: setup ## and the marked tests: Prefect server, browser, slow (not: gpu, network)
+test-all: setup ## and the marked tests: Prefect server, browser, slow; those of a GPU where one is
 	@.ci/need chromium
-	@$(RUN_PYTHON) -m pytest -m 'not gpu and not network'
+	@$(RUN_PYTHON) -m pytest -m 'not network'
 
 lint: setup ## ruff and mypy
 	@$(RUN_PYTHON) -m ruff check .

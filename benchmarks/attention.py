@@ -227,7 +227,7 @@ def main() -> None:
             rows.append({"tokens": tokens, "attention": name, "passes": passes})
             print(f"{tokens} {name}: {passes}", file=sys.stderr)
     result = {
-        "command": f"python -m benchmarks.attention --device {device} --repeats {options.repeats}",
+        "command": machine.command("attention"),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "one thread",
         "precision": "bfloat16" if multiplies_bfloat16(device) else "float32",
         "layer": {"dim": DIM, "heads": HEADS, "tokens_in_a_batch": TOKENS_IN_A_BATCH},

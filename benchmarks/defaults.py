@@ -2,10 +2,10 @@
 
     python -m benchmarks.defaults --data ../shared/data --case flowers [--setting no-ema] [--seeds 3] [--epochs 20]
 
-The test rows are never touched. Seed s holds out fold s of five of the development rows, trains the product's own
-`fit` on the others, and is judged by the last epoch, so that no epoch is chosen on the rows it is judged by. Every
-training is one line of benchmarks/results/defaults-<case>.jsonl; what is there already is not run again, so that two
-of these commands may share the work of one table. `python -m benchmarks.render_defaults` puts them into
+The test rows are never touched. Seed s holds out fold s of five of the development rows, trains the product's own `fit`
+on the others, and is judged by the last epoch, so that no epoch is chosen on the rows it is judged by. Every training
+is one line of benchmarks/results/defaults-<case>.jsonl; what is there already, of the same commit, is not run again, so
+that two of these commands may share the work of one table. `python -m benchmarks.render_defaults` puts them into
 docs/defaults.md.
 """
 
@@ -85,7 +85,7 @@ CASES: dict[str, Case] = {
 
 
 def experiment(source: str, changes: Changes, *, epochs: int, seed: int) -> Experiment:
-    train = {"epochs": epochs, "patience": epochs - 1, "seed": seed}  # never stopped early
+    train = {"epochs": epochs, "patience": "never", "seed": seed}
     values: dict[str, Any] = {"dataset": {"source": source}, "train": train}
     for name, value in changes.items():
         part, field = name.split(".")
@@ -113,10 +113,11 @@ def trial(chosen: Experiment, dataset: Dataset, *, seed: int) -> dict[str, float
     }
 
 
-def done(file: Path) -> set[tuple[str, int, int]]:
+def done(file: Path) -> set[tuple[str, int, int, str]]:
+    """Of another commit the defaults may be others."""
     lines = file.read_text().splitlines() if file.exists() else []
     found = [json.loads(line) for line in lines]
-    return {(line["setting"], line["seed"], line["epochs"]) for line in found}
+    return {(line["setting"], line["seed"], line["epochs"], line["machine"]["commit"]) for line in found}
 
 
 def main() -> None:
@@ -125,12 +126,14 @@ def main() -> None:
     parser.add_argument("--case", choices=CASES, required=True)
     parser.add_argument("--setting", action="append", help="one of them, may be repeated; by default all")
     parser.add_argument("--seeds", type=int, default=3, help=f"at most {FOLDS}")
-    parser.add_argument("--epochs", type=int, help="at least 2; by default 60 of digits, 20 of flowers, 2 of cifar10")
+    parser.add_argument("--epochs", type=int, help="by default 60 of digits, 20 of flowers, 2 of cifar10")
     parser.add_argument("--threads", type=int, help="by default torch's own number")
     parser.add_argument(
         "--home", type=Path, default=Path(".trainserve/benchmarks"), help="where unpacked pictures stay"
     )
     options = parser.parse_args()
+    if not 1 <= options.seeds <= FOLDS:
+        parser.error(f"--seeds {options.seeds} is not 1 to {FOLDS}: each holds out a fold of its own")
     if options.threads:
         torch.set_num_threads(options.threads)
     case, described = CASES[options.case], machine.describe()
@@ -139,7 +142,7 @@ def main() -> None:
     file = RESULTS / f"defaults-{options.case}.jsonl"
     for seed in range(options.seeds):
         for setting in options.setting or case.settings:
-            if (setting, seed, epochs) in done(file):
+            if (setting, seed, epochs, described["commit"]) in done(file):
                 continue
             chosen = experiment(source, case.settings[setting], epochs=epochs, seed=seed)
             dataset = prepare(DatasetSpec.model_validate(chosen.dataset), options.home)

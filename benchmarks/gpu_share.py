@@ -1,12 +1,13 @@
 """The share of a training in which the GPU computes, by the profiler's record of every kernel.
 
-    python -m benchmarks.gpu_share --data cifar10.tar.gz [--kind cnn resnet vit] [--epochs 2]
+    python -m benchmarks.gpu_share --data cifar10.tar.gz [--kind cnn resnet vit] [--epochs 2] [--train-on 10000]
 
-Each kind is trained as by default, on a tenth of CIFAR-10 held out for validation, through this project's own `fit`:
-once to warm up, and once under `torch.profiler`. The share is the time covered by kernels and copies of the GPU, over
-the time from the first of them to the last; what overlaps counts once. So reading, augmenting, validating and telling
-the progress all count against it wherever they make the GPU wait. The profiler slows the CPU's part, so that the true
-share is higher. Needs what `benchmarks.cifar_speed` needs.
+Each kind is trained as by default, on 10,000 pictures of CIFAR-10, a tenth of them held out for validation, through
+this project's own `fit`: once to warm up, and once under `torch.profiler`, which sees nothing else. The share is the
+time covered by kernels and copies of the GPU, over the time from the first of them to the last; what overlaps counts
+once. So reading, augmenting and validating count against it wherever they make the GPU wait; checkpoints, curves and
+progress, which `trainserve run` adds, do not. The profiler slows the CPU's part, so that the true share is higher. One
+run each. Needs what `benchmarks.cifar_speed` needs.
 
 The figures go to benchmarks/results/gpu-share.json, from which `benchmarks/render.py` makes results.md.
 """
@@ -25,10 +26,11 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import machine
 from benchmarks.cifar import Cifar, opened
-from benchmarks.cifar_speed import RESULTS, once
+from benchmarks.cifar_once import once
+from benchmarks.cifar_speed import RESULTS
 from data.loader import Pictures
 from models.config import Experiment
-from models.device import describe
+from models.device import describe, training_device
 
 Interval = tuple[float, float]  # start and end
 
@@ -50,19 +52,21 @@ def share(intervals: list[Interval]) -> float:
     return covered(intervals) / span if span else 0.0
 
 
-def on_gpu(profiled: profile) -> list[Interval]:
-    """Of every kernel and copy, in microseconds."""
-    events = profiled.events() or []
-    return [(e.time_range.start, e.time_range.end) for e in events if e.device_type == DeviceType.CUDA]
+def computed(profiled: profile, on: DeviceType = DeviceType.CUDA) -> list[Interval]:
+    """Of every kernel and copy, in nanoseconds: from the raw records, since `profile.events` builds a tree of them,
+    which for a million takes longer than the training. What was marked by name spans kernels and the gaps between."""
+    assert profiled.profiler is not None  # once it was entered
+    records = profiled.profiler.kineto_results.events()
+    return [(e.start_ns(), e.end_ns()) for e in records if e.device_type() == on and not e.is_user_annotation()]
 
 
 def measured(kind: str, cifar: Cifar, pictures: Pictures, *, epochs: int) -> dict[str, Any]:
     train = {"epochs": epochs, "devices": "cuda"}
     experiment = Experiment.model_validate({"model": {"kind": kind}, "train": train})
     once(experiment, cifar, pictures, seed=0, as_records=False)
-    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
-        figures = once(experiment, cifar, pictures, seed=0, as_records=False)
-    intervals = on_gpu(profiled)
+    profiled = profile(activities=[ProfilerActivity.CUDA])
+    figures = once(experiment, cifar, pictures, seed=0, as_records=False, around_fit=profiled)
+    intervals = computed(profiled)
     plain = once(experiment, cifar, pictures, seed=0, as_records=False)  # for speeds that no profiler slowed
     found = {"share": share(intervals), "kernels": len(intervals), "loop_s": plain["loop_s"]}
     told = {name: plain[name] for name in ("images_per_s", "utilisation") if name in plain}
@@ -75,19 +79,22 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="file for the decoded pictures, .npz; by default a temporary one")
     parser.add_argument("--kind", nargs="+", default=["cnn", "resnet", "vit"], help="as model.kind")
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--train-on", type=int, default=10_000, help="so many training pictures, evenly of all")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("no GPU is here: this measures one")
-    device, rows = torch.device("cuda"), []
+    device, rows = training_device("cuda"), []
     with tempfile.TemporaryDirectory(prefix="trainserve-bench-") as folder:
-        cifar = opened(options.data, options.cache or Path(folder) / "cifar10.npz")
+        cifar = opened(options.data, options.cache or Path(folder) / "cifar10.npz", train_on=options.train_on)
     pictures = Pictures(cifar.pixels, device)
+    options.results.mkdir(exist_ok=True, parents=True)
+    told = {"command": machine.command("gpu_share"), "device": describe(device), "machine": machine.describe()}
+    told["trained_on"] = len(cifar.train)
     for kind in options.kind:
         rows.append(measured(kind, cifar, pictures, epochs=options.epochs))
         print(rows[-1], file=sys.stderr)
-    told = {"command": machine.command("gpu_share"), "device": describe(device), "machine": machine.describe()}
-    (options.results / "gpu-share.json").write_text(json.dumps({"rows": rows, **told}, indent=1) + "\n")
+        (options.results / "gpu-share.json").write_text(json.dumps({"rows": rows, **told}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

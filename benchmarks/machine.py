@@ -8,18 +8,29 @@ import sys
 from pathlib import Path
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "onnxruntime", "bentoml", "prefect")
+MATTER = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # of what a processor can, for the speed of training
+MADE = (":!benchmarks/results", ":!benchmarks/results.md", ":!docs/defaults.md")  # by the benchmarks themselves
 
 
 def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    can = [one for one in MATTER if one in told.get("flags", "").split()]
+    return told.get("model name", platform.processor()) + (f" ({', '.join(can)})" if can else "")
 
 
 def commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
-    return (done.stdout.strip() or "unknown") + ("+" if dirty.stdout.strip() else "")
+    """With a + if files are changed that are no results; "unknown" outside a repository, and without git."""
+    named = git("rev-parse", "--short", "HEAD")
+    return (named or "unknown") + ("+" if named and git("status", "--porcelain", "-uno", "--", ".", *MADE) else "")
+
+
+def git(*arguments: str) -> str:
+    """What it says; "" where it fails or is not there."""
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        return ""
 
 
 def version(package: str) -> str:

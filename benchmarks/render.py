@@ -45,7 +45,8 @@ def accuracy() -> str:
     return "\n\n".join(
         [
             "## Accuracy and time of the chain",
-            "One run each, seed 0, from an empty home folder (`python -m benchmarks.accuracy --data ../shared/data`).",
+            "One run each, seed 0, from an empty home folder (`python -m benchmarks.accuracy --data ../shared/data`, "
+            "with `--minutes` as each command has it); + after a commit: with changes that were not committed.",
             table(head, rows),
             "### Seconds in each stage",
             table(["case", "seconds"], stages),
@@ -72,6 +73,24 @@ def serving() -> str:
         ]  # fmt: skip
         parts.append(f"{f['model']}; a picture of {f['picture_bytes']:,} bytes; `{f['command']}`; {measured_on(f)}")
         parts.append(table(["what", "clients", "requests/s", "p50 ms", "p99 ms", "failed", "of the plain loop"], rows))
+    return "\n\n".join(parts)
+
+
+def zoo() -> str:
+    """ "" where it was not measured."""
+    parts = []
+    for f in read("zoo.json"):
+        rows = [
+            [f"`{row['kind']}`", f"{row['side']} px", f"{row['parameters']:,}", f"{row['flops'] / 1e6:,.1f}",
+             render_speed.spread(row["rate"])]
+            for row in f["rows"]
+        ]  # fmt: skip
+        parts += [
+            "## Kinds of networks",
+            "With their defaults, ten classes, colour; training steps alone, one thread, batches of "
+            f"{f['batch']}; median, lowest and highest of {int(f['rows'][0]['rate']['n'])}; {render_speed.on(f)}",
+            table(["kind", "picture", "parameters", "MFLOPs forward", "training, pictures per CPU second"], rows),
+        ]
     return "\n\n".join(parts)
 
 
@@ -104,7 +123,7 @@ def main() -> None:
     text = "# Results\n\nMade by the scripts in this folder; `python -m benchmarks.render` writes this page.\n\n"
     budget = render_budget.section(read, table)
     measured = [*render_speed.sections(read, table), *render_gpu.sections(read, table)]
-    parts = [text + accuracy(), budget, *measured, serving(), attention()]
+    parts = [text + accuracy(), budget, zoo(), *measured, serving(), attention()]
     (HERE / "results.md").write_text("\n\n".join(filter(None, parts)) + "\n")
 
 

@@ -1,6 +1,8 @@
 """benchmarks/results/defaults-*.jsonl -> the tables in docs/defaults.md, each between its two marks.
 
 python -m benchmarks.render_defaults
+
+Of the last line's commit and number of epochs: other lines, of defaults as they were, are left out.
 """
 
 import json
@@ -34,6 +36,15 @@ def table(lines: list[Line]) -> str:
     return "\n".join([told(lines), "", *rows])
 
 
+def of_one_kind(lines: list[Line]) -> list[Line]:
+    """Those that may be compared with the last."""
+
+    def kind(line: Line) -> tuple[str, int]:
+        return line["machine"]["commit"], line["epochs"]
+
+    return [line for line in lines if kind(line) == kind(lines[-1])]
+
+
 def average(runs: dict[int, Line], figure: str) -> float:
     return mean(run[figure] for run in runs.values())
 
@@ -62,7 +73,7 @@ def main() -> None:
     text = PAGE.read_text()
     for file in sorted((HERE / "results").glob("defaults-*.jsonl")):
         case = file.stem.removeprefix("defaults-")
-        made = table([json.loads(line) for line in file.read_text().splitlines()])
+        made = table(of_one_kind([json.loads(line) for line in file.read_text().splitlines()]))
         begin, end = f"<!-- {case} -->", f"<!-- end of {case} -->"
         text = re.sub(f"{begin}.*?{end}", lambda _, b=begin, m=made, e=end: f"{b}\n{m}\n{e}", text, flags=re.DOTALL)
     PAGE.write_text(text)

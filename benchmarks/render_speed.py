@@ -13,7 +13,8 @@ def sections(read: Read, table: Table) -> list[str]:
 
 def on(figures: dict[str, Any]) -> str:
     m = figures["machine"]
-    return f"`{figures['command']}`; {m['processor']}, {m['cores']} cores, Python {m['python']}, commit {m['commit']}"
+    what = f"{m['processor']}, {m['cores']} cores, Python {m['python']}, torch {m['torch']}, commit {m['commit']}"
+    return f"`{figures['command']}`; {what}"
 
 
 def spread(figures: dict[str, float] | None, digits: int = 0) -> str:

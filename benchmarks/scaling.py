@@ -4,7 +4,8 @@
 
 Each is one `trainserve run --train.devices N` of a few epochs in the same home folder; a batch is shared out among the
 cards, so the same batches are computed by more of them. Told are pictures a second of training, and the gain over one
-card. Without GPUs the processes share the CPU, a part of its cores each: that shows that it works, and little else.
+card, one run each; the speed is that of the median epoch, so that the first, which warms up, does not count. Without
+GPUs the processes share the CPU, a part of its cores each: that shows that it works, and little else.
 
 The figures go to benchmarks/results/scaling.json, from which `benchmarks/render.py` makes results.md.
 """
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, nargs="+", help="by default 1, 2, 4, ... as many as there are")
     parser.add_argument("--kind", default="resnet", help="as model.kind")
     parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     present = max(1, torch.cuda.device_count())
@@ -43,6 +44,7 @@ def main() -> None:
             row = {"devices": num, "device": fit["device"], "images_per_s": fit["images_per_s"]}
             rows.append(row | {"gain": fit["images_per_s"] / (rows[0] if rows else row)["images_per_s"]})
             print(rows[-1], file=sys.stderr)
+    options.results.mkdir(exist_ok=True, parents=True)
     told = {"command": machine.command("scaling"), "kind": options.kind, "machine": machine.describe()}
     (options.results / "scaling.json").write_text(json.dumps({"rows": rows, **told}, indent=1) + "\n")
 

@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import socket
 import statistics
 import subprocess
@@ -107,6 +108,8 @@ def serving(data: Path) -> Iterator[str]:
 
 
 def main() -> None:
+    if shutil.which("wrk") is None:  # before anything is trained
+        raise SystemExit("wrk, the load generator, is missing; `apt-get install wrk` brings it")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with cifar10.tar.gz")
     parser.add_argument("--seconds", type=int, default=10)

@@ -7,10 +7,10 @@ torchvision's ResNet-18, 2,000 pictures of 32 px in batches of 64, one thread. W
 nearly all of the time is arithmetic, the same for all in one precision; with `--stem published`, which leaves a picture
 of 32 px little arithmetic, what the trainers do beside it shows. `fit` holds network and pictures channels_last and
 keeps freed memory by default; the others run as they are documented, and once more channels_last, and the bare loop
-once more with freed memory kept. Each repetition runs every contender once, in a process of its own, one after the other and
-in another order; the first epoch of each warms up and does not count.
-Compared are pictures per CPU second, which another job on the machine disturbs least; ratios are taken within a
-repetition, and their median, lowest and highest are told. benchmarks/peers/ has the programs.
+once more with freed memory kept. Each repetition runs every contender once, in a process of its own, one after the
+other and in another order; the first epoch of each warms up and does not count. Compared are pictures per CPU second,
+which another job on the machine disturbs least; ratios are taken within a repetition, and their median, lowest and
+highest are told. benchmarks/peers/ has the programs.
 
 The other trainers are no dependencies of this project. `--peers-env DIR` makes one environment for each below DIR,
 where there is none yet, with uv: this interpreter, the torch and torchvision of this environment, and one of timm

@@ -15,18 +15,19 @@ def uniform(num: int, low: float, high: float, like: Tensor, generator: Generato
 
 
 @lru_cache(maxsize=8)
-def beta_quantiles(alpha: float) -> Tensor:
-    """(QUANTILES,) float32: Beta(alpha, alpha) at even probabilities; torch cannot draw it from a generator."""
+def beta_quantiles(alpha: float, device: torch.device) -> Tensor:
+    """(QUANTILES,) float32: Beta(alpha, alpha) at even probabilities; torch cannot draw it from a generator. Kept,
+    because a GPU waits for what comes to it."""
     from scipy.special import betaincinv  # late: most of a second to import, and only mixing needs it
 
     at = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
-    return torch.from_numpy(betaincinv(alpha, alpha, at.numpy())).float()
+    return torch.from_numpy(betaincinv(alpha, alpha, at.numpy())).float().to(device)
 
 
 def beta(num: int, alpha: float, like: Tensor, generator: Generator) -> Tensor:
     """(num,) float32 from Beta(alpha, alpha)."""
     which = (uniform(num, 0, 1, like, generator) * QUANTILES).long().clamp_(max=QUANTILES - 1)
-    return beta_quantiles(alpha).to(like.device)[which]
+    return beta_quantiles(alpha, like.device)[which]
 
 
 def rectangles(pixels: Tensor, area: Tensor, ratio: Tensor, generator: Generator) -> Tensor:

@@ -9,6 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -50,23 +51,27 @@ class Pictures:
 
     def gather(self, rows: np.ndarray) -> Tensor:
         """uint8 (B, ...), on the device if resident, else in memory that a GPU can fetch by itself."""
-        picked = self._pixels.index_select(0, torch.from_numpy(rows).to(self._pixels.device))
+        picked = self._pixels.index_select(0, sent(torch.from_numpy(rows), self._pixels.device))
         return picked.pin_memory() if self.device.type == "cuda" and not self.resident else picked
 
     def batches(self, rows: Sequence[np.ndarray], *, prefetch: int = PREFETCH) -> Iterator[Tensor]:
         """One uint8 tensor on the device for each array of rows; read ahead in a thread while streaming."""
-        if self.resident or not prefetch:
+        if self.resident:
+            for there in brought(rows, self.device):
+                yield self._pixels.index_select(0, there)
+            return
+        if not prefetch:
             for some in rows:
-                yield self.gather(some).to(self.device)
+                yield sent(self.gather(some), self.device)
             return
         waiting: deque[Future[Tensor]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
             for some in rows:
                 waiting.append(pool.submit(self.gather, some))
                 if len(waiting) > prefetch:
-                    yield waiting.popleft().result().to(self.device, non_blocking=True)
+                    yield sent(waiting.popleft().result(), self.device)
             while waiting:
-                yield waiting.popleft().result().to(self.device, non_blocking=True)
+                yield sent(waiting.popleft().result(), self.device)
 
 
 class TrainBatches:
@@ -103,6 +108,12 @@ class TrainBatches:
         self._balanced, self._prefetch = balanced, prefetch
         self._generator = torch.Generator(pictures.device)
 
+    def of_size(self, batch_size: int) -> "TrainBatches":
+        """The same pictures in the same order, in batches of another size; at most as many as there are."""
+        other = copy(self)
+        other.batch_size = batch_size
+        return other
+
     @property
     def device(self) -> torch.device:
         return self._pictures.device
@@ -134,30 +145,30 @@ class TrainBatches:
         """The batches of an epoch from `start_step` on; `done` is the share of the run that lies behind it."""
         seen = smaller(self._image) if done < self.growing else None
         rows = self.rows(epoch)[start_step:]
-        turns = self._turns(epoch)
-        for step, pixels in enumerate(self._pictures.batches(rows, prefetch=self._prefetch), start_step):
-            labels = torch.from_numpy(self._labels[rows[step - start_step]]).to(pixels.device, non_blocking=True)
+        stream = self._pictures.batches(rows, prefetch=self._prefetch)
+        labels = brought([self._labels[some] for some in rows], self.device)
+        together = zip(stream, labels, self._turns(epoch, rows), strict=True)
+        for step, (pixels, targets, mirrored) in enumerate(together, start_step):
             seed = int(sampling.stream(self._seed, epoch, step, sampling.CHANGES).integers(2**63))
             yield Batch(
                 *augment(
                     pixels,
-                    labels,
+                    targets,
                     self._config,
                     self._image,
                     num_classes=self._num_classes,
                     generator=self._generator.manual_seed(seed),
                     seen=seen,
-                    mirrored=None
-                    if turns is None
-                    else turns[rows[step - start_step]].to(pixels.device, non_blocking=True),
+                    mirrored=mirrored,
                 )
             )
 
-    def _turns(self, epoch: int) -> Tensor | None:
-        """bool (M,): which pictures are mirrored in this epoch; None if that is drawn anew each time, or none are."""
+    def _turns(self, epoch: int, rows: Sequence[np.ndarray]) -> Sequence[Tensor | None]:
+        """bool (B,) for each step: which pictures are mirrored; None if that is drawn anew each time, or none are."""
         if not (self._config.flip and self._config.alternate):
-            return None
-        return torch.from_numpy(sampling.turns(len(self._labels), seed=self._seed, epoch=epoch))
+            return [None] * len(rows)
+        turns = sampling.turns(len(self._labels), seed=self._seed, epoch=epoch)
+        return brought([turns[some] for some in rows], self.device)
 
 
 def smaller(image: ImageSpec) -> tuple[int, int]:
@@ -181,8 +192,23 @@ def eval_batches(
     """The rows in their order, seen as the service sees them: the centre, nothing random. The last may be short."""
     rows = np.asarray(rows, np.int64)
     parts = np.split(rows, np.arange(batch_size, len(rows), batch_size)) if len(rows) else []
-    for part, pixels in zip(parts, pictures.batches(parts, prefetch=prefetch), strict=True):
-        yield Batch(centre_view(pixels, image), torch.from_numpy(np.asarray(labels[part], np.int64)).to(pixels.device))
+    targets = brought([np.asarray(labels[part], np.int64) for part in parts], pictures.device)
+    for pixels, some in zip(pictures.batches(parts, prefetch=prefetch), targets, strict=True):
+        yield Batch(centre_view(pixels, image), some)
+
+
+def brought(parts: Sequence[np.ndarray], device: torch.device) -> Sequence[Tensor]:
+    """Each of them on the device, by one copy for all: many small ones would cost a GPU more than the work between."""
+    if not parts:
+        return ()
+    return torch.split(sent(torch.from_numpy(np.concatenate(parts)), device), [len(part) for part in parts])
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """On the device; a GPU fetches them by itself, from memory pinned for that, and nobody waits."""
+    if device.type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
 
 
 def memory(device: torch.device) -> int:

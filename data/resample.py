@@ -1,8 +1,8 @@
 """Where every pixel of a moved picture comes from, and what is seen there: any affine map in one sampling.
 
 Coordinates run from -1 to 1 from border to border on both axes, so a pixel's centre lies half a pixel within. What
-comes out is seen as (B, H, W, C), and lies in memory plane by plane: what follows works on long rows then, several
-times faster on a CPU than on pixels of three values.
+comes out is seen as (B, H, W, C), and lies in memory plane by plane: what follows works on long rows then, which
+a CPU does faster than on pixels of three values.
 """
 
 import torch

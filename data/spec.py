@@ -80,7 +80,7 @@ class DatasetSpec(Frozen):
         ge=8,
         le=1024,
         title="Largest size",
-        description="upper bound of a size decided from the pictures; by default 96, or what the model was made for",
+        description="upper bound of a size decided from the pictures; by default 96, and 128 for a pretrained backbone",
     )
     channels: Literal[1, 3] | None = Field(None, title="Channels", description="1 for grey, 3 for colour")
     margin: int = Field(0, ge=0, le=256, title="Margin", description="stored pixels beyond each side, for random crops")
@@ -115,22 +115,23 @@ class AugmentConfig(Frozen):
         ge=0,
         lt=1,
         title="Zoom",
-        description="random crops cover at least 1 - zoom of the area; by default 0.75 for photographs",
+        description="random crops cover at least 1 - zoom of the area; by default 0, and 0.75 for photographs, "
+        "which are pictures of 48 pixels a side or more",
     )
     grow: float | None = Field(
         None,
         ge=0,
         lt=1,
         title="Grow",
-        description="share of the epochs trained on pictures of two thirds of the side; by default 0.6 for photographs "
-        "where the model takes any size",
+        description="share of the epochs trained on pictures of two thirds of the side; by default 0, and 0.6 for "
+        "photographs where the model takes any size",
     )
     rotate: float | None = Field(
         None,
         ge=0,
         le=180,
         title="Rotation",
-        description="up to so many degrees either way; by default 20 for photographs",
+        description="up to so many degrees either way; by default 0, and 20 for photographs with policy none",
     )
     flip: bool | None = Field(
         None, title="Mirror", description="mirror half of the pictures; off by default where it changes the class"
@@ -144,7 +145,8 @@ class AugmentConfig(Frozen):
         ge=0,
         le=1,
         title="Colour",
-        description="strength of brightness, contrast, saturation; by default 0.3 for photographs",
+        description="strength of brightness, contrast, saturation; by default 0, and 0.3 for photographs with policy "
+        "none",
     )
     mixup: float | None = Field(
         None, ge=0, title="Mixup", description="alpha of the Beta distribution, such as 0.4; by default 0, for none"
@@ -156,7 +158,7 @@ class AugmentConfig(Frozen):
         None,
         title="Policy",
         description="random operations on each picture, as in TrivialAugment or RandAugment; "
-        "by default trivial for photographs",
+        "by default none, and trivial for photographs, which are pictures of 48 pixels a side or more",
     )
     rand_operations: int | None = Field(
         None, ge=1, le=8, title="RandAugment's operations", description="on each picture; by default 2"

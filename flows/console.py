@@ -41,6 +41,7 @@ class Display:
         self._task: TaskID | None = None
         self._line_at = self._epoch_at = 0.0
         self._said = ""
+        self._best_untold: Text | None = None  # the line of the best epoch so far, until it is shown
         self.run_id: str | None = None  # as soon as it is known
         self.seconds: dict[str, float] = {}  # stage -> how long it took
 
@@ -58,6 +59,7 @@ class Display:
             if bar is not None:
                 bar.stop()
             self._bar = self._task = None
+            self._tell_best()
             took = self.seconds[name] = time.monotonic() - began
             mark, style = ("✓", "green") if done else ("✗", "red")
             self._line(
@@ -85,15 +87,23 @@ class Display:
             self._line(Text(f"  {share}{what}"))
 
     def epoch(self, record: EpochRecord, epochs: int, *, best: bool) -> None:
-        """At a rate a person can read: not every epoch of a fast run."""
+        """At a rate a person can read: not every epoch of a fast run, but the best one, told before the next line."""
         now = time.monotonic()
-        if now - self._epoch_at < EPOCH_EVERY_S and record.epoch + 1 < epochs and not (best and record.epoch == 0):
-            return
-        self._epoch_at = self._line_at = now
         line = Text(f"  {epoch_line(record, epochs)}")
         if best:
             line.append("  best", style="green")
-        self._line(line)
+            self._best_untold = line
+        if now - self._epoch_at < EPOCH_EVERY_S and record.epoch + 1 < epochs and not (best and record.epoch == 0):
+            return
+        self._epoch_at = self._line_at = now
+        self._tell_best()
+        if not best:
+            self._line(line)
+
+    def _tell_best(self) -> None:
+        if self._best_untold is not None:
+            self._line(self._best_untold)
+        self._best_untold = None
 
     def _begin_bar(self, name: str) -> Progress | None:
         if self._console is None or not self._console.is_terminal:

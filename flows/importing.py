@@ -19,8 +19,8 @@ BEGINNING = (
 def uncollected() -> Iterator[None]:
     """No garbage is looked for while modules are imported, and afterwards not among what they made.
 
-    Modules stay, yet the collector goes through all of them again and again as they grow, which takes about a fifth of
-    the time of importing torch or Prefect's server. Entered within another one, it changes nothing.
+    Modules stay, yet the collector goes through all of them again and again as they grow, which takes a good part
+    of the time of importing torch or Prefect's server. Entered within another one, it changes nothing.
     """
     if not gc.isenabled():
         yield

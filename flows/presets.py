@@ -27,11 +27,12 @@ CIFAR10_SPEED = Experiment(
     optimizer=MuonConfig(lr=0.24, normalize=True, rest=0.06, momentum=0.6, betas=(0.85, 0.95), weight_decay=0.2),
     schedule=LinearConfig(warmup=0.0, final=0.0),
     augment=AugmentConfig(crop=2, flip=True, alternate=True),
-    train=TrainConfig(epochs=8, batch_size=2000, patience=7, label_smoothing=0.2, clip_norm=None, ema=None),
+    train=TrainConfig(epochs=8, batch_size=2000, patience="never", label_smoothing=0.2, clip_norm=None, ema=None),
     answer=AnswerConfig(mirror=True),
 )
-"""To 94 % of the CIFAR-10 test pictures in as few seconds as a GPU allows: `benchmarks/cifar_speed.py` times it. Its
-rates were chosen on a CPU and a share of the pictures; on a GPU it has not been tuned.
+"""Meant to reach 94 % of the CIFAR-10 test pictures in as few seconds as a GPU allows: `benchmarks/cifar_speed.py`
+times it. It has not been measured on a GPU yet. Its rates were chosen on a CPU, on a share of the training pictures, by
+the accuracy on every fifth test picture: its test accuracy is not that of pictures never looked at.
 
 After https://github.com/KellerJordan/cifar10-airbench (airbench94_muon) and https://arxiv.org/abs/2404.00498: a first
 layer that whitens, batch norms that do not scale, small logits, every picture mirrored in every other epoch, crops by
@@ -46,6 +47,19 @@ Newton-Schulz in place of five; half precision for weights; compiled steps. Not 
 only where that many small pictures are there to learn from.
 """
 
+CIFAR10_SPEED_96 = Experiment(
+    name="cifar10-speed-96",
+    dataset=CIFAR10_SET,
+    model=WhitenedConfig(width=128, scale=1 / 256),
+    optimizer=CIFAR10_SPEED.optimizer,
+    schedule=CIFAR10_SPEED.schedule,
+    augment=AugmentConfig(crop=4, flip=True, alternate=True, erase=0.5),
+    train=TrainConfig(epochs=24, batch_size=2000, patience="never", label_smoothing=0.2, clip_norm=None, ema=None),
+    answer=CIFAR10_SPEED.answer,
+)
+"""Meant for 96 %: the same, twice as wide and for three times as many epochs, with larger shifts and erased parts, as
+airbench96 does it. 3.1 PFLOPs. Never trained to its end, nor tuned."""
+
 LONG_CHANGES = AugmentConfig(crop=4, flip=True, policy="trivial", erase=0.25, mixup=0.4, cutmix=1.0)
 
 CIFAR10_LONG = Experiment(
@@ -53,15 +67,15 @@ CIFAR10_LONG = Experiment(
     dataset=CIFAR10_SET,
     model=CNNConfig(width=64, depth=2),
     augment=LONG_CHANGES,
-    train=TrainConfig(epochs=100, batch_size=256, patience=99, ema=0.999),
+    train=TrainConfig(epochs=100, batch_size=256, patience="never", ema=0.999),
     answer=AnswerConfig(mirror=True),
 )
 CIFAR10_LONG_CONV_VIT = Experiment(
     name="cifar10-long-conv-vit",
     dataset=CIFAR10_SET,
-    model=ConvViTConfig(dim=256, depth=7, heads=4),
+    model=ConvViTConfig(dim=256, depth=7, heads=4, convolutions=1),
     augment=LONG_CHANGES,
-    train=TrainConfig(epochs=200, batch_size=256, patience=199, ema=0.999),
+    train=TrainConfig(epochs=200, batch_size=256, patience="never", ema=0.999),
     answer=AnswerConfig(mirror=True),
 )
 """For accuracy, on a GPU: the default network twice as wide and as deep, and CCT-7/3x1 of
@@ -77,6 +91,7 @@ PRESETS = {
         CIFAR10,
         CIFAR10_VIT,
         CIFAR10_SPEED,
+        CIFAR10_SPEED_96,
         CIFAR10_LONG,
         CIFAR10_LONG_CONV_VIT,
     )

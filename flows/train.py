@@ -14,9 +14,10 @@ from flows.console import display, duration, epoch_line, going_on
 from flows.pages import percent
 from flows.prepare import Prepared, opened
 from flows.stopping import stoppable
-from models.config import Experiment
+from models.config import Experiment, TrainConfig
 from models.records import EpochRecord, FitSummary
 from models.run import RunFolder
+from models.training.early_stop import best_so_far
 
 if TYPE_CHECKING:
     from models.training.pulse import ProgressUpdate
@@ -29,9 +30,10 @@ class Watch:
     """Passes on what `fit` tells, each listener at its own pace."""
 
     bar: artifacts.Progress
+    config: TrainConfig
     run_id: str = ""
+    told: tuple[EpochRecord, ...] = ()  # also by the processes before this one
     epochs: int = 0  # 0 until something has been told
-    best: float = float("-inf")
     log_due: artifacts.Pace = field(default_factory=lambda: artifacts.Pace(LOG_EVERY_S))
 
     def progress(self, update: "ProgressUpdate") -> None:
@@ -62,8 +64,8 @@ class Watch:
         get_run_logger().info("train: %s", words)
 
     def epoch(self, record: EpochRecord) -> None:
-        best = record.val_accuracy > self.best
-        self.best = max(self.best, record.val_accuracy)
+        best = best_so_far(record, self.told, self.config)
+        self.told = *(other for other in self.told if other.epoch < record.epoch), record
         display().epoch(record, self.epochs, best=best)
         if self.log_due() or record.epoch + 1 == self.epochs:
             get_run_logger().info("%s", epoch_line(record, self.epochs))
@@ -78,7 +80,7 @@ def train(experiment: Experiment, prepared: Prepared, folder: Path) -> FitSummar
     run = RunFolder(folder)
     dataset = opened(prepared)
     with display().stage("train"), artifacts.progress("training-progress") as bar:
-        watch = Watch(bar, run.run_id)
+        watch = Watch(bar, experiment.train, run.run_id, run.history())
         if run.learned:
             watch.choice(f"going on with run {run.run_id}, which is trained, with what comes after that")
 
@@ -95,7 +97,8 @@ def train(experiment: Experiment, prepared: Prepared, folder: Path) -> FitSummar
                     stop=stop,
                 )
             except Stopped as stopped:
-                watch.said(f"stopped {stopped}; the checkpoint is in {run.checkpoint}")
+                kept = f"the checkpoint is in {run.checkpoint}" if run.checkpoint.exists() else "nothing was learnt yet"
+                watch.said(f"stopped {stopped}; {kept}")
                 raise
 
         fit = stoppable(work, on_stop=watch.stopping)

@@ -30,12 +30,14 @@ class TrainConfig(Frozen):
         gt=0,
         le=10_000,
         title="Epochs",
-        description="upper bound, early stopping may end sooner; by default what 3,000 steps take, from 20 to 120",
+        description="upper bound, early stopping may end sooner; by default what 3,600 steps take, from 20 to 120",
     )
     batch_size: Annotated[int, Gt(0), Le(65_536)] | Literal["auto"] | None = Field(
         None,
         title="Batch size",
-        description="pictures in a step; by default 64, or all of a small set; auto: as many as the GPU has room for",
+        description="pictures in a step; by default 64, or all of a small set; auto: doubled from 64 while a CUDA GPU "
+        "has room, up to a twentieth of the pictures, or halved until it has, and 64 elsewhere; the rate stays as it "
+        "is; where memory runs short later, one device begins again with half; several end and say how many to use",
     )
     sampling: Literal["natural", "balanced"] = Field(
         "natural",
@@ -49,12 +51,11 @@ class TrainConfig(Frozen):
         title="Accumulate",
         description="parts that a batch goes through the network in, to save memory",
     )
-    patience: int | None = Field(
+    patience: Annotated[int, Gt(0)] | Literal["never"] | None = Field(
         None,
-        gt=0,
         title="Patience",
         description="epochs without improvement before stopping; by default a third of all, and on a plateau at least "
-        "twice as many as before the rate falls",
+        "twice as many as before the rate falls; never: all epochs are trained",
     )
     monitor: Literal["val_loss", "val_accuracy"] = Field(
         "val_accuracy", title="Monitor", description="what early stopping watches; its best weights are kept"
@@ -71,7 +72,8 @@ class TrainConfig(Frozen):
         None,
         gt=0,
         title="Minutes",
-        description="every training's, a fold's too: epochs and schedule are fitted into them, by the speed so far",
+        description="every training's, a fold's too: epochs and schedule are fitted into them, by the speed so far; "
+        "epochs stays the upper bound, so give a large one if the minutes shall decide",
     )
     checkpoint_every: int | None = Field(
         None,
@@ -83,7 +85,9 @@ class TrainConfig(Frozen):
     label_smoothing: float = Field(
         0.1, ge=0, lt=1, title="Label smoothing", description="share of a target that is spread over all classes"
     )
-    clip_norm: float | None = Field(1.0, gt=0, title="Gradient clipping", description="largest norm of the gradient")
+    clip_norm: float | None = Field(
+        1.0, gt=0, title="Gradient clipping", description="largest norm of the gradient; none for no clipping"
+    )
     ema: float | None = Field(
         0.997,
         gt=0,
@@ -94,10 +98,10 @@ class TrainConfig(Frozen):
 
     @model_validator(mode="after")
     def _patience_can_fire(self) -> Self:
-        if self.patience is not None and self.epochs is not None and self.patience >= self.epochs:
+        if isinstance(self.patience, int) and self.epochs is not None and self.patience >= self.epochs:
             raise ValueError(
                 f"patience {self.patience} can never end a run of {self.epochs} epochs; "
-                f"use less than {self.epochs}, or leave it out"
+                f"use less than {self.epochs}, or never, or leave it out"
             )
         return self
 
@@ -184,7 +188,7 @@ class Experiment(Frozen):
     @model_validator(mode="after")
     def _plateau_can_be_seen(self) -> Self:
         stop = self.train.patience
-        if isinstance(self.schedule, PlateauConfig) and stop is not None and self.schedule.patience >= stop:
+        if isinstance(self.schedule, PlateauConfig) and isinstance(stop, int) and self.schedule.patience >= stop:
             raise ValueError(
                 f"schedule.patience {self.schedule.patience} can never lower the rate before train.patience {stop} "
                 "ends the run; make it the smaller of the two"

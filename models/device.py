@@ -1,4 +1,4 @@
-"""Where a network trains, and in which precision."""
+"""Where a network trains, in which precision, and what is said where there is no room."""
 
 import os
 import platform
@@ -6,11 +6,14 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
+from torch.backends import cudnn
 
 from data.errors import InputError
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Devices = Literal["auto", "cpu", "cuda", "mps"] | int
+# What a failure of memory is called: by torch's allocators and the driver, by that of the CPU, by cuBLAS and cuDNN.
+FULL = ("out of memory", "can't allocate memory", "status_alloc_failed", "allocation_failed")
 
 
 def choose_device(wanted: Devices) -> torch.device:
@@ -23,6 +26,18 @@ def choose_device(wanted: Devices) -> torch.device:
     if wanted not in there:
         raise InputError(f"train.devices {wanted} is not to be had here; use one of auto, {', '.join(there)}")
     return torch.device(wanted)
+
+
+def training_device(wanted: Devices) -> torch.device:
+    """The device chosen for a training, made ready for it. Raises as `choose_device`.
+
+    Batches have few sizes, so cuDNN may time its algorithms once for each and keep the fastest. Which one wins may
+    differ from process to process, and with it the last bits: so not where bits were asked for.
+    """
+    device = choose_device(wanted)
+    if device.type == "cuda" and not (torch.are_deterministic_algorithms_enabled() or cudnn.deterministic):
+        cudnn.benchmark = True
+    return device
 
 
 def require_devices(wanted: Devices) -> None:
@@ -55,7 +70,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """GPUs since Ampere, and CPUs with AVX512-BF16 or AMX, where a step of the CNN takes half the time."""
+    """GPUs since Ampere, and CPUs with AVX512-BF16 or AMX."""
     match device.type:
         case "cuda":
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -66,8 +81,13 @@ def multiplies_bfloat16(device: torch.device) -> bool:
             return False
 
 
+def is_full(error: RuntimeError) -> bool:
+    """Whether it says that memory is short. Only torch's own allocator of a GPU says so by the kind of the error."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error).lower() for words in FULL)
+
+
 def seed(device: torch.device, value: int) -> None:
-    """Seed torch's generator of this device alone; `torch.manual_seed` takes 2 ms, for those that are not there."""
+    """Seed torch's generator of this device alone; `torch.manual_seed` takes longer, for those that are not there."""
     match device.type:
         case "cuda":
             torch.cuda.manual_seed(value)

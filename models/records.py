@@ -51,7 +51,8 @@ class FitSummary(Frozen):
     images_per_s: float
     parameters: int
     device: str
-    utilisation: float | None = None  # of the device's dense bfloat16 peak, in training; None where it is not known
+    utilisation: float | None = None  # of the devices' dense bfloat16 peak, in training; None where not known
+    patience: int | None = None  # epochs, as last planned; not in old runs
 
 
 class FoldResult(Frozen):

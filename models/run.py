@@ -18,6 +18,7 @@ from data import whole
 from data.spec import Frozen, ImageSpec
 from models.config import Experiment
 from models.records import EpochRecord, FitSummary, PixelStatistics, RateTest, RunResult
+from models.room import must_be_written
 
 
 class NetworkSpec(Frozen):
@@ -170,8 +171,8 @@ def read_fingerprint(folder: RunFolder) -> str | None:
 
 
 def new_run(home: Path, experiment: Experiment, fingerprint: str) -> RunFolder:
-    """Claimed before it appears under its name, so that no one else can come first."""
-    with whole.locked(home / "runs"):
+    """Claimed before it appears under its name, so that no one else can come first. Raises `RunFailed`."""
+    with must_be_written(home / "runs"), whole.locked(home / "runs"):
         return make_run(home / "runs", experiment, fingerprint)
 
 

@@ -21,27 +21,41 @@ from models.bundle.bundle import CARD, MODEL, Bundle
 from models.bundle.golden import Golden, Sample
 from models.bundle.graph import Answer, ExportError, calibrated, compare, to_onnx, trained_answer
 from models.bundle.manifest import BundleError
+from models.evaluation.decided import batch_size_of
 from models.evaluation.evaluate import load_network
 from models.records import ModelCard, Parity, RunResult
 from models.run import RunFolder
+from models.training.judging import MOST, answered_at_once
 
 __all__ = ["ExportError", "export", "write_bundle"]
 
-PARITY_BATCH = 256
 DECODED_AGAIN = 32  # test pictures whose files are compared with the cached pixels
 TOLERANCE = 1e-4  # of a golden probability: other processors differ by 1e-6, faults by 1e-2
 
 
 def export(folder: RunFolder, dataset: Dataset) -> Path:
     """The run's bundle folder. Raises `ExportError`; then nothing is written, and an earlier bundle stays."""
-    network = load_network(folder, device="cpu")
+    train = folder.experiment().train
     return write_bundle(
-        folder.bundle, network=network, result=folder.result(), images=dataset.images, test=dataset.split.test
+        folder.bundle,
+        network=load_network(folder, device="cpu"),
+        result=folder.result(),
+        images=dataset.images,
+        test=dataset.split.test,
+        at_once=answered_at_once(train, batch_size_of(train, dataset, folder)),
     )
 
 
-def write_bundle(target: Path, *, network: nn.Module, result: RunResult, images: Images, test: np.ndarray) -> Path:
-    """network: uint8 NHWC -> logits; test: rows of `images` that it was never trained on."""
+def write_bundle(
+    target: Path,
+    *,
+    network: nn.Module,
+    result: RunResult,
+    images: Images,
+    test: np.ndarray,
+    at_once: int = MOST,
+) -> Path:
+    """network: uint8 NHWC -> logits; test: rows of `images` that it was never trained on; `at_once`: pictures."""
     if not len(test):
         raise ExportError("there are no test pictures to compare the exported model with; raise dataset.test_fraction")
     _check_cache(images, test)
@@ -50,7 +64,9 @@ def write_bundle(target: Path, *, network: nn.Module, result: RunResult, images:
     tolerance = result.experiment.release.parity
     graph = to_onnx(model, images.spec, tolerance=tolerance)
     connected = session.connect(graph, threads=torch.get_num_threads())
-    parity = compare(trained, lambda x: session.answer(connected, x), _views(images, test), tolerance=tolerance)
+    parity = compare(
+        trained, lambda x: session.answer(connected, x), _views(images, test, at_once), tolerance=tolerance
+    )
     card = _card(result, images.snapshot.name, parity)
     tests = _golden(trained, images, test, tolerance=max(TOLERANCE, 2 * parity.largest_difference))
     aside = target.with_name(f".{target.name}.old")
@@ -78,10 +94,10 @@ def _check_cache(images: Images, test: np.ndarray) -> None:
             )
 
 
-def _views(images: Images, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """What the network sees of these rows, u8 (<= PARITY_BATCH, H, W, C) at a time."""
-    for start in range(0, len(rows), PARITY_BATCH):
-        yield centre(images.pixels[rows[start : start + PARITY_BATCH]], images.spec)
+def _views(images: Images, rows: np.ndarray, at_once: int) -> Iterator[np.ndarray]:
+    """What the network sees of these rows, u8 (<= at_once, H, W, C) at a time."""
+    for start in range(0, len(rows), at_once):
+        yield centre(images.pixels[rows[start : start + at_once]], images.spec)
 
 
 def _golden(trained: Answer, images: Images, test: np.ndarray, *, tolerance: float) -> Golden:

@@ -7,8 +7,7 @@ N pictures, K classes. Only the pictures that exactly one of the two gets right 
 - Not worse: the lower score limit for a difference of paired proportions, Tango (1998),
   https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<891::AID-SIM780>3.0.CO;2-B. The exact interval conditional on
   the discordant pairs is not used: it takes their number for a known share, and so lets through a model that only
-  loses (a true loss of the whole margin passed in 52 to 68 % of 4,000 simulated comparisons at 95 % confidence,
-  n = 100 to 10,000, lost pictures only; this limit passed 0 to 5 %).
+  loses (simulated in tests/models/test_compare.py).
 
 A significant loss is refused even within the margin: night after night, small allowed losses would add up.
 """

@@ -3,6 +3,7 @@
 from functools import reduce
 from typing import Any
 
+import torch
 from pydantic import JsonValue
 
 from data.augment import resolve
@@ -30,9 +31,10 @@ def decided(experiment: Experiment, dataset: Dataset, folder: RunFolder) -> dict
 
 
 def batch_size_of(config: TrainConfig, dataset: Dataset, folder: RunFolder) -> int:
-    """That the run was trained with."""
+    """That the run was trained with, wherever that was: one that was found by trying is in the folder."""
+    num_pictures = len(dataset.split.train)
     return folder.batch_size() or choose_batch_size(
-        config, num_pictures=len(dataset.split.train), device=choose_device(config.devices), fits=lambda _: False
+        config, num_pictures=num_pictures, device=torch.device("cpu"), fits=lambda _: False
     )
 
 
@@ -71,7 +73,7 @@ def _of_training(experiment: Experiment, dataset: Dataset, folder: RunFolder) ->
         "optimizer.lr": rates.chosen if rates else None,
         "train.epochs": fit.epochs_planned,
         "train.batch_size": batch_size_of(config, dataset, folder),
-        "train.patience": patience_of(config, fit.epochs_planned, experiment.schedule),
+        "train.patience": fit.patience or patience_of(config, fit.epochs_planned, experiment.schedule),
         "train.precision": "bfloat16" if multiplies_bfloat16(device) else "float32",
         "train.devices": fit.device,
     }

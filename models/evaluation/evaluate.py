@@ -1,6 +1,7 @@
 """Best weights -> calibrated answers on validation and test pictures, and the figures of the run."""
 
 import platform
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -23,7 +24,7 @@ from models.evaluation.metrics import Metrics, score
 from models.mirror import Mirrored
 from models.records import Calibration, Checks, CVResult, Lineage, RunResult
 from models.run import RunFolder
-from models.training.judging import answered_at_once
+from models.training.judging import Room, answered_at_once
 from models.zoo.build import build
 from models.zoo.cost import cost
 
@@ -56,6 +57,7 @@ def evaluate(
             "test_labels": test_labels,
         }
     )
+    looked_at = partial(measure, net, pictures, images, split)
     before = score(probabilities(test_logits, temperature=1.0), test_labels, images.classes)
     after = score(test, test_labels, images.classes)
     return finish(
@@ -66,15 +68,19 @@ def evaluate(
         crossval=crossval,
         lineage=lineage,
         flops=cost(net, images.spec).flops,
-        checks=measure(net, pictures, images, split, temperature=temperature, experiment=experiment, progress=progress),
+        checks=looked_at(temperature=temperature, experiment=experiment, at_once=at_once, progress=progress),
         decided=decided(experiment, dataset, folder),
     )
 
 
 def logits(net: nn.Module, pictures: Pictures, images: Images, rows: np.ndarray, *, at_once: int) -> np.ndarray:
-    """float32 (rows, classes)."""
-    batches = eval_batches(pictures, images.labels, rows, batch_size=at_once, image=images.spec)
-    return logits_of(net, batches)[0].cpu().numpy()
+    """float32 (rows, classes). `at_once` pictures surely fit."""
+
+    def answered(size: int) -> np.ndarray:
+        batches = eval_batches(pictures, images.labels, rows, batch_size=size, image=images.spec)
+        return logits_of(net, batches)[0].cpu().numpy()
+
+    return Room(at_once, images.spec, pictures.device).answer(answered)
 
 
 def finish(

@@ -54,17 +54,16 @@ class Checkpoints:
 
     def save(self, packed: Packed) -> None:
         """A full disk costs this checkpoint, not the run: those before it stay, and the next one is tried in time."""
-        if not self._writes:
-            return
         try:
-            self._write(packed)
+            if self._writes:
+                self._write(packed)
         except OSError as error:
             (self.folder / PART).unlink(missing_ok=True)  # what it holds is room for others
             self._on_trouble(
                 f"no checkpoint could be written to {self.folder} ({error.strerror or error}); training goes on and "
                 "the one before stays good, but make room, or a kill will cost the time since then"
             )
-        self._saved_at = time.monotonic()
+        self._saved_at = time.monotonic()  # also where another process writes: packing waits for a GPU
 
     def _write(self, packed: Packed) -> None:
         content = io.BytesIO()  # packed in memory, so that all that can fail below is the disk
@@ -82,11 +81,12 @@ class Checkpoints:
         for _, old in before[KEPT - 1 :]:
             old.unlink()
 
-    def load(self, *, device: torch.device) -> Packed | None:
-        """The newest that can be read; None if there is none."""
+    def load(self) -> Packed | None:
+        """The newest that can be read, on the CPU: what takes it in copies it to where it is needed, and an optimiser
+        leaves there the steps that it counts there, or each of them would make a GPU wait. None if there is none."""
         for _, path in self._newest_first():
             try:
-                packed: Packed = torch.load(path, map_location=device, weights_only=True)
+                packed: Packed = torch.load(path, map_location="cpu", weights_only=True)
             except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
                 continue  # damaged after it was written: the disk, not us
             return packed

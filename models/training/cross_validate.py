@@ -1,6 +1,7 @@
 """Stratified k-fold cross-validation: the same `fit`, k times, on the development rows; never on the test rows."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -8,13 +9,14 @@ from data.loader import Pictures
 from data.prepare import Dataset
 from data.split import folds
 from models.config import Experiment
-from models.device import choose_device
+from models.device import training_device
 from models.mirror import Mirrored
 from models.records import CVResult, FoldResult
 from models.run import RunFolder
 from models.training.fit import ignore
 from models.training.folds import ended_folds, keep_folds
 from models.training.learn import Learner, learner_for, run_fit
+from models.training.memory import Short, until_it_fits
 from models.training.pulse import never
 from models.training.state import FitResult
 
@@ -39,9 +41,9 @@ def cross_validate(
     results = [] if folder is None else list(ended_folds(folder))
     if len(results) == experiment.crossval.folds:
         return summarise(results)
-    pictures = Pictures(dataset.images.pixels, choose_device(experiment.train.devices))
+    pictures = Pictures(dataset.images.pixels, training_device(experiment.train.devices))
     for index in range(len(results), experiment.crossval.folds):
-        results.append(one_fold(experiment, dataset, index, pictures=pictures, stop=stop))
+        results.append(one_fold(experiment, dataset, index, pictures=pictures, on_trouble=on_trouble, stop=stop))
         if folder is not None:
             keep_folds(folder, results, on_trouble)
         on_fold(results[-1])
@@ -54,6 +56,7 @@ def one_fold(
     fold_index: int,
     *,
     pictures: Pictures | None = None,
+    on_trouble: Callable[[str], None] = ignore,
     stop: Callable[[], bool] = never,
 ) -> FoldResult:
     """A function of its arguments alone, so that folds may run anywhere and in any order.
@@ -63,12 +66,17 @@ def one_fold(
     """
     images, seed = dataset.images, experiment.train.seed
     fold = folds(images, dataset.split.development, k=experiment.crossval.folds, seed=seed)[fold_index]
-    if pictures is None:
-        pictures = Pictures(images.pixels, choose_device(experiment.train.devices))
-    learner = learner_for(
-        experiment, images, pictures, train=fold.train, val=fold.val, seed=fold_seed(seed, fold_index)
-    )
-    result = run_fit(experiment, learner, stop=stop)
+    placed = pictures or Pictures(images.pixels, training_device(experiment.train.devices))
+    learner_with = partial(learner_for, experiment, images, placed, train=fold.train, val=fold.val)
+
+    def train(size: int | None) -> tuple[Learner, FitResult]:
+        learner = learner_with(seed=fold_seed(seed, fold_index), batch_size=size, stop=stop)
+        return learner, run_fit(experiment, learner, stop=stop)
+
+    def again(short: Short) -> None:
+        on_trouble(f"fold {fold_index + 1}: {short}")
+
+    learner, result = until_it_fits(train, size=None, on_short=again)
     return FoldResult(
         fold=fold_index,
         accuracy=accuracy_of(experiment, learner, result),

@@ -1,10 +1,20 @@
-"""Every epoch, written down as it ends: a line in the run folder, and points on TensorBoard's curves."""
+"""What is written down of a training: its settings at its start, and every epoch as it ends: a line in the run folder,
+and points on TensorBoard's curves."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from models.records import EpochRecord
-from models.run import RunFolder
+from data.prepare import Dataset
+from models.config import Experiment
+from models.records import EpochRecord, RateTest
+from models.room import must_be_written
+from models.run import NetworkSpec, RunFolder
 from models.training.board import Board
+from models.training.fit import ignore
+
+if TYPE_CHECKING:
+    from models.training.learn import Learner
 
 
 class EpochLog:
@@ -26,3 +36,46 @@ class EpochLog:
                 f"epoch {record.epoch + 1} could not be written down in {self._folder.path} "
                 f"({error.strerror or error}); training goes on and the next epoch tries again, but make room"
             )
+
+
+@contextmanager
+def diary(
+    experiment: Experiment,
+    dataset: Dataset,
+    learner: "Learner",
+    folder: RunFolder,
+    on_epoch: Callable[[EpochRecord], None],
+    on_choice: Callable[[str], None],
+    on_trouble: Callable[[str], None],
+    *,
+    writes: bool,
+) -> Iterator[tuple[Callable[[EpochRecord], None], Callable[[RateTest], None]]]:
+    """What is written down of a training under way, and told: settings at its start, then every epoch as it ends and
+    the range test that chose the rate, by the two functions. Raises `RunFailed` for a disk full at its start."""
+    if not writes:
+        yield ignore, ignore
+        return
+    network = NetworkSpec(image=dataset.images.spec, statistics=learner.statistics, classes=dataset.images.classes)
+    with must_be_written(folder.path):
+        folder.write_experiment(experiment)
+        folder.write_network(network)
+        if experiment.train.batch_size == "auto":
+            folder.write_batch_size(learner.batches.batch_size)
+    if experiment.train.batch_size == "auto":
+        on_choice(f"batch size {learner.batches.batch_size}, chosen for {learner.batches.device.type}")
+    board = Board(folder.tensorboard, learner.batches)
+    log = EpochLog(folder, board, on_trouble)
+
+    def write_epoch(record: EpochRecord) -> None:
+        log.write(record)
+        on_epoch(record)
+
+    def write_rates(test: RateTest) -> None:
+        with must_be_written(folder.path):
+            folder.write_rate_test(test)
+        on_choice(f"learning rate {test.chosen:.2g}, by a range test of {len(test.rates)} steps")
+
+    try:
+        yield write_epoch, write_rates
+    finally:
+        board.close()

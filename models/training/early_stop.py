@@ -1,7 +1,24 @@
 """When to stop, and which epoch to keep: a value, so that the rule can be tested without training."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+
+from models.config import TrainConfig
+from models.records import EpochRecord
+
+
+def monitored(record: EpochRecord, config: TrainConfig) -> tuple[float, ...]:
+    """Smaller is better; equal accuracies, common on a small validation set, are told apart by the loss."""
+    if config.monitor == "val_loss":
+        return (record.val_loss,)
+    return (1 - record.val_accuracy, record.val_loss)
+
+
+def best_so_far(record: EpochRecord, history: Iterable[EpochRecord], config: TrainConfig) -> bool:
+    """The epoch is the one to keep, of those up to it; `history` may hold later ones, which a killed run told."""
+    earlier = (monitored(other, config) for other in history if other.epoch < record.epoch)
+    return all(monitored(record, config) < figures for figures in earlier)
 
 
 @dataclass(frozen=True)

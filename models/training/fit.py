@@ -8,6 +8,7 @@ same arithmetic in the same order, and on a CPU ends with the same bits as one t
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -20,13 +21,13 @@ from models.records import EpochRecord, RateTest
 from models.training.checkpoint import Checkpoints
 from models.training.config import OptimizerConfig, ScheduleConfig
 from models.training.distributed import ALONE, Ranks
-from models.training.early_stop import EarlyStop
+from models.training.early_stop import EarlyStop, monitored
 from models.training.gradients import by_layer, optimized
 from models.training.optim import build_optimizer, set_peak, set_rate
 from models.training.plan import Plan, make_plan, revised
 from models.training.pulse import ProgressUpdate, Pulse, check_finite, diverged, never
 from models.training.schedule import factor
-from models.training.state import FitResult, Training, copy_for_average, result_of, resume, update_average
+from models.training.state import FitResult, Training, averaging, copy_for_average, result_of, resume
 from models.training.step import dropout_seed, train_step
 from models.training.trial import measure_speed, try_rates
 
@@ -83,15 +84,20 @@ def fit(
     what training starts from where there are none.
 
     `on_epoch` hears of every epoch at least once: again of those after the last checkpoint before a kill. `on_rates`
-    hears how an "auto" rate was found. `stop` is asked after every step; once it says yes, the state is saved.
+    hears how an "auto" rate was found. `stop` is asked after every step, also of those that try something out; once it
+    says yes, the state is saved, if there is one yet.
     Raises `Diverged`, `Stopped`, `InputError`.
     """
     net.to(memory_format=torch.channels_last)
+
+    def asked() -> bool:
+        return ranks.any(stop())
+
     begun = partial(begin, net, batches, validate, optimizer=optimizer, schedule=schedule, config=config, start=start)
-    training = begun(class_weights=class_weights, checkpoints=checkpoints, on_rates=on_rates, ranks=ranks)
+    training = begun(class_weights=class_weights, checkpoints=checkpoints, on_rates=on_rates, stop=asked, ranks=ranks)
     one_epoch = partial(train_epoch, schedule=schedule, config=config, class_weights=class_weights, rank=ranks.rank)
-    revise = partial(revise_plan, training, config=config, ranks=ranks)
-    pulse = Pulse(training, checkpoints, on_progress, lambda: ranks.any(stop()), revise)
+    revise = partial(revise_plan, training, config=config, schedule=schedule, ranks=ranks)
+    pulse = Pulse(training, checkpoints, on_progress, asked, revise)
     while not training.finished:
         one_epoch(training, batches, pulse=pulse)
         record = judge_epoch(training, validate)
@@ -113,17 +119,18 @@ def begin(
     start: Callable[[nn.Module], None] = ignore,
     class_weights: Tensor | None = None,
     on_rates: Callable[[RateTest], None] = ignore,
+    stop: Callable[[], bool] = never,
     ranks: Ranks = ALONE,
 ) -> Training:
     """Where the checkpoints end, or at the start; what was decided by trying is saved before the first step."""
     device = next(net.parameters()).device
-    saved = checkpoints.load(device=device) if checkpoints else None
+    saved = checkpoints.load() if checkpoints else None
     steps = build_optimizer(net, optimizer)
     choose = partial(decide, net, batches, validate, steps, optimizer=optimizer, schedule=schedule, config=config)
     plan, took_s = UNKNOWN, 0.0
     if saved is None:
         start(net)
-        plan, took_s = choose(class_weights=class_weights, on_rates=on_rates, ranks=ranks)
+        plan, took_s = choose(class_weights=class_weights, on_rates=on_rates, stop=stop, ranks=ranks)
     training = Training(
         net=net,
         spread=ranks.spread(net),
@@ -153,17 +160,22 @@ def decide(
     config: TrainConfig,
     class_weights: Tensor | None,
     on_rates: Callable[[RateTest], None],
+    stop: Callable[[], bool],
     ranks: Ranks,
 ) -> tuple[Plan, float]:
     """By trying on copies of `net`: the peak rate, which `steps` gets, and the plan. With the seconds that took, which
     are part of the run where it has to fit into minutes."""
     began, speed = time.monotonic(), None
     if optimizer.lr == "auto":
-        test = try_rates(net, batches, optimizer=optimizer, config=config, class_weights=class_weights, ranks=ranks)
+        test = try_rates(
+            net, batches, optimizer=optimizer, config=config, class_weights=class_weights, stop=stop, ranks=ranks
+        )
         set_peak(steps, test.chosen)
         on_rates(test)
     if config.max_minutes is not None:
-        speed = measure_speed(net, batches, validate, optimizer=optimizer, config=config, ranks=ranks, began=began)
+        speed = measure_speed(
+            net, batches, validate, optimizer=optimizer, config=config, stop=stop, ranks=ranks, began=began
+        )
     plan = make_plan(config, steps_per_epoch=batches.steps_per_epoch, schedule=schedule, speed=speed)
     return plan, speed.took_s if speed else 0.0
 
@@ -184,6 +196,7 @@ def train_epoch(
     figures = [monitored(record, config) for record in training.history]
     done = training.epoch / training.plan.epochs
     stream = batches.epoch(training.epoch, start_step=training.step, done=done)
+    average = averaging(training, config)
     while training.step < training.plan.steps_in(training.epoch):  # which a revision may change
         pixels, targets = next(stream)
         total_steps = training.plan.total_steps
@@ -193,8 +206,8 @@ def train_epoch(
         training.sums += train_step(
             training.spread, training.optimizer, pixels, targets, config=config, class_weights=class_weights
         )
-        if training.average is not None and config.ema is not None:
-            update_average(training.average, training.net, decay=config.ema, step=training.steps_done)
+        if average is not None:
+            average.update(step=training.steps_done)
         training.step += 1
         training.images += len(pixels)
         training.epoch_s = time.monotonic() - began
@@ -203,11 +216,14 @@ def train_epoch(
     training.epoch_s = time.monotonic() - began
 
 
-def revise_plan(training: Training, *, config: TrainConfig, ranks: Ranks) -> None:
+def revise_plan(training: Training, *, config: TrainConfig, schedule: ScheduleConfig, ranks: Ranks) -> None:
     """By the seconds of rank 0: all ranks must take the same steps."""
     took_s = ranks.first((training.total_s,))[0]
     done = training.steps_done
-    training.plan = revised(training.plan, config, steps_done=done, epochs_done=training.epoch, took_s=took_s)
+    training.plan = revised(
+        training.plan, config, steps_done=done, epochs_done=training.epoch, took_s=took_s, schedule=schedule
+    )
+    training.stop = replace(training.stop, patience=training.plan.patience)
 
 
 def judge_epoch(training: Training, validate: Validate) -> EpochRecord:
@@ -229,10 +245,3 @@ def judge_epoch(training: Training, validate: Validate) -> EpochRecord:
         seconds=training.epoch_s + time.monotonic() - began,
         images_per_s=training.images / max(training.epoch_s, 1e-9),
     )
-
-
-def monitored(record: EpochRecord, config: TrainConfig) -> tuple[float, ...]:
-    """Smaller is better; equal accuracies, common on a small validation set, are told apart by the loss."""
-    if config.monitor == "val_loss":
-        return (record.val_loss,)
-    return (1 - record.val_accuracy, record.val_loss)

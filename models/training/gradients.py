@@ -1,5 +1,6 @@
 """The gradient's norm, of the whole network and of each of its layers, for the price of clipping it."""
 
+import math
 from collections.abc import Sequence
 from itertools import takewhile
 
@@ -16,11 +17,20 @@ def clip(weights: Sequence[Tensor], limit: float) -> Tensor:
     """
     norms = torch.stack(torch._foreach_norm([weight.grad for weight in weights if weight.grad is not None]))
     joint = torch.linalg.vector_norm(norms)
-    nn.utils.clip_grads_with_norm_(weights, limit, joint)
+    if not within(limit, joint):
+        nn.utils.clip_grads_with_norm_(weights, limit, joint)
     if len(norms) < len(weights):
-        flowing = [index for index, weight in enumerate(weights) if weight.grad is not None]
-        norms = norms.new_zeros(len(weights)).index_copy(0, torch.tensor(flowing, device=norms.device), norms)
+        each, none = iter(norms), joint.new_zeros(())  # no list of places, which would have to be brought to a GPU
+        norms = torch.stack([none if weight.grad is None else next(each) for weight in weights])
     return torch.cat([joint.view(1), norms])
+
+
+def within(limit: float, joint: Tensor) -> bool:
+    """Whether clipping would multiply by 1, as far as that can be said without waiting for a GPU: the condition is
+    torch's own, which is false for a norm that is no number."""
+    if math.isinf(limit):
+        return True
+    return joint.device.type == "cpu" and bool(limit / (joint + 1e-6) >= 1)
 
 
 def optimized(optimizer: torch.optim.Optimizer) -> list[Tensor]:

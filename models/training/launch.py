@@ -18,6 +18,7 @@ from models.records import EpochRecord, FitSummary
 from models.run import RunFolder
 from models.training import learn
 from models.training.fit import ignore
+from models.training.nodes import require_number, several_nodes
 from models.training.pulse import ProgressUpdate, Stopped, never
 from models.training.torchrun import FOLLOW
 
@@ -37,8 +38,8 @@ def train(
     stop: Callable[[], bool] = never,
 ) -> FitSummary:
     """As `learn`, on as many devices as `train.devices` says. Raises the same, and `RunFailed` for a lost process."""
-    devices = experiment.train.devices
-    nodes = several_nodes()
+    devices, nodes = experiment.train.devices, several_nodes()
+    require_number(experiment.train)
     if not isinstance(devices, int) or (devices == 1 and not nodes):
         return learn.learn(
             experiment,
@@ -111,11 +112,6 @@ class Heard:
             f"one of the training processes failed ({why}); the log is {log}, and the same command "
             "goes on from the last checkpoint"
         )
-
-
-def several_nodes() -> bool:
-    """Whether torchrun's own variables say where others meet that train along."""
-    return any(name in os.environ for name in ("PET_NNODES", "PET_RDZV_ENDPOINT", "PET_MASTER_ADDR"))
 
 
 def further(folder: RunFolder, devices: int) -> str:

@@ -1,7 +1,6 @@
 """An experiment and its pictures -> best weights in a run folder: `fit` wired to data and files."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,21 +16,21 @@ from data.images import Images
 from data.loader import Pictures, TrainBatches
 from data.prepare import Dataset
 from models.config import Experiment
-from models.device import choose_device
+from models.device import training_device
 from models.mirror import check_mirror
 from models.pixels import measure
 from models.records import EpochRecord, FitSummary, PixelStatistics, RateTest
-from models.run import NetworkSpec, RunFolder
-from models.training.board import Board
+from models.room import must_be_written
+from models.run import RunFolder
 from models.training.checkpoint import Checkpoints
-from models.training.diary import EpochLog
+from models.training.diary import diary
 from models.training.distributed import ALONE, Ranks
 from models.training.fit import Validation, fit, ignore
 from models.training.judging import answered_at_once, judge_for
 from models.training.losses import class_weights_for
-from models.training.memory import network_fits, one_step, within_memory
+from models.training.memory import Short, network_fits, one_step, until_it_fits, within_memory
 from models.training.norms import require_company, with_shared_norms
-from models.training.pulse import ProgressUpdate, never
+from models.training.pulse import ProgressUpdate, heed, never
 from models.training.state import FitResult
 from models.training.trial import choose_batch_size, fits_memory
 from models.training.utilisation import with_utilisation
@@ -63,21 +62,26 @@ def learn(
 ) -> FitSummary:
     """Train on the training rows, choose by the validation rows, and leave the best weights in the folder.
 
-    Goes on where an earlier process was killed, and returns at once where it had ended. `on_choice` hears in a sentence
-    what was chosen by trying, `on_trouble` what is wrong but no reason to stop. Raises `InputError`, `Diverged`,
-    `Stopped`, `RunFailed`.
+    Goes on where an earlier process was killed, and returns at once where it had ended. `on_choice` hears what was
+    chosen by trying, `on_trouble` what is wrong but no reason to stop. Raises `InputError`, `Stopped`, `RunFailed`.
     """
     every = experiment.train.checkpoint_every
     checkpoints = Checkpoints(folder.checkpoint, every_steps=every, writes=ranks.writes, on_trouble=on_trouble)
     if folder.learned:
         checkpoints.clear()  # a kill may have come between the last file and this
         return folder.fit()
-    learner = learner_in(folder, experiment, dataset, ranks=ranks)
-    heard = on_epoch, on_choice, on_trouble
-    with diary(experiment, dataset, learner, folder, *heard, writes=ranks.writes) as (epoch, rates):
-        train = partial(run_fit, checkpoints=checkpoints, on_epoch=epoch, on_progress=on_progress, on_rates=rates)
-        result = train(experiment, learner, stop=stop, ranks=ranks)
-    summary = with_utilisation(result.summary, result.history, learner.net, learner.batches, dataset.images.spec)
+    heard, again = (on_epoch, on_choice, on_trouble), partial(begin_again, folder, checkpoints, on_choice)
+
+    def train(batch_size: int | None) -> tuple[Learner, FitResult]:
+        learner = learner_in(experiment, dataset, batch_size=batch_size, stop=stop, ranks=ranks)
+        with diary(experiment, dataset, learner, folder, *heard, writes=ranks.writes) as (epoch, rates):
+            fitted = partial(run_fit, checkpoints=checkpoints, on_epoch=epoch, on_progress=on_progress, on_rates=rates)
+            return learner, fitted(experiment, learner, stop=stop, ranks=ranks)
+
+    learner, result = until_it_fits(train, size=folder.batch_size(), on_short=again)
+    summary = with_utilisation(
+        result.summary, result.history, learner.net, learner.batches, dataset.images.spec, devices=ranks.num
+    )
     summary = summary.model_copy(update={"device": ranks.describe(summary.device)})
     if ranks.writes:
         keep(folder, result, summary)
@@ -99,58 +103,33 @@ def keep(folder: RunFolder, result: FitResult, summary: FitSummary) -> None:
         ) from error
 
 
-@contextmanager
-def diary(
+def begin_again(folder: RunFolder, checkpoints: Checkpoints, on_choice: Callable[[str], None], short: Short) -> None:
+    """The checkpoints go before the batch size is written, or a kill in between would leave some of other batches."""
+    checkpoints.clear()
+    with must_be_written(folder.path):
+        folder.write_batch_size(short.fits)
+    on_choice(str(short))
+
+
+def learner_in(
     experiment: Experiment,
     dataset: Dataset,
-    learner: Learner,
-    folder: RunFolder,
-    on_epoch: Callable[[EpochRecord], None],
-    on_choice: Callable[[str], None],
-    on_trouble: Callable[[str], None],
     *,
-    writes: bool,
-) -> Iterator[tuple[Callable[[EpochRecord], None], Callable[[RateTest], None]]]:
-    """What is written down of a training under way, and told: settings at its start, then every epoch as it ends and
-    the range test that chose the rate, by the two functions."""
-    if not writes:
-        yield ignore, ignore
-        return
-    images = dataset.images
-    folder.write_experiment(experiment)
-    folder.write_network(NetworkSpec(image=images.spec, statistics=learner.statistics, classes=images.classes))
-    if experiment.train.batch_size == "auto":
-        folder.write_batch_size(learner.batches.batch_size)
-        on_choice(f"batch size {learner.batches.batch_size}, chosen for {learner.batches.device.type}")
-    board = Board(folder.tensorboard, learner.batches)
-    log = EpochLog(folder, board, on_trouble)
-
-    def write_epoch(record: EpochRecord) -> None:
-        log.write(record)
-        on_epoch(record)
-
-    def write_rates(test: RateTest) -> None:
-        folder.write_rate_test(test)
-        on_choice(f"learning rate {test.chosen:.2g}, by a range test of {len(test.rates)} steps")
-
-    try:
-        yield write_epoch, write_rates
-    finally:
-        board.close()
-
-
-def learner_in(folder: RunFolder, experiment: Experiment, dataset: Dataset, *, ranks: Ranks = ALONE) -> Learner:
-    """For the run itself: trained on the training rows, judged by the validation rows; the folder remembers a batch
-    size that was found by trying."""
+    batch_size: int | None = None,
+    stop: Callable[[], bool] = never,
+    ranks: Ranks = ALONE,
+) -> Learner:
+    """For the run itself: trained on the training rows, judged by the validation rows."""
     images, split, config = dataset.images, dataset.split, experiment.train
     return learner_for(
         experiment,
         images,
-        Pictures(images.pixels, choose_device(config.devices)),
+        Pictures(images.pixels, training_device(config.devices)),
         train=split.train,
         val=split.val,
         seed=config.seed,
-        batch_size=folder.batch_size(),
+        batch_size=batch_size,
+        stop=stop,
         ranks=ranks,
     )
 
@@ -164,37 +143,50 @@ def learner_for(
     val: np.ndarray,
     seed: int,
     batch_size: int | None = None,
+    stop: Callable[[], bool] = never,
     ranks: Ranks = ALONE,
 ) -> Learner:
     """Network and batches; pixel statistics (unless published) and class weights from the training rows alone.
 
-    Published weights are filled in by `run_fit`. `batch_size` is one that was found before, by trying. Raises
-    `InputError`.
+    Published weights are filled in by `run_fit`. `batch_size` is one that was found before, by trying; `stop` is asked
+    while one is looked for. Raises `InputError`, `Stopped`.
     """
     check_mirror(images.snapshot, mirror=experiment.answer.mirror)
     statistics = published_statistics(experiment.model) or measure(images.pixels, train)
+    net, config = network_for(experiment, images, pictures, train, statistics=statistics, seed=seed), experiment.train
+    weights = class_weights_for(config.loss, images.labels[train], num_classes=len(images.classes))
+    weights = None if weights is None else weights.to(pictures.device)
+    batches_of = partial(train_batches, experiment, images, pictures, train, seed=seed)
+    tried = partial(fits_memory, net, optimizer=experiment.optimizer, config=config, class_weights=weights, ranks=ranks)
+
+    def fits(size: int) -> bool:
+        require_company(net, batch_size=size)
+        heed(lambda: ranks.any(stop()), during="the search for a batch size")
+        return tried(batches_of(batch_size=size))
+
+    size = batch_size or choose_batch_size(config, num_pictures=len(train), device=pictures.device, fits=fits)
+    require_company(net, batch_size=size)
+    net = net if ranks.num == 1 else with_shared_norms(net)  # of which no rank could try anything alone
+    at_once = answered_at_once(config, size, ranks=ranks)
+    judge = judge_for(experiment, images, pictures, val, at_once=at_once, ranks=ranks)
+    return Learner(net, batches_of(batch_size=size), statistics, judge, class_weights=weights)
+
+
+def network_for(
+    experiment: Experiment,
+    images: Images,
+    pictures: Pictures,
+    train: np.ndarray,
+    *,
+    statistics: PixelStatistics,
+    seed: int,
+) -> nn.Module:
+    """As training starts from it, on the device of the pictures. Raises `InputError`."""
     torch.manual_seed(seed)
     with network_fits():
         net = build(experiment.model, images.spec, statistics, len(images.classes))
         start_from(net.to(pictures.device), pictures, train, images.spec)
-    net = net if ranks.num == 1 else with_shared_norms(net)
-    labels, num_classes, config = images.labels, len(images.classes), experiment.train
-    weights = class_weights_for(config.loss, labels[train], num_classes=num_classes)
-    weights = None if weights is None else weights.to(pictures.device)
-
-    def batches_of(size: int) -> TrainBatches:
-        return train_batches(experiment, images, pictures, train, batch_size=size, seed=seed)
-
-    def fits(size: int) -> bool:
-        if ranks.num > 1:  # one alone cannot try
-            return False
-        return fits_memory(net, batches_of(size), optimizer=experiment.optimizer, config=config, class_weights=weights)
-
-    size = batch_size or choose_batch_size(config, num_pictures=len(train), device=pictures.device, fits=fits)
-    require_company(net, batch_size=size)
-    at_once = answered_at_once(config, size, ranks=ranks)
-    judge = judge_for(experiment, images, pictures, val, at_once=at_once, ranks=ranks)
-    return Learner(net, batches_of(size), statistics, judge, class_weights=weights)
+    return net
 
 
 def train_batches(
@@ -226,7 +218,8 @@ def run_fit(
     stop: Callable[[], bool] = never,
     ranks: Ranks = ALONE,
 ) -> FitResult:
-    """Raises as `fit`, and `InputError` with the batch size that would fit, where this one does not."""
+    """Raises as `fit`, and where the batch does not fit `InputError` with the size that would, or, where that was to be
+    found by trying, `Short` with it."""
     train = partial(
         fit,
         learner.net,
@@ -244,5 +237,6 @@ def run_fit(
         stop=stop,
         ranks=ranks,
     )
-    attempt = one_step(learner.net, learner.batches, experiment)
-    return within_memory(train, size=learner.batches.batch_size, attempt=attempt, fixed=ranks.num > 1)
+    attempt = one_step(learner.net, learner.batches.of_size, experiment)
+    auto = experiment.train.batch_size == "auto"
+    return within_memory(train, size=learner.batches.batch_size, attempt=attempt, fixed=ranks.num > 1, auto=auto)

@@ -86,11 +86,19 @@ def make_plan(
     )
 
 
-def revised(plan: Plan, config: TrainConfig, *, steps_done: int, epochs_done: int, took_s: float) -> Plan:
+def revised(
+    plan: Plan,
+    config: TrainConfig,
+    *,
+    steps_done: int,
+    epochs_done: int,
+    took_s: float,
+    schedule: ScheduleConfig | None = None,
+) -> Plan:
     """The plan for what is left of the minutes, from what a run that stands at `steps_done` took in all.
 
     How much slower or faster the run was than `plan.speed` is expected of the rest too. It never ends before
-    `steps_done`, and never after `config.epochs`.
+    `steps_done`, and never after `config.epochs`. Its patience is that of a run of so many epochs.
     """
     speed = plan.speed
     if speed is None:
@@ -103,7 +111,8 @@ def revised(plan: Plan, config: TrainConfig, *, steps_done: int, epochs_done: in
         most_steps(config, plan.steps_per_epoch),
     )
     total_steps = max(total_steps, steps_done)
-    return replace(plan, total_steps=total_steps, revise_at=next_revision(steps_done, total_steps))
+    plan = replace(plan, total_steps=total_steps, revise_at=next_revision(steps_done, total_steps))
+    return replace(plan, patience=patience_of(config, plan.epochs, schedule))
 
 
 def next_revision(steps_done: int, total_steps: int) -> int | None:
@@ -122,7 +131,9 @@ def most_steps(config: TrainConfig, steps_per_epoch: int) -> int:
 
 def patience_of(config: TrainConfig, epochs: int, schedule: ScheduleConfig | None = None) -> int:
     """Epochs without improvement before a run of `epochs` is stopped: on a plateau the rate falls before that, and what
-    the lower one brings is waited for."""
+    the lower one brings is waited for. As many as all are never without one: the first improves on nothing."""
+    if config.patience == "never":
+        return epochs
     if config.patience is not None:
         return config.patience
     falling = 2 * schedule.patience if isinstance(schedule, PlateauConfig) else 0

@@ -18,12 +18,18 @@ class Diverged(RunFailed):
 
 
 class Stopped(Exception):  # noqa: N818 - asked for, and no error
-    """Training was asked to stop, and did so after a step; the checkpoint holds what was learnt."""
+    """Training was asked to stop, and did so after a step; the checkpoint holds what was learnt, if anything was."""
 
 
 def never() -> bool:
     """Nobody asks for a stop."""
     return False
+
+
+def heed(stop: Callable[[], bool], *, during: str) -> None:
+    """Raises `Stopped` where that was asked for while something is tried, before there is anything to save."""
+    if stop():
+        raise Stopped(f"before the first step, during {during}")
 
 
 def nothing() -> None:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from data.errors import InputError
+from models.config import TrainConfig
 from models.device import describe
 from models.records import EpochRecord, FitSummary
 from models.training.checkpoint import Checkpoints, Packed
@@ -59,7 +60,8 @@ class Training:
 
     @property
     def finished(self) -> bool:
-        return self.epoch >= self.plan.epochs or self.stop.spent
+        """Never within an epoch: one during which a revised plan took patience away is still judged."""
+        return self.epoch >= self.plan.epochs or (self.step == 0 and self.stop.spent)
 
     def end_epoch(self, record: EpochRecord, *figures: float) -> None:
         """`figures` are those that early stopping watches."""
@@ -99,7 +101,7 @@ class Training:
         self.optimizer.load_state_dict(packed["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(packed["average"])
-        self.best, self.sums = packed["best"], packed["sums"]
+        self.best, self.sums = packed["best"], packed["sums"].to(self.sums.device)
         for name in COUNTERS:
             setattr(self, name, packed[name])
 
@@ -154,18 +156,35 @@ def copy_for_average(net: nn.Module) -> nn.Module:
     return deepcopy(net).eval().requires_grad_(False)
 
 
-@torch.no_grad()
-def update_average(average: nn.Module, net: nn.Module, *, decay: float, step: int) -> None:
-    """Exponential moving average of weights and norm statistics.
+class Averaging:
+    """Exponential moving average of weights and norm statistics; counters are copied.
 
-    A young average forgets faster, or it would remember the random start for 1 / (1 - decay) steps.
+    The tensors are looked up once: make another where one of the networks gets others, as by `to`. Training and
+    `load_state_dict` change them in place.
     """
-    decay = min(decay, (1 + step) / (10 + step))
-    ours, theirs = average.state_dict(), net.state_dict()
-    moving = [name for name, tensor in ours.items() if tensor.is_floating_point()]
-    torch._foreach_lerp_([ours[name] for name in moving], [theirs[name] for name in moving], 1 - decay)
-    for name in ours.keys() - moving:
-        ours[name].copy_(theirs[name])
+
+    def __init__(self, average: nn.Module, net: nn.Module, *, decay: float) -> None:
+        self._decay = decay
+        ours, theirs = average.state_dict(keep_vars=True), net.state_dict(keep_vars=True)
+        moving = [name for name, tensor in ours.items() if tensor.is_floating_point()]
+        counters = [name for name in ours if name not in moving]
+        self._moving = [ours[name] for name in moving], [theirs[name] for name in moving]
+        self._counters = [ours[name] for name in counters], [theirs[name] for name in counters]
+
+    @torch.no_grad()
+    def update(self, *, step: int) -> None:
+        """A young average forgets faster, or it would remember the random start for 1 / (1 - decay) steps."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(*self._moving, 1 - decay)
+        if self._counters[0]:
+            torch._foreach_copy_(*self._counters)
+
+
+def averaging(training: Training, config: TrainConfig) -> Averaging | None:
+    """None where no moving average is asked for."""
+    if training.average is None or config.ema is None:
+        return None
+    return Averaging(training.average, training.net, decay=config.ema)
 
 
 def result_of(training: Training) -> FitResult:
@@ -180,6 +199,7 @@ def result_of(training: Training) -> FitResult:
         images_per_s=median(record.images_per_s for record in history),
         parameters=sum(parameter.numel() for parameter in training.net.parameters()),
         device=describe(training.sums.device),
+        patience=training.plan.patience,
     )
     weights = {name: tensor.cpu().contiguous() for name, tensor in training.best.items()}
     return FitResult(weights=weights, history=tuple(history), summary=summary)

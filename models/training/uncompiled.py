@@ -1,9 +1,9 @@
 """torch's optimisers without their preparations for `torch.compile`: the same steps, bit for bit, and the same state.
 
 Four methods of every optimiser, and its step, import `torch._dynamo` when they are first called, so that a compiler
-would leave them alone; that import takes longer than many a training here (4.2 CPU seconds with torch 2.15, 900
-modules). Nothing here compiles an optimiser. The plain methods are what `functools.wraps` keeps; where a version of
-torch has not wrapped them, or otherwise, they are taken as they are.
+would leave them alone; that import of hundreds of modules takes longer than many a training here. Nothing here compiles
+an optimiser. The plain methods are what `functools.wraps` keeps; where a version of torch has not wrapped them, or
+otherwise, they are taken as they are.
 """
 
 import inspect

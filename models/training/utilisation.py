@@ -55,12 +55,28 @@ def utilisation(speeds: Sequence[tuple[float, int]], *, peak: float) -> float:
     return needed / sum(1 / images_per_s for images_per_s, _ in speeds) / peak
 
 
+def mostly_frozen(net: nn.Module) -> bool:
+    """Whether most weights do not learn: the way back is then shorter than `PASSES` says, by how much depends on which
+    they are."""
+    sizes = [(weight.numel(), weight.requires_grad) for weight in net.parameters()]
+    return 2 * sum(size for size, learns in sizes if learns) < sum(size for size, _ in sizes)
+
+
 def with_utilisation(
-    summary: FitSummary, history: Sequence[EpochRecord], net: nn.Module, batches: TrainBatches, image: ImageSpec
+    summary: FitSummary,
+    history: Sequence[EpochRecord],
+    net: nn.Module,
+    batches: TrainBatches,
+    image: ImageSpec,
+    *,
+    devices: int = 1,
 ) -> FitSummary:
-    """The summary with its utilisation, where the device's peak is known."""
+    """The summary with its utilisation, where the device's peak is known and the network learns, not its head alone.
+
+    `summary.device` is one of so many `devices`; `images_per_s` in the history counts the pictures of all.
+    """
     peak = peak_flops(summary.device)
-    if peak is None:
+    if peak is None or mostly_frozen(net):
         return summary
     from models.zoo.cost import cost  # late: its counter brings Triton, most of a second, which a start can do without
 
@@ -71,4 +87,4 @@ def with_utilisation(
     speeds = [
         (record.images_per_s, small if record.epoch / summary.epochs_planned < growing else full) for record in history
     ]
-    return summary.model_copy(update={"utilisation": utilisation(speeds, peak=peak)})
+    return summary.model_copy(update={"utilisation": utilisation(speeds, peak=devices * peak)})

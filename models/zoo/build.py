@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from data.augment import centre_view
-from data.loader import Pictures
+from data.loader import Pictures, sent
 from data.spec import ImageSpec
 from models.pixels import Pixels
 from models.records import PixelStatistics
@@ -103,4 +103,4 @@ def start_from(net: nn.Module, pictures: Pictures, rows: np.ndarray, image: Imag
     if isinstance(network, Whitened):
         num = min(len(rows), max(1, LOOKED_AT // (image.height * image.width)))
         some = np.sort(rows)[np.linspace(0, len(rows) - 1, num).astype(np.int64)]
-        network.whiten(pixels(centre_view(pictures.gather(some).to(pictures.device), image)))
+        network.whiten(pixels(centre_view(sent(pictures.gather(some), pictures.device), image)))

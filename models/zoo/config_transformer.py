@@ -202,7 +202,7 @@ class ConvViTConfig(TransformerConfig):
         ge=1,
         le=6,
         title="Convolutions",
-        description="before the blocks, each halving the picture; by default until it is at most 16 tokens a side",
+        description="before the blocks, each halving the picture; by default until it has at most 15 tokens a side",
     )
     kernel: Literal[3, 5, 7] = Field(3, title="Kernel", description="side of the convolutions")
     channels: int = Field(64, ge=8, le=1024, title="Channels", description="between the convolutions")

@@ -2,7 +2,8 @@
 weighted mean of them is classified. Convolutions know what is near from the start, which a plain ViT learns from many
 pictures: the Transformer for small data.
 
-CCT-7/3x1 of the paper is dim 256, depth 7, heads 4, convolutions 1 at 32 x 32. Departures: smaller by default;
+CCT-7/3x1 of the paper is dim 256, depth 7, heads 4, convolutions 1 at 32 x 32. Departures: smaller by default, and with
+two convolutions at 32 x 32, as its CCT-7/3x2, so that 64 tokens and not 256 are mixed;
 positions start as sines; without the paper's extra norm within a block and dropout of attention weights; where more
 than two halvings are needed, the first convolution has a stride of 2, for its work on a large picture would outweigh
 the rest.
@@ -16,7 +17,7 @@ from models.zoo.transformer import Transformer
 
 # B batch, C channels, D width of a token, K classes
 
-TOKENS_PER_SIDE = 16  # at most, by default
+TOKENS_PER_SIDE = 15  # at most, by default: 8 at 32, 64 and 128 pixels, 12 at 96, 14 at 28 and 224
 MANY_HALVINGS = 3
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from data.errors import InputError
+from data.loader import sent
 from data.spec import ImageSpec
 from models.zoo.config import WhitenedConfig
 
@@ -87,8 +88,8 @@ class Whitened(nn.Module):
 
     @torch.no_grad()
     def whiten(self, x: Tensor) -> None:
-        """Normalised training pictures (B, C, H, W) -> the first layer's kernels."""
-        self.whitening.weight.copy_(whitening_kernels(x))
+        """Normalised training pictures (B, C, H, W) -> the first layer's kernels. A GPU is waited for once."""
+        self.whitening.weight.copy_(sent(whitening_kernels(x), x.device))
 
 
 def convolution(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -99,18 +100,28 @@ def convolution(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 def whitening_kernels(x: Tensor) -> Tensor:
-    """Pictures (B, C, H, W) -> kernels (2 * C * SIDE**2, C, SIDE, SIDE), by rising variance, then their negatives.
+    """Pictures (B, C, H, W) -> kernels (2 * C * SIDE**2, C, SIDE, SIDE), by rising variance, then their negatives; on
+    the CPU, which knows the eigenvectors of so small a matrix before a GPU has begun.
 
     Of what each kernel sees, the mean square is 1, and no two of the first half go together.
     """
     C = x.shape[1]
-    squares = torch.zeros(C * SIDE**2, C * SIDE**2, dtype=torch.float64, device=x.device)
-    count = 0
-    for some in torch.split(x, CHUNK):
-        patches = some.unfold(2, SIDE, 1).unfold(3, SIDE, 1)  # (b, C, H - 1, W - 1, SIDE, SIDE)
-        flat = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, C * SIDE**2).double()
-        squares += flat.T @ flat
-        count += len(flat)
-    values, vectors = torch.linalg.eigh(squares.cpu() / count)  # columns
+    values, vectors = torch.linalg.eigh(mean_squares(x).cpu())  # columns
     kernels = (vectors / (values.clamp(min=0) + FLOOR).sqrt()).T.reshape(-1, C, SIDE, SIDE)
     return torch.cat([kernels, -kernels]).to(x.dtype)
+
+
+def mean_squares(x: Tensor) -> Tensor:
+    """Pictures (B, C, H, W) -> (D, D) float64, D = C * SIDE**2: mean products of what a kernel sees, over all places.
+
+    Products are summed in float32 within a picture, where few are, and in float64 over all pictures: GPUs for graphics
+    have hardly any float64, and one product per picture keeps all of a GPU busy, where one of all has nothing to share.
+    """
+    D, places = x.shape[1] * SIDE**2, 0
+    squares = torch.zeros(D, D, dtype=torch.float64, device=x.device)
+    for some in torch.split(x, CHUNK):
+        patches = some.unfold(2, SIDE, 1).unfold(3, SIDE, 1)  # (b, C, H - 1, W - 1, SIDE, SIDE)
+        seen = patches.permute(0, 1, 4, 5, 2, 3).reshape(len(some), D, -1)  # F.unfold would do one picture at a time
+        squares += (seen @ seen.mT).sum(0, dtype=torch.float64)
+        places += len(seen) * seen.shape[2]
+    return squares / places

@@ -116,7 +116,7 @@ def run(contender: str, minutes: float, accuracy: float, **more: object) -> dict
         "test": {"n": 10_000, "accuracy": accuracy, "interval": {"low": accuracy - 0.01, "high": accuracy + 0.01}},
         "versions": {"torch": "2.15.0"},
         "settings": {"epochs": "3 whole", "pilot step s": 0.32154},
-        "machine": {"processor": "P", "cores": "2", "python": "3.11", "commit": "c"},
+        "machine": {"processor": "P", "cores": "2", "python": "3.11", "torch": "2", "commit": "c"},
         **more,
     }
 

@@ -4,11 +4,14 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.cifar import RECORD, original, price
+from benchmarks import machine
+from benchmarks.cifar import RECORD, opened, original, price
+from benchmarks.cifar_speed import measured, name_of, parsed
 from benchmarks.pictures import folder_of
 
 ROOT = Path(__file__).parents[2]
@@ -62,14 +65,40 @@ def test_a_folder_without_the_binary_version_is_refused(tmp_path: Path):
 
 def test_the_time_to_the_equal_of_94_percent_is_that_of_networks_worth_94_percent_on_the_original_pixels():
     def runs(*accuracies: float) -> list[dict[str, float]]:
-        return [{"test_accuracy": accuracy, "loop_s": 1.0, "test_s": 0.25} for accuracy in accuracies]
+        return [{"test_accuracy": accuracy, "loop_and_test_s": 1.25} for accuracy in accuracies]
 
-    found = price(runs(0.92, 0.93), runs(0.94, 0.95))
+    found = price(runs(0.92, 0.93), runs(0.94, 0.95), goal=0.94)
     assert found["costs"] == pytest.approx(0.02)
     assert found["equal_of_goal"] == pytest.approx(0.92)
     assert found["standard_error"] == pytest.approx(0.005 * 2**0.5)
     assert found["seconds_to_equal"] == 1.25
-    assert price(runs(0.92, 0.93), runs(0.93, 0.94))["seconds_to_equal"] is None
+    assert price(runs(0.92, 0.93), runs(0.93, 0.94), goal=0.94)["seconds_to_equal"] is None
+
+
+def test_decoded_pictures_are_kept_under_whatever_name(archive: Path, tmp_path: Path):
+    first = opened(archive, tmp_path / "kept")
+    assert [file.name for file in tmp_path.iterdir()] == ["kept"]
+    again = opened(tmp_path / "not there.tar.gz", tmp_path / "kept")
+    assert np.array_equal(first.pixels, again.pixels)
+
+
+def test_a_machine_without_git_does_not_know_the_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine.commit() == "unknown"
+
+
+def test_figures_are_there_after_each_run_and_without_a_warm_up(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    small = ["--epochs", "1", "--batch-size", "60", "--width", "8", "--runs", "2", "--fresh", "0", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["", "--data", str(archive), *small, "--no-warm-up"])
+    written: list[dict[str, Any]] = []
+    options = parsed()
+    measured(options, tmp_path / "kept", written.append)
+    assert [len(figures["runs"]) for figures in written] == [1, 2]
+    assert written[0]["first"] is None
+    assert written[1]["of_runs"]["loop_s"]["n"] == 2
+    assert name_of(options) == "cpu-cifar10-speed-no-warm-up-epochs-1-batch_size-60-width-8"
 
 
 @pytest.mark.slow

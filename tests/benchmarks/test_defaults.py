@@ -38,3 +38,11 @@ def test_the_table_compares_runs_of_the_same_seed():
     default, other = render_defaults.table(lines).splitlines()[-2:]
     assert default.startswith("| default | 60.0 ± 14.1 |  |")
     assert other.startswith("| other | 70.0 ± 14.1 | +10.0 ± 0.0 |")
+
+
+def test_runs_of_another_commit_are_not_compared_with_the_last():
+    old, new, longer = (
+        {"setting": "default", "epochs": epochs, "machine": {"commit": commit}}
+        for commit, epochs in (("a", 2), ("b", 2), ("b", 3))
+    )
+    assert render_defaults.of_one_kind([old, longer, new, new]) == [new, new]

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks import render_gpu
-from benchmarks.gpu_share import covered, share
+from benchmarks.gpu_share import computed, covered, share
 from benchmarks.render import table
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +23,17 @@ def test_kernels_that_overlap_count_once():
 def test_the_share_is_of_the_time_from_the_first_kernel_to_the_last():
     assert share([(10.0, 11.0), (13.0, 14.0)]) == 0.5
     assert share([]) == 0.0
+
+
+def test_the_raw_records_are_those_that_the_profiler_tells_but_for_what_was_marked_by_name():
+    with profile(activities=[ProfilerActivity.CPU]) as profiled, record_function("marked"):
+        torch.rand(8, 8) @ torch.rand(8, 8)
+    found = computed(profiled, on=DeviceType.CPU)
+    told = [event for event in profiled.events() if not event.is_user_annotation]
+    assert len(found) == len(told) == len(profiled.events()) - 1
+    lengths = sorted((end - start) / 1000 for start, end in found)
+    assert lengths == pytest.approx(sorted(event.time_range.elapsed_us() for event in told), abs=0.01)
+    assert computed(profiled) == [], "no GPU was asked for"
 
 
 def test_what_was_not_measured_has_no_section():

@@ -66,7 +66,7 @@ def test_the_section_of_training_has_a_row_for_each_contender():
         "stem": "small",
         "pictures": {"per_class": 200, "from": "made up, 32 px"},
         "repeats": 1,
-        "machine": {"processor": "P", "cores": "2", "python": "3.11", "commit": "c"},
+        "machine": {"processor": "P", "cores": "2", "python": "3.11", "torch": "2", "commit": "c"},
     }
     page = render_speed.training(lambda _: [figures], table)
     assert "| fit | SGD, float32 | 99.0 (99.0 to 99.0) | 0.99 (0.99 to 0.99) |" in page

@@ -298,6 +298,13 @@ def test_shares_follow_the_beta_distribution(alpha):
     assert float(drawn.max()) <= 1
 
 
+def test_the_quantiles_of_mixing_are_brought_to_a_device_once():
+    there = torch.device("meta")
+    first = drawing.beta_quantiles(0.2, there)
+    assert first.device == there
+    assert drawing.beta_quantiles(0.2, there) is first
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_keeps_the_promises_too():

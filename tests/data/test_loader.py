@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from data.augment import resolve
 from data.errors import InputError
@@ -183,7 +184,7 @@ def test_a_streamed_epoch_that_is_left_early_leaves_no_thread():
 
 def test_a_failure_while_reading_ahead_reaches_the_reader():
     with pytest.raises((IndexError, RuntimeError)):
-        list(batches(10, rows=np.arange(8, 16), batch_size=4, resident=False).epoch(0))
+        list(Pictures(stored(10), resident=False).batches([np.arange(4), np.arange(8, 12)]))
 
 
 def test_a_batch_larger_than_the_data_is_refused():
@@ -212,6 +213,26 @@ def test_evaluation_is_in_order_and_of_the_centre(batch_size, resident):
 def test_no_rows_to_evaluate_are_no_batches():
     nothing = np.array([], np.int64)
     assert list(eval_batches(Pictures(stored(3)), np.arange(3), nothing, batch_size=2, image=IMAGE)) == []
+
+
+class Copies(TorchDispatchMode):
+    """Counts what is brought from one device to another."""
+
+    num = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.num += func is torch.ops.aten._to_copy.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_evaluation_brings_rows_and_labels_to_the_device_once_and_not_for_each_batch():
+    """A device without memory stands for a GPU, which would be waited for at every copy."""
+    pictures = Pictures(stored(40), "meta", resident=True)
+    with Copies() as copies:
+        found = list(eval_batches(pictures, np.arange(40) % 5, np.arange(1, 40), batch_size=4, image=IMAGE))
+    assert [len(batch.targets) for batch in found] == [4] * 9 + [3]
+    assert {tensor.device.type for batch in found for tensor in batch} == {"meta"}
+    assert copies.num == 2
 
 
 @pytest.mark.gpu

@@ -30,6 +30,18 @@ def test_another_source_starts_from_the_defaults_not_from_digits():
     assert chosen.name == "custom"
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_may_be_given_other_epochs_and_another_schedule(name: str):
+    chosen = experiment([name, "--train.epochs", "2", "--schedule.kind", "plateau"])
+    assert (chosen.train.epochs, chosen.train.patience) == (2, PRESETS[name].train.patience)
+
+
+def test_patience_is_a_number_or_never():
+    assert experiment(["--train.patience", "3"]).train.patience == 3
+    assert experiment(["--train.patience", "never"]).train.patience == "never"
+    assert experiment(["cifar10-long", "--train.patience", "none"]).train.patience is None
+
+
 def test_a_value_follows_a_space_or_an_equals_sign():
     assert experiment(["--train.epochs", "7"]) == experiment(["--train.epochs=7"])
 
@@ -216,6 +228,8 @@ def test_every_value_of_every_preset_can_be_typed():
         (["--schedule.kind", "cosin"], ["schedule.kind is 'cosin'", "cosine"]),
         (["--schedule.kind", "linear", "--schedule.gamma", "0.1"], ["schedule.gamma belongs to schedule.kind step"]),
         (["--schedule.kind", "step", "--schedule.milestones", "0.5,0.2"], ["(0.5, 0.2) do not rise"]),
+        (["--train.patience", "0"], ["train.patience is 0; it should be greater than 0, or should be 'never'"]),
+        (["--train.patience", "9", "--train.epochs", "9"], ["patience 9 can never end", "less than 9, or never"]),
         (["--schedule.kind", "plateau", "--train.patience", "3"], ["schedule.patience 3", "train.patience 3"]),
         (["--name", "My Run"], ["name is 'My Run'", "lower-case"]),
         (["digit"], ["no preset 'digit'", "did you mean digits"]),

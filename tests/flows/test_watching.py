@@ -5,11 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prefect.logging import disable_run_logger
 from rich.console import Console
 
 from data.validate import ClassCount, Finding, ValidationReport
 from flows import pages, server
-from flows.console import Display, duration, going_on
+from flows.artifacts import Progress
+from flows.console import Display, duration, going_on, shown
+from flows.train import Watch
+from models.config import TrainConfig
 from models.evaluation.diagnosis.remark import Remark
 from models.records import EpochRecord, Verdict
 from models.training.pulse import ProgressUpdate
@@ -22,14 +26,14 @@ def test_a_duration_is_read_at_a_glance(seconds: float, shown: str):
     assert duration(seconds) == shown
 
 
-def record(epoch: int) -> EpochRecord:
+def record(epoch: int, *, accuracy: float = 0.5, loss: float = 1.0) -> EpochRecord:
     return EpochRecord(
         epoch=epoch,
         step=epoch,
         lr=0.1,
         train_loss=1.0,
-        val_loss=1.0,
-        val_accuracy=0.5,
+        val_loss=loss,
+        val_accuracy=accuracy,
         grad_norm=1.0,
         seconds=0.01,
         images_per_s=1000,
@@ -49,6 +53,47 @@ def test_a_log_file_gets_lines_at_a_human_rate_and_always_the_last_epoch():
     assert "epoch 1000/1000" in lines[-2]
     assert lines[-1].startswith("✓ train")
     assert lines[-1].endswith("done")
+
+
+@pytest.mark.parametrize("ended", [1000, 600], ids=["to its end", "stopped early"])
+def test_of_a_fast_run_the_best_epoch_has_a_line_too(ended: int):
+    out = io.StringIO()
+    display = Display(Console(file=out, width=120))
+    with display.stage("train"):
+        for epoch in range(ended):
+            display.epoch(record(epoch), 1000, best=epoch in (0, 100, 500))
+    lines = out.getvalue().splitlines()
+    assert len(lines) < 10
+    told = [line for line in lines if line.endswith("best")]
+    assert "epoch    1/1000" in told[0]
+    assert "epoch  501/1000" in told[-1]
+    assert lines[-1].startswith("✓ train")
+
+
+def best_of(records: list[EpochRecord], told: tuple[EpochRecord, ...] = (), **train: str) -> list[int]:
+    """Epochs that a terminal marks as the best so far, of a slow run."""
+    out = io.StringIO()
+    with shown(Console(file=out, width=120)) as display, disable_run_logger():
+        watch = Watch(Progress(), TrainConfig(**train), told=told)
+        for one in records:
+            display._epoch_at = 0.0
+            watch.epoch(one)
+    return [int(line.split("/")[0].split()[-1]) - 1 for line in out.getvalue().splitlines() if line.endswith("best")]
+
+
+FIGURES = [(0.5, 1.0), (0.6, 1.2), (0.6, 1.1), (0.5, 0.9)]  # accuracy, loss
+RECORDS = [record(epoch, accuracy=accuracy, loss=loss) for epoch, (accuracy, loss) in enumerate(FIGURES)]
+
+
+def test_the_best_epoch_at_the_terminal_is_the_one_that_is_kept():
+    assert best_of(RECORDS, monitor="val_accuracy") == [0, 1, 2]
+    assert best_of(RECORDS, monitor="val_loss") == [0, 3]
+
+
+def test_a_run_that_goes_on_knows_the_best_epoch_so_far():
+    """Also where the last epochs before the kill are told again."""
+    assert best_of(RECORDS[3:], tuple(RECORDS[:3])) == []
+    assert best_of(RECORDS[2:], tuple(RECORDS)) == [2]
 
 
 def test_a_run_that_is_gone_on_with_says_from_which_step_and_a_new_one_does_not():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from data.errors import InputError
 from models.config import TrainConfig
 from models.training.config import BinaryConfig, CrossEntropyConfig, FocalConfig, LossConfig, SGDConfig
 from models.training.optim import build_optimizer
@@ -72,7 +73,25 @@ def test_the_largest_batch_is_found_by_doubling():
     assert largest(64, 100_000, fits) == 256
     assert asked == [128, 256, 512]
     assert largest(64, 200, fits) == 128
-    assert largest(64, 3, fits) == 64
+    assert largest(64, 3, fits) == 64, "also where there are too few pictures for more"
+
+
+def test_a_gpu_without_room_for_the_usual_batch_gets_the_first_half_of_it_that_fits():
+    asked = []
+
+    def chosen(most: int, num_pictures: int = 10_000) -> int:
+        def fits(size: int) -> bool:
+            asked.append(size)
+            return size <= most
+
+        config = TrainConfig(batch_size="auto")
+        return choose_batch_size(config, num_pictures=num_pictures, device=GPU, fits=fits)
+
+    assert chosen(20) == 16
+    assert asked == [128, 64, 32, 16]
+    assert [chosen(64), chosen(63), chosen(2), chosen(7, num_pictures=13)] == [64, 32, 2, 6]
+    with pytest.raises(InputError, match=r"with no train\.batch_size from 64 down to 2; use smaller pictures"):
+        chosen(1)
 
 
 def test_trying_is_for_gpus_and_leaves_an_epoch_some_steps():

@@ -1,6 +1,7 @@
 """When a checkpoint is written, what a full disk does to it, and stopping on request."""
 
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,8 +20,6 @@ from models.training.checkpoint import Checkpoints
 from models.training.fit import FitResult
 from models.training.learn import learn, learner_for, run_fit
 from models.training.pulse import Stopped
-
-CPU = torch.device("cpu")
 
 
 def trained(chosen: Experiment, toy: Dataset, checkpoints: Checkpoints | None, **more) -> FitResult:
@@ -63,10 +62,32 @@ def test_a_run_that_is_asked_to_stop_saves_that_step_and_goes_on_from_it(
     checkpoints = Checkpoints(tmp_path, every_s=3600)
     with pytest.raises(Stopped, match=f"after step {steps} of 9, in epoch {1 + (steps > 3)} of 3"):
         trained(tiny, toy, checkpoints, stop=StopAfter(steps))
-    saved = checkpoints.load(device=CPU)
+    saved = checkpoints.load()
     assert saved is not None
     assert saved["epoch"] * 3 + saved["step"] == steps
     assert same(trained(tiny, toy, checkpoints), trained(tiny, toy, None))
+
+
+@pytest.mark.parametrize(
+    ("settings", "during"),
+    [
+        ({"optimizer": {"lr": "auto"}}, "the range test"),
+        ({"train": {"max_minutes": 1.0}}, "the measurement of the speed"),
+    ],
+    ids=["rate", "speed"],
+)
+def test_a_run_that_is_asked_to_stop_while_it_tries_something_stops_there(
+    settings: dict[str, dict[str, object]], during: str, tiny: Experiment, toy: Dataset, tmp_path: Path
+):
+    """Nothing is kept of it, and the next attempt tries again."""
+    given = tiny.model_dump()
+    for section, values in settings.items():
+        given[section] |= values
+    chosen, checkpoints, stop = Experiment.model_validate(given), Checkpoints(tmp_path), StopAfter(3)
+    with pytest.raises(Stopped, match=f"^before the first step, during {during}$"):
+        trained(chosen, toy, checkpoints, stop=stop)
+    assert stop.left == 0
+    assert checkpoints.load() is None
 
 
 def test_a_stop_leaves_a_folder_that_learning_goes_on_with(tiny: Experiment, toy: Dataset, tmp_path: Path):
@@ -98,12 +119,27 @@ def test_the_end_of_an_epoch_is_saved_unless_the_last_checkpoint_is_young(tmp_pa
     assert not Checkpoints(tmp_path, every_s=3600, epoch_s=3600).due(3, epoch_ended=True)
 
 
+@pytest.mark.parametrize("writes", [True, False], ids=["writes", "another process writes"])
+def test_after_a_checkpoint_none_is_due_until_its_seconds_have_passed(
+    writes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    checkpoints = Checkpoints(tmp_path, every_s=30, writes=writes)
+    for _ in range(2):
+        assert not checkpoints.due(1)
+        now += 30
+        assert checkpoints.due(1)
+        checkpoints.save({})
+    assert bool(list(tmp_path.iterdir())) == writes
+
+
 def test_steps_between_checkpoints_are_a_setting(tiny: Experiment, toy: Dataset, tmp_path: Path):
     chosen = Experiment.model_validate(tiny.model_dump() | {"train": tiny.train.model_dump() | {"checkpoint_every": 4}})
     folder = open_run(tmp_path, chosen, "0" * 64)
     with pytest.raises(Killed):
         learn(chosen, toy, folder, stop=KillAfter(6))
-    saved = Checkpoints(folder.checkpoint).load(device=CPU)
+    saved = Checkpoints(folder.checkpoint).load()
     assert saved is not None
     assert saved["epoch"] * 3 + saved["step"] == 4
 
@@ -117,6 +153,31 @@ def disk_of(num_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("room", [0, 1000], ids=["for nothing", "for less than the settings"])
+def test_a_disk_that_is_full_before_a_run_has_a_folder_is_one_sentence(room: int, tiny: Experiment, tmp_path: Path):
+    with disk_of(room), pytest.raises(RunFailed) as said:
+        open_run(tmp_path, tiny, "0" * 64)
+    assert str(said.value) == (
+        f"the run could not be started, since {tmp_path / 'runs'} could not be written to (File too large); make room "
+        "there, and the same command starts it, or goes on with what it had learnt"
+    )
+    folder = open_run(tmp_path, tiny, "0" * 64)
+    assert list((tmp_path / "runs").iterdir()) == [folder.path]
+
+
+@pytest.mark.parametrize("settings", [{}, {"lr": "auto"}], ids=["settings", "range test"])
+def test_a_disk_that_is_full_before_the_first_step_is_one_sentence(
+    settings: dict[str, str], tiny: Experiment, toy: Dataset, tmp_path: Path
+):
+    chosen = tiny.model_copy(update={"optimizer": tiny.optimizer.model_copy(update=settings)})
+    folder = open_run(tmp_path, chosen, "0" * 64)
+    room = len((folder.path / "experiment.json").read_bytes()) + 10 if settings else 10
+    with disk_of(room), pytest.raises(RunFailed, match=r"the run could not be started, since .* \(File too large\)"):
+        learn(chosen, toy, folder)
+    learn(chosen, toy, folder)
+    assert folder.learned
 
 
 def test_a_full_disk_costs_one_checkpoint_and_not_the_run(tiny: Experiment, toy: Dataset, tmp_path: Path):
@@ -189,3 +250,12 @@ def test_what_is_no_checkpoint_is_left_alone(tmp_path: Path):
 @pytest.mark.parametrize(("resident", "prefetch"), [(False, 0), (False, 1), (False, 7)])
 def test_streaming_and_prefetching_give_the_same_weights(resident: bool, prefetch: int, tiny: Experiment, toy: Dataset):
     assert same(trained(tiny, toy, None, resident=resident, prefetch=prefetch), trained(tiny, toy, None, resident=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
+def test_a_run_that_is_asked_to_stop_while_a_batch_size_is_looked_for_stops_there(tiny: Experiment, toy: Dataset):
+    chosen = Experiment.model_validate(tiny.model_dump() | {"train": {"batch_size": "auto"}})
+    pictures = Pictures(toy.images.pixels, "cuda")
+    with pytest.raises(Stopped, match=r"^before the first step, during the search for a batch size$"):
+        learner_for(chosen, toy.images, pictures, train=toy.split.train, val=toy.split.val, seed=0, stop=lambda: True)

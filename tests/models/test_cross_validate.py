@@ -3,6 +3,7 @@ from statistics import mean, stdev
 
 import numpy as np
 import pytest
+import torch
 
 from data.loader import Pictures
 from data.prepare import Dataset
@@ -99,6 +100,22 @@ def test_a_fold_is_judged_by_mirrored_answers_where_the_network_will_give_them(t
     assert one_fold(chosen, toy, 0).accuracy == 1.0
     mirrored = chosen.model_copy(update={"answer": AnswerConfig(mirror=True)})
     assert one_fold(mirrored, toy, 0).accuracy < 0.7
+
+
+def test_a_fold_whose_memory_runs_short_goes_on_with_half_where_the_batch_size_was_left_open(
+    three_folds: Experiment, toy: Dataset
+):
+    train, said, asked = three_folds.train.model_copy(update={"batch_size": "auto"}), [], []
+
+    def crowded() -> bool:
+        asked.append(None)
+        if len(asked) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return False
+
+    chosen = three_folds.model_copy(update={"train": train})
+    assert one_fold(chosen, toy, 1, on_trouble=said.append, stop=crowded).epochs_run == 3
+    assert said == ["fold 2: memory ran short with batches of 48 pictures; training begins again with 24"]
 
 
 def without_times(result: CVResult) -> CVResult:

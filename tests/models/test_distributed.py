@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from models.training.distributed import ALONE, Ranks
 from models.training.learn import learner_for, run_fit
 from models.training.norms import with_shared_norms
 from models.training.pulse import Stopped
-from models.training.trial import try_rates
+from models.training.trial import fits_memory, try_rates
 from models.zoo.attention.clustered import Clustered
 from models.zoo.attention.grid import Grid
 from models.zoo.config import CNNConfig, ModelConfig
@@ -145,27 +145,61 @@ def test_centroids_follow_the_members_of_all_processes(tmp_path: Path):
 
 
 @forks
-def test_all_hear_the_range_test_of_the_first(toy: Dataset, tmp_path: Path):
-    """Here one of them stumbles on its way, as a GPU may whose rounding differs."""
-
+def test_the_range_test_of_two_is_that_of_one_and_each_computes_its_share(toy: Dataset, tmp_path: Path):
     def work(ranks: Ranks, _: Path) -> dict[str, Any]:
+        chosen, pictures = experiment(), Pictures(toy.images.pixels)
         learner = learner_for(
-            experiment(), toy.images, Pictures(toy.images.pixels), train=toy.split.train, val=toy.split.val, seed=0
+            chosen, toy.images, pictures, train=toy.split.train, val=toy.split.val, seed=0, ranks=ranks
         )
-        if ranks.rank == 1:
-            with torch.no_grad():
-                learner.net[1].head.bias.fill_(1e4)
-        found = try_rates(learner.net, learner.batches, optimizer=SGDConfig(), config=experiment().train, ranks=ranks)
-        return {"rates": found.rates, "losses": found.losses, "chosen": found.chosen}
+        sizes: list[int] = []
+        learner.net.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+        found = try_rates(learner.net, learner.batches, optimizer=SGDConfig(), config=chosen.train, ranks=ranks)
+        return {"rates": found.rates, "losses": found.losses, "chosen": found.chosen, "largest": max(sizes)}
 
-    both = together(work, tmp_path)
+    both, alone = together(work, tmp_path), work(ALONE, tmp_path)
+    assert [answer.pop("largest") for answer in (*both, alone)] == [8, 7, 15]
     assert both[0] == both[1]
+    assert both[0]["losses"][:10] == pytest.approx(alone["losses"][:10], rel=1e-4)
+    assert both[0]["chosen"] == pytest.approx(alone["chosen"], rel=0.5)
+
+
+@forks
+def test_a_batch_fits_where_every_rank_has_room_for_its_share(tmp_path: Path):
+    """Each tries its part alone: one that runs out of memory would leave the others waiting."""
+
+    class Small(nn.Module):
+        def __init__(self, most: int) -> None:
+            super().__init__()
+            self.most, self.layer = most, nn.Linear(3, 2)
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            if len(pixels) > self.most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return self.layer(pixels.float().mean((1, 2)))
+
+    class Zeros:
+        steps_per_epoch, growing = 2, 0.0
+
+        def __init__(self, size: int) -> None:
+            self.size = size
+
+        def epoch(self, *_: int, **__: float) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            yield from [(torch.zeros(self.size, 4, 4, 3), torch.arange(self.size) % 2)] * 2
+
+    def work(ranks: Ranks, _: Path) -> list[bool]:
+        net = Small((8, 5)[ranks.rank])
+        return [
+            fits_memory(net, Zeros(size), optimizer=SGDConfig(), config=TrainConfig(), ranks=ranks)
+            for size in (10, 12, 9, 2)
+        ]
+
+    assert together(work, tmp_path) == [[True, False, True, True]] * 2
 
 
 @forks
 def test_minutes_give_one_plan_and_a_stop_is_everybodys(toy: Dataset, tmp_path: Path):
     def work(ranks: Ranks, folder: Path) -> dict[str, Any]:
-        asked = iter([False, False, True])
+        asked = iter([*[False] * 4, False, False, True])  # four steps measure the speed
         checkpoints = Checkpoints(folder / "saved", writes=ranks.writes)
         with pytest.raises(Stopped) as stopped:
             trained(
@@ -179,7 +213,7 @@ def test_minutes_give_one_plan_and_a_stop_is_everybodys(toy: Dataset, tmp_path: 
 
     both = together(work, tmp_path)
     assert both[0] == both[1] == {"said": "after step 3 of 8, in epoch 1 of 2"}
-    saved = Checkpoints(tmp_path / "saved").load(device=torch.device("cpu"))
+    saved = Checkpoints(tmp_path / "saved").load()
     assert saved is not None
     assert saved["step"] == 3
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from data.loader import eval_batches
 from data.prepare import Dataset
@@ -75,6 +76,25 @@ def test_training_pictures_are_looked_at_once_more_as_evaluation_sees_them(evalu
     assert result.checks.training.loss == pytest.approx(expected.loss, abs=1e-5)
     assert result.checks.dead[0].units == 8  # the stem's
     assert result.checks.spectrum is None
+
+
+def test_evaluation_and_diagnosis_take_no_more_pictures_at_once_than_training(
+    tmp_path: Path, tiny: Experiment, toy: Dataset
+):
+    """Whatever network looks: all that torch computes is counted."""
+    train, asked = tiny.train.model_dump() | {"batch_size": 4, "epochs": 1}, {"hessian": True, "hessian_iterations": 2}
+    chosen = Experiment.model_validate(tiny.model_dump() | {"train": train, "diagnose": asked})
+    folder, sizes = open_run(tmp_path, chosen, "0" * 64), []
+    learn(chosen, toy, folder)
+    counter = register_module_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    try:
+        lineage = Lineage(run_id=folder.run_id, fingerprint="0" * 64, commit=None)
+        result = evaluate(folder, toy, crossval=None, lineage=lineage)
+    finally:
+        counter.remove()
+    assert result.checks is not None
+    assert result.checks.spectrum is not None
+    assert max(sizes) == 4
 
 
 def test_a_run_of_before_still_opens(evaluated):

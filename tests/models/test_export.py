@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from data.images import Images
 from data.prepare import Dataset
@@ -22,6 +23,7 @@ from models.bundle import golden, manifest, samples
 from models.bundle.bundle import Bundle
 from models.bundle.export import export, write_bundle
 from models.bundle.graph import OPSET, ExportError, calibrated, compare, to_onnx
+from models.config import TrainConfig
 from models.run import NetworkSpec, RunFolder
 from models.zoo.build import build
 from tests.models.bundles import CLASSES, IMAGE, STATISTICS, TEMPERATURE, Tiny, toy_bundle, toy_images, toy_result
@@ -58,25 +60,9 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 
 
 def test_a_finished_run_is_exported_from_its_folder(images: Images, tmp_path: Path) -> None:
-    run, result = RunFolder(tmp_path / "run"), toy_result()
-    network = build(result.experiment.model, IMAGE, STATISTICS, len(CLASSES))
-    run.write_experiment(result.experiment)
-    run.write_network(NetworkSpec(image=IMAGE, statistics=STATISTICS, classes=CLASSES))
-    save_file(network.state_dict(), run.weights_file)
-    run.write_result(result)
+    run = finished(tmp_path, TrainConfig())
     rows = np.arange(len(images.rows))
-    report = ValidationReport(
-        name="toy",
-        fingerprint="0" * 64,
-        num_examples=len(rows),
-        num_unreadable=0,
-        height=IMAGE.height,
-        width=IMAGE.width,
-        channels=IMAGE.channels,
-        classes=(),
-        findings=(),
-    )
-    folder = export(run, Dataset(images, Split(train=rows[::4], val=rows[1::4], test=rows[2::4]), report))
+    folder = export(run, dataset_of(images, Split(train=rows[::4], val=rows[1::4], test=rows[2::4])))
     assert folder == run.path / "bundle"
     assert Bundle.open(folder).card.parity.n == len(rows[2::4])
 
@@ -94,6 +80,50 @@ def test_parity_is_measured_over_the_whole_test_split(folder: Path, images: Imag
     assert parity.n == len(images.rows) / 2
     assert 0 <= parity.largest_difference < 1e-5
     assert parity.changed_answers == 0
+
+
+def test_parity_looks_at_no_more_pictures_at_once_than_training(images: Images, tmp_path: Path) -> None:
+    """Beyond those that a bundle's own test takes, whatever was trained."""
+    sizes = []
+
+    def count(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if not torch.compiler.is_exporting():
+            sizes.append(len(given[0]))
+
+    run = finished(tmp_path, TrainConfig(batch_size=9))
+    rows = np.arange(len(images.rows))
+    counter = register_module_forward_pre_hook(count)
+    try:
+        export(run, dataset_of(images, Split(train=rows[:2], val=rows[2:4], test=rows[4:])))
+    finally:
+        counter.remove()
+    assert max(sizes) == 9
+
+
+def finished(folder: Path, train: TrainConfig) -> RunFolder:
+    run, result = RunFolder(folder / "run"), toy_result()
+    chosen = result.experiment.model_copy(update={"train": train})
+    network = build(chosen.model, IMAGE, STATISTICS, len(CLASSES))
+    run.write_experiment(chosen)
+    run.write_network(NetworkSpec(image=IMAGE, statistics=STATISTICS, classes=CLASSES))
+    save_file(network.state_dict(), run.weights_file)
+    run.write_result(result)
+    return run
+
+
+def dataset_of(images: Images, split: Split) -> Dataset:
+    report = ValidationReport(
+        name="toy",
+        fingerprint="0" * 64,
+        num_examples=len(images.rows),
+        num_unreadable=0,
+        height=IMAGE.height,
+        width=IMAGE.width,
+        channels=IMAGE.channels,
+        classes=(),
+        findings=(),
+    )
+    return Dataset(images, split, report)
 
 
 def test_a_failed_export_leaves_the_earlier_bundle_and_nothing_else(copy: Path, images: Images) -> None:

@@ -1,5 +1,6 @@
 """The norm of each layer's gradient: what is recorded is what an ordinary backward pass gives."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from models.run import open_run
 from models.training.gradients import by_layer, clip
 from models.training.learn import learn
 
+GAPS = (-1e-6, 0.0, 1e-6, 2e-6)  # about the norm at which clipping begins
+
 
 def weights_with_gradients() -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
@@ -22,7 +25,11 @@ def weights_with_gradients() -> list[torch.Tensor]:
     return weights
 
 
-@pytest.mark.parametrize("limit", [0.1, 1e9])
+def norm_of(weights: list[torch.Tensor]) -> float:
+    return float(torch.cat([weight.grad.flatten() for weight in weights]).norm())
+
+
+@pytest.mark.parametrize("limit", [0.1, 1e9, math.inf, *(norm_of(weights_with_gradients()) + gap for gap in GAPS)])
 def test_clipping_gives_the_norms_of_before_and_the_bits_of_the_ordinary_one(limit: float):
     ours, theirs = weights_with_gradients(), weights_with_gradients()
     norms = clip(ours, limit)
@@ -32,11 +39,26 @@ def test_clipping_gives_the_norms_of_before_and_the_bits_of_the_ordinary_one(lim
     assert all(torch.equal(one.grad, other.grad) for one, other in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.parametrize("limit", [1e9, math.inf])
+def test_gradients_that_need_no_clipping_are_not_written_to(limit: float):
+    weights = weights_with_gradients()
+    before = [weight.grad._version for weight in weights]
+    clip(weights, limit)
+    assert [weight.grad._version for weight in weights] == before
+
+
+def test_a_gradient_that_is_no_number_is_seen_in_the_norm_and_clipped_to_none():
+    weights = weights_with_gradients()
+    weights[1].grad[0] = math.nan
+    assert math.isnan(clip(weights, 1.0)[0])
+    assert all(weight.grad.isnan().all() for weight in weights), "as torch does it"
+
+
 def test_a_weight_that_no_gradient_reaches_counts_as_zero():
     weights = weights_with_gradients()
     weights[1].grad = None
-    assert clip(weights, 1.0)[2] == 0
-    assert clip(weights, 1.0)[3] > 0
+    before = [float(weight.grad.norm()) for weight in (weights[0], weights[2])]
+    assert clip(weights, 1.0)[1:].tolist() == pytest.approx([before[0], 0, before[1]])
 
 
 def test_layers_are_named_input_first_whatever_the_order_of_the_optimiser():

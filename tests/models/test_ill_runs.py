@@ -1,6 +1,7 @@
 """Runs made to be ill, through the real training loop on small pictures, and what each must be told."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from data.split import Split
 from models.config import DiagnoseConfig, Experiment, TrainConfig
 from models.evaluation.diagnose import diagnose
 from models.evaluation.diagnosis.measure import measure
-from models.evaluation.diagnosis.remark import Evidence, Remark
+from models.evaluation.diagnosis.remark import Evidence, Peer, Remark
 from models.evaluation.evaluate import fit_temperature, probabilities
 from models.evaluation.inference import logits_of
 from models.evaluation.metrics import Metrics, score
@@ -59,7 +60,16 @@ def split(train: int, val: int, test: int) -> Split:
     return Split(train=rows[:train], val=rows[train : train + val], test=rows[train + val :])
 
 
-def trained(
+def trained(images: Images, parts: Split, layers: Sequence[nn.Module] | None = None, **settings) -> dict[str, Remark]:
+    """What is said of a run of these `layers`, or of the smallest CNN."""
+    return said_of(evidence(images, parts, layers, **settings))
+
+
+def said_of(run: Evidence) -> dict[str, Remark]:
+    return {remark.kind: remark for remark in diagnose(run)}
+
+
+def evidence(
     images: Images,
     parts: Split,
     layers: Sequence[nn.Module] | None = None,
@@ -68,8 +78,7 @@ def trained(
     augment: AugmentConfig = UNCHANGED,
     diagnosed: DiagnoseConfig = DiagnoseConfig(),  # noqa: B008
     **train: object,
-) -> dict[str, Remark]:
-    """What is said of a run of these `layers`, or of the smallest CNN."""
+) -> Evidence:
     experiment = Experiment(
         model=CNNConfig(width=8),
         optimizer=AdamWConfig(lr=lr),
@@ -93,9 +102,8 @@ def trained(
         return score(probabilities(logits(rows), temperature=temperature), images.labels[rows], images.classes)
 
     temperature = fit_temperature(logits(parts.val), images.labels[parts.val])
-    checks = measure(learner.net, pictures, images, parts, temperature=temperature, experiment=experiment)
-    run = Evidence(result.history, result.summary, figures(parts.val), test=figures(parts.test), checks=checks)
-    return {remark.kind: remark for remark in diagnose(run)}
+    checks = measure(learner.net, pictures, images, parts, temperature=temperature, experiment=experiment, at_once=256)
+    return Evidence(result.history, result.summary, figures(parts.val), test=figures(parts.test), checks=checks)
 
 
 def warnings(remarks: dict[str, Remark]) -> set[str]:
@@ -155,6 +163,28 @@ def test_a_net_too_small_for_its_task_underfits():
     found = trained(images, split(500, 200, 200), [nn.Flatten(), nn.Linear(20, 8)], lr=0.03)
     assert "underfitting" in warnings(found)
     assert not found.keys() & {"overfitting", "not learning"}
+
+
+def as_peer(run: Evidence, *, run_id: str, kind: str) -> Peer:
+    assert run.checks is not None
+    return Peer(run_id, kind, run.fit.parameters, run.checks.training)
+
+
+def test_a_deep_net_that_learns_less_than_softmax_regression_has_trouble_with_its_optimisation():
+    """Three layers of sigmoids could say all that one without them says, but hardly set out."""
+    images, parts = images_of(*digits()), split(600, 200, 200)
+    torch.manual_seed(0)
+    small = evidence(images, parts, [nn.Flatten(), nn.Linear(64, 10)], lr=1e-2)
+    hidden = [layer for _ in range(3) for layer in (nn.Linear(64, 64), nn.Sigmoid())]
+    large = evidence(images, parts, [nn.Flatten(), *hidden, nn.Linear(64, 10)], epochs=12)
+    assert "underfitting" in warnings(said_of(large))
+    found = said_of(replace(large, peers=[as_peer(small, run_id="small", kind="softmax")]))
+    assert "optimisation trouble" in warnings(found)
+    assert "underfitting" not in found
+    assert "the smaller softmax of run small reached" in found["optimisation trouble"].text
+    assert "with 650 weights instead of 13,130" in found["optimisation trouble"].text
+    healthy = said_of(replace(small, peers=[as_peer(large, run_id="large", kind="mlp")]))
+    assert not healthy.keys() & {"underfitting", "optimisation trouble"}
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -10,6 +10,7 @@ from data.loader import Pictures
 from data.prepare import Dataset
 from models.config import Experiment
 from models.pixels import measure
+from models.records import EpochRecord
 from models.run import RunFolder, open_run
 from models.training.learn import learn, learner_for
 from models.zoo.config_classic import SoftmaxConfig
@@ -113,6 +114,44 @@ def test_what_was_chosen_by_trying_is_told_and_kept(tiny: Experiment, toy: Datas
     assert folder.batch_size() == 48
     assert folder.experiment().optimizer.lr == "auto"
     assert folder.history()[0].lr <= test.chosen
+
+
+def test_memory_that_runs_short_later_halves_a_batch_size_that_was_left_open(
+    tiny: Experiment, toy: Dataset, folder: RunFolder, tmp_path: Path
+):
+    """As often as it takes. What is learnt then is what that batch size would have learnt from the beginning."""
+    told: list[str] = []
+
+    def crowded(record: EpochRecord) -> None:
+        size = folder.batch_size()
+        assert size is not None
+        if size > 12 and record.epoch == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    learn(changed(tiny, batch_size="auto"), toy, folder, on_epoch=crowded, on_choice=told.append)
+    assert told == [
+        "batch size 48, chosen for cpu",
+        "memory ran short with batches of 48 pictures; training begins again with 24",
+        "batch size 24, chosen for cpu",
+        "memory ran short with batches of 24 pictures; training begins again with 12",
+        "batch size 12, chosen for cpu",
+    ]
+    assert folder.batch_size() == 12
+    assert [record.epoch for record in folder.history()] == [0, 1, 2]
+    asked_for = open_run(tmp_path / "asked for", tiny, "0" * 64)
+    learn(changed(tiny, batch_size=12), toy, asked_for)
+    assert folder.weights_file.read_bytes() == asked_for.weights_file.read_bytes()
+
+
+def test_memory_that_runs_short_with_a_batch_size_that_was_given_is_a_sentence(
+    tiny: Experiment, toy: Dataset, folder: RunFolder
+):
+    def crowded(_: EpochRecord) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    with pytest.raises(InputError, match=r"train\.batch_size 16 does not fit .*; use 8, which was tried and fits"):
+        learn(tiny, toy, folder, on_epoch=crowded)
+    assert folder.batch_size() is None
 
 
 def test_class_weights_come_from_the_training_rows_alone(tiny: Experiment, toy: Dataset):

@@ -96,7 +96,7 @@ def muon(config: MuonConfig) -> Rule:
     def rule(w: np.ndarray, g: np.ndarray, state: State, _: int) -> np.ndarray:
         m = state["m"] = config.momentum * state.get("m", 0 * g) + (1 - config.momentum) * g
         ahead = config.momentum * m + (1 - config.momentum) * g
-        turned = orthogonalize(torch.from_numpy(ahead).float()).double().numpy()
+        turned = orthogonalize(torch.from_numpy(ahead).float()[None])[0].double().numpy()
         return w - config.lr * RMS * np.sqrt(max(w.shape)) * turned
 
     return rule

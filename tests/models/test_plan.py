@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from models.config import TrainConfig
 from models.training.checkpoint import Checkpoints
-from models.training.config import CosineConfig, PlateauConfig, SGDConfig
+from models.training.config import CosineConfig, PlateauConfig, ScheduleConfig, SGDConfig
+from models.training.early_stop import EarlyStop
 from models.training.fit import FitResult, Validation, fit
 from models.training.plan import RESERVE, Plan, Speed, affordable, make_plan, plan_of, revised
 from models.training.pulse import Stopped, never
@@ -89,6 +90,18 @@ def test_patience_is_a_third_of_the_epochs_but_at_least_three():
     assert make_plan(TrainConfig(epochs=30), steps_per_epoch=5).patience == 10
     assert make_plan(TrainConfig(epochs=4), steps_per_epoch=5).patience == 3
     assert make_plan(TrainConfig(epochs=30, patience=2), steps_per_epoch=5).patience == 2
+
+
+def test_without_patience_no_epochs_however_many_end_a_run():
+    for epochs in (1, 7, 300):
+        plan = make_plan(TrainConfig(epochs=epochs, patience="never"), steps_per_epoch=5)
+        stop = EarlyStop(patience=plan.patience)
+        for _ in range(plan.epochs):
+            assert not stop.spent
+            stop = stop.seen(1.0)
+        assert not stop.spent
+    longer = revised(PLANNED, FOUR_MINUTES.model_copy(update={"patience": "never"}), **AT_A_QUARTER, took_s=30.0)
+    assert longer.patience == longer.epochs == 30
 
 
 @pytest.mark.parametrize("epochs", [6, 9, 30])
@@ -182,13 +195,15 @@ def test_a_revised_plan_is_what_a_killed_run_goes_on_with(timed, tmp_path: Path)
         return slower(step)
 
     with pytest.raises(InterruptedError):
-        timed(Clock(killed), max_minutes=15, checkpoints=Checkpoints(tmp_path, every_steps=1))
-    saved = Checkpoints(tmp_path).load(device=torch.device("cpu"))
+        timed(Clock(killed), max_minutes=15, patience="never", checkpoints=Checkpoints(tmp_path, every_steps=1))
+    saved = Checkpoints(tmp_path).load()
     assert saved is not None
     plan = plan_of(saved["plan"])
     assert plan.revise_at is not None
     assert plan.revise_at > saved["epoch"] * 20 + saved["step"] > 0
-    result = timed(Clock(lambda step: slower(300 + step)), max_minutes=15, checkpoints=Checkpoints(tmp_path))
+    result = timed(
+        Clock(lambda step: slower(300 + step)), max_minutes=15, patience="never", checkpoints=Checkpoints(tmp_path)
+    )
     assert 0.95 * 15 * 60 <= result.summary.seconds <= 15 * 60
 
 
@@ -197,20 +212,22 @@ def test_a_run_stopped_where_its_plan_is_due_revises_it_when_it_goes_on(timed, t
         return 1.0 if step < TRIED else 2.0
 
     first = make_plan(TrainConfig(**MINUTES, max_minutes=15), steps_per_epoch=20, speed=Speed(1.0, 1.0, TRIED + 1.0))
-    due = count(1)
+    due = count(1 - TRIED)  # asked at each of the tried steps too
     with pytest.raises(Stopped, match=f"after step {first.revise_at} "):
         timed(
             Clock(slower),
             max_minutes=15,
+            patience="never",
             checkpoints=Checkpoints(tmp_path, every_steps=10_000),
             stop=lambda: next(due) == first.revise_at,
         )
-    result = timed(Clock(lambda _: 2.0), max_minutes=15, checkpoints=Checkpoints(tmp_path))
+    result = timed(Clock(lambda _: 2.0), max_minutes=15, patience="never", checkpoints=Checkpoints(tmp_path))
     assert 0.95 * 15 * 60 <= result.summary.seconds <= 15 * 60
 
 
 PLANNED = Plan(steps_per_epoch=10, total_steps=200, patience=3, speed=Speed(step_s=1.0, validation_s=2.0), revise_at=50)
 FOUR_MINUTES = TrainConfig(epochs=30, max_minutes=241 / 60 / (1 - RESERVE))
+AT_A_QUARTER = {"steps_done": 50, "epochs_done": 5}
 
 
 @pytest.mark.parametrize(
@@ -221,6 +238,59 @@ def test_the_rest_is_expected_to_go_on_as_the_run_did(slower: float, total_steps
     plan = revised(PLANNED, FOUR_MINUTES, steps_done=50, epochs_done=5, took_s=60 * slower)
     assert plan.total_steps == total_steps
     assert plan.revise_at == 50 + (plan.total_steps - 50) // 4
+
+
+def test_patience_is_revised_with_the_plan_unless_it_was_asked_for():
+    def patience(config: TrainConfig, schedule: ScheduleConfig | None = None, *, slower: float = 0.5) -> int:
+        return revised(PLANNED, config, **AT_A_QUARTER, took_s=60 * slower, schedule=schedule).patience
+
+    assert [patience(FOUR_MINUTES, slower=slower) for slower in (0.5, 1.0, 2.0)] == [10, 6, 3]  # of 30, 20, 10 epochs
+    assert patience(FOUR_MINUTES.model_copy(update={"patience": 4})) == 4
+    assert patience(FOUR_MINUTES, PlateauConfig(patience=7)) == 14
+
+
+class Unmoved(Clock):
+    """A run that nothing improves."""
+
+    def validate(self, net: nn.Module) -> Validation:
+        super().validate(net)
+        return Validation(loss=1.0, accuracy=0.5)
+
+
+def test_a_run_that_got_longer_is_stopped_by_the_patience_of_the_longer_one(timed, tmp_path: Path):
+    """Its speed was measured while the machine was busy; a stop and a resumption in between change nothing."""
+    first = make_plan(TrainConfig(**MINUTES, max_minutes=20), steps_per_epoch=20, speed=Speed(10.0, 1.0, 121.0))
+    due = count(1)
+    with pytest.raises(Stopped):
+        timed(
+            Unmoved(lambda step: 10.0 if step < TRIED else 1.0),
+            max_minutes=20,
+            checkpoints=Checkpoints(tmp_path, every_steps=10_000),
+            stop=lambda: next(due) == (first.revise_at or 0) + 1,
+        )
+    result = timed(Unmoved(steady), max_minutes=20, checkpoints=Checkpoints(tmp_path))
+    summary = result.summary
+    assert summary.stopped_early
+    assert summary.epochs_run == summary.patience + 1
+    assert summary.patience == summary.epochs_planned // 3 > 3 * first.patience
+
+
+def test_an_epoch_under_way_is_judged_though_patience_is_spent_by_a_shorter_plan(timed, tmp_path: Path):
+    """Stopped within that epoch, the run goes on with it, as it would have done without the stop."""
+    first = make_plan(TrainConfig(**MINUTES, max_minutes=20), steps_per_epoch=20, speed=Speed(1.0, 1.0, 13.0))
+    revised_at, stopped_at = first.revise_at or 0, count(1 - TRIED)
+    slow = Unmoved(lambda step: 1.0 if step < TRIED else 2.0)
+    assert revised_at % 20 not in (0, 19)
+    with pytest.raises(Stopped, match=f"after step {revised_at + 1} "):
+        timed(
+            slow,
+            max_minutes=20,
+            checkpoints=Checkpoints(tmp_path, every_steps=10_000),
+            stop=lambda: next(stopped_at) == revised_at + 1,
+        )
+    result = timed(Unmoved(lambda _: 2.0), max_minutes=20, checkpoints=Checkpoints(tmp_path))
+    assert result.summary.patience < revised_at // 20
+    assert result.summary.epochs_run == revised_at // 20 + 1
 
 
 def test_a_plan_never_ends_before_what_is_done():

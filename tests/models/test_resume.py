@@ -37,7 +37,7 @@ from models.training.config import (
     ScheduleConfig,
     SGDConfig,
 )
-from models.training.fit import FitResult
+from models.training.fit import FitResult, begin
 from models.training.learn import Learner, learner_for, run_fit
 from models.zoo.config import CNNConfig
 
@@ -68,7 +68,7 @@ class KilledAt:
 
     def __init__(self, batches: TrainBatches, epoch: int, step: int) -> None:
         self.batches, self.when = batches, (epoch, step)
-        self.batch_size = batches.batch_size
+        self.batch_size, self.of_size = batches.batch_size, batches.of_size
 
     @property
     def steps_per_epoch(self) -> int:
@@ -147,6 +147,31 @@ def test_every_optimiser_survives_a_kill(toy: Dataset, tmp_path: Path, optimizer
     with pytest.raises(Killed):
         trained(chosen, toy, Checkpoints(tmp_path, every_s=EVERY_STEP), killed_at=(1, 1))
     assert_same(trained(chosen, toy, Checkpoints(tmp_path)), trained(chosen, toy, None))
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+@pytest.mark.parametrize("optimizer", [MuonConfig(), AdagradConfig()], ids=lambda config: config.kind)
+def test_a_resumed_optimiser_counts_on_the_cpu_and_keeps_the_rest_where_the_weights_are(
+    toy: Dataset, tmp_path: Path, optimizer: OptimizerConfig
+):
+    """A count that lay on a GPU would be waited for at every step, weight by weight. The meta device stands for one."""
+    chosen = experiment(optimizer)
+    with pytest.raises(Killed):
+        trained(chosen, toy, Checkpoints(tmp_path, every_s=EVERY_STEP), killed_at=(0, 2))
+    learner = learner_of(chosen, toy)
+    training = begin(
+        learner.net.to("meta"),
+        learner.batches,
+        learner.validate,
+        optimizer=chosen.optimizer,
+        schedule=chosen.schedule,
+        config=chosen.train,
+        checkpoints=Checkpoints(tmp_path),
+    )
+    kept = [(key, tensor) for state in training.optimizer.state.values() for key, tensor in state.items()]
+    assert {tensor.device.type for key, tensor in kept if key == "step"} == {"cpu"}
+    assert {tensor.device.type for key, tensor in kept if key != "step"} == {"meta"}
+    assert training.sums.device.type == "meta"
 
 
 def test_a_plateau_is_remembered(toy: Dataset, tmp_path: Path):
@@ -268,7 +293,7 @@ def test_a_checkpoint_that_carries_code_is_not_loaded(tmp_path: Path):
             return os.system, ("touch " + str(tmp_path / "ran"),)
 
     torch.save({"net": Code()}, tmp_path / "checkpoint-0000000000.pt")
-    assert Checkpoints(tmp_path).load(device=torch.device("cpu")) is None
+    assert Checkpoints(tmp_path).load() is None
     assert not (tmp_path / "ran").exists()
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.augment import PHOTOGRAPH_SIDE, resolve
 from data.images import LARGEST_SIZE, Images
 from data.prepare import Dataset
 from data.snapshot import Snapshot
-from data.spec import AugmentConfig, DatasetSpec, ImageSpec
+from data.spec import AugmentConfig, DatasetSpec, Frozen, ImageSpec
 from data.split import Split
 from data.validate import ValidationReport
 from models.config import Experiment, TrainConfig
@@ -17,6 +18,9 @@ from models.evaluation.settings import Setting, settings
 from models.records import FitSummary, RateTest
 from models.run import RunFolder
 from models.training.config import FocalConfig, MuonConfig
+from models.training.plan import LEAST_EPOCHS, MOST_EPOCHS, STEPS
+from models.training.trial import BATCH_SIZE
+from models.zoo.config_pretrained import MAX_SIZE
 from models.zoo.config_transformer import LocalAttention, ViTConfig
 
 NUM_TRAIN = 40
@@ -71,6 +75,31 @@ def test_what_was_decided_but_not_recorded_is_told_in_the_words_of_the_form():
     assert shown == Setting("Training", "Checkpoints", "every 30 seconds, and at the end of an epoch", "program")
 
 
+def of_photographs(**asked: str) -> AugmentConfig:
+    image = ImageSpec(height=PHOTOGRAPH_SIDE, width=PHOTOGRAPH_SIDE)
+    return resolve(AugmentConfig.model_validate(asked), image, mirror=True, any_size=True)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "said"),
+    [
+        (TrainConfig, "epochs", f"by default what {STEPS:,} steps take, from {LEAST_EPOCHS} to {MOST_EPOCHS}"),
+        (TrainConfig, "batch_size", f"by default {BATCH_SIZE}, "),
+        (DatasetSpec, "max_size", f"by default {LARGEST_SIZE}, and {MAX_SIZE} for a pretrained backbone"),
+        (AugmentConfig, "zoom", f"by default 0, and {of_photographs().zoom:g} for photographs"),
+        (AugmentConfig, "zoom", f"pictures of {PHOTOGRAPH_SIDE} pixels a side or more"),
+        (AugmentConfig, "grow", f"by default 0, and {of_photographs().grow:g} for photographs"),
+        (AugmentConfig, "rotate", f"by default {of_photographs().rotate:g}, "),
+        (AugmentConfig, "rotate", f"and {of_photographs(policy='none').rotate:g} for photographs with policy none"),
+        (AugmentConfig, "color", f"by default {of_photographs().color:g}, "),
+        (AugmentConfig, "color", f"and {of_photographs(policy='none').color:g} for photographs with policy none"),
+        (AugmentConfig, "policy", f"and {of_photographs().policy} for photographs"),
+    ],
+)
+def test_the_form_says_the_defaults_that_the_program_takes(section: type[Frozen], field: str, said: str):
+    assert said in (section.model_fields[field].description or "")
+
+
 def dataset(side: int) -> Dataset:
     """40 training pictures that exist as a listing only."""
     none = np.empty(0, dtype=np.int64)
@@ -122,6 +151,8 @@ def test_what_is_decided_from_photographs_and_the_machine_is_found_again(folder)
     assert (found["augment.zoom"], found["augment.grow"], found["augment.flip"]) == (0.75, 0.6, True)
     assert found["augment.policy"] == "trivial"
     assert "train.devices" not in found
+    folder.write_fit(folder.fit().model_copy(update={"patience": 5}))  # of a run that was stopped before a revision
+    assert decided(Experiment(), dataset(64), folder)["train.patience"] == 5
     shown = settings(Experiment(), found)
     assert {line.title for line in shown if line.value == "none"} == {"SHA-256", "Minutes", "Class weights"}
 

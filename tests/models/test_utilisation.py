@@ -6,10 +6,13 @@ from data.augment import resolve
 from data.loader import Pictures, TrainBatches, smaller
 from data.spec import AugmentConfig, ImageSpec
 from models.records import EpochRecord, FitSummary, PixelStatistics
-from models.training.utilisation import PASSES, peak_flops, utilisation, with_utilisation
+from models.training.utilisation import PASSES, mostly_frozen, peak_flops, utilisation, with_utilisation
 from models.zoo.build import build
-from models.zoo.config import CNNConfig
+from models.zoo.config import CNNConfig, WhitenedConfig
+from models.zoo.config_pretrained import PretrainedConfig
 from models.zoo.cost import cost
+
+STATISTICS = PixelStatistics(mean=(0.5,) * 3, std=(0.2,) * 3)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +69,32 @@ def test_a_run_on_a_cpu_has_no_utilisation():
     assert with_utilisation(cpu, [record(0)], network(image), batches_of(image, 0.0), image) == cpu
 
 
+def test_several_gpus_are_measured_by_what_all_of_them_could_do():
+    image = ImageSpec(height=24, width=24)
+    net, batches = network(image), batches_of(image, 0.0)
+    one, four = (
+        with_utilisation(summary("NVIDIA H200"), [record(0)], net, batches, image, devices=devices).utilisation
+        for devices in (1, 4)
+    )
+    assert one is not None
+    assert four == pytest.approx(one / 4)
+
+
+@pytest.mark.parametrize("tune", ["head", "adapter"])
+def test_nothing_is_said_of_a_frozen_backbone(tune: str):
+    """Three passes would be counted for weights that need fewer."""
+    image = ImageSpec(height=32, width=32)
+    net = build(PretrainedConfig(tune=tune), image, STATISTICS, 2)
+    found = with_utilisation(summary("NVIDIA H200"), [record(0)], net, batches_of(image, 0.0), image)
+    assert found.utilisation is None
+
+
+def test_a_few_frozen_weights_change_nothing():
+    assert not mostly_frozen(build(WhitenedConfig(width=8), ImageSpec(height=24, width=24), STATISTICS, 2))
+
+
 def network(image: ImageSpec) -> nn.Module:
-    return build(CNNConfig(width=8), image, PixelStatistics(mean=(0.5,) * 3, std=(0.2,) * 3), 2)
+    return build(CNNConfig(width=8), image, STATISTICS, 2)
 
 
 def batches_of(image: ImageSpec, grow: float) -> TrainBatches:

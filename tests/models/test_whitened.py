@@ -23,7 +23,7 @@ from models.training.pulse import Stopped
 from models.zoo.build import build, start_from
 from models.zoo.config import WhitenedConfig
 from models.zoo.cost import cost
-from models.zoo.whitened import FLOOR, SIDE, FixedScaleNorm, Whitened, whitening_kernels
+from models.zoo.whitened import FLOOR, SIDE, FixedScaleNorm, Whitened, mean_squares, whitening_kernels
 
 
 @pytest.fixture
@@ -63,6 +63,14 @@ def test_what_the_first_layer_sees_of_training_pictures_is_white(channels: int):
     squares = seen @ seen.T / seen.shape[1]
     assert FLOOR < 1e-3
     torch.testing.assert_close(squares, torch.eye(half, dtype=torch.float64), atol=0.08, rtol=0)  # the floor's share
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_kernels_are_made_of_is_as_exact_as_in_double_precision(channels: int):
+    x = natural(300, 12, channels) + 5  # far from zero, where sums in float32 lose most
+    patches = x.double().unfold(2, SIDE, 1).unfold(3, SIDE, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, channels * SIDE**2)
+    expected = patches.T @ patches / len(patches)
+    torch.testing.assert_close(mean_squares(x), expected, atol=0, rtol=1e-6)
 
 
 def test_pictures_of_one_colour_are_whitened_without_dividing_by_nothing():

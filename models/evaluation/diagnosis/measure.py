@@ -1,5 +1,7 @@
 """What the diagnosis wants to know beyond the curves: measured once, with the final weights."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import nn
@@ -19,8 +21,7 @@ from models.records import Checks, Spectrum, TrainingFit
 from models.training.losses import class_weights_for
 
 SAMPLE = 2_000  # training pictures
-BATCH = 256
-HESSIAN_BATCH = 64  # two backward passes keep several times the memory of one
+HESSIAN_BATCH = 64  # at most; two backward passes keep several times the memory of one
 
 
 def measure(
@@ -31,17 +32,20 @@ def measure(
     *,
     temperature: float,
     experiment: Experiment,
+    at_once: int,
     progress: Progress = ignore,
 ) -> Checks:
-    """`net` answers with the final weights and stays as it is; `temperature` calibrates its probabilities."""
+    """`net` answers with the final weights and stays as it is, to `at_once` pictures at most; `temperature` calibrates
+    its probabilities."""
     rows = spread(split.train, SAMPLE)
     progress(f"answers to {len(rows):,} training pictures", 0, 0)
     with watched(net) as firing:
-        batches = eval_batches(pictures, images.labels, rows, batch_size=BATCH, image=images.spec)
+        batches = eval_batches(pictures, images.labels, rows, batch_size=at_once, image=images.spec)
         logits, labels = (answers.cpu() for answers in logits_of(net, batches))
     curved, failed = None, None
     if experiment.diagnose.hessian:
-        curved, failed = curvature(single(net), pictures, images, split, experiment=experiment, progress=progress)
+        look = partial(curvature, single(net), pictures, images, split, experiment=experiment)
+        curved, failed = look(at_once=min(HESSIAN_BATCH, at_once), progress=progress)
     progress("comparing training and test pictures", 0, 0)
     probabilities = torch.softmax(logits.double() / temperature, dim=1).numpy()
     return Checks(
@@ -64,13 +68,14 @@ def curvature(
     split: Split,
     *,
     experiment: Experiment,
+    at_once: int = HESSIAN_BATCH,
     progress: Progress = ignore,
 ) -> tuple[Spectrum | None, str | None]:
     """The spectrum, or why there is none: a trained network is not lost for it."""
     config, train = experiment.diagnose, experiment.train
     weights = class_weights_for(train.loss, images.labels[split.train], num_classes=len(images.classes))
     rows = spread(split.train, config.hessian_pictures)
-    seen = eval_batches(pictures, images.labels, rows, batch_size=HESSIAN_BATCH, image=images.spec)
+    seen = eval_batches(pictures, images.labels, rows, batch_size=at_once, image=images.spec)
     try:
         found = spectrum(
             net,

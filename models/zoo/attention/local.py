@@ -53,7 +53,8 @@ class Local(Mix):
 
     def _tiles(self, x: Tensor, tokens: Tensor) -> Tensor:
         """(B, H, N, d) -> (B, H * T, slots, d)."""
-        return x.index_select(2, tokens).unflatten(2, (self.tiles, -1)).flatten(1, 2)
+        B, H, _, d = x.shape
+        return x.index_select(2, tokens).view(B, H * self.tiles, tokens.shape[0] // self.tiles, d)
 
 
 def choose_tile(grid: Grid, reach: int) -> tuple[int, int]:

@@ -55,7 +55,8 @@ class Sinkhorn(Mix):
 
     def _tiles(self, x: Tensor) -> Tensor:
         """(B, H, N, d) -> (B, H, T, S, d)."""
-        return x.index_select(2, self.slots).unflatten(2, (self.tiles, -1))
+        B, H, _, d = x.shape
+        return x.index_select(2, self.slots).view(B, H, self.tiles, self.slots.shape[0] // self.tiles, d)
 
 
 def both(extra: Tensor, x: Tensor, order: Tensor) -> Tensor:
