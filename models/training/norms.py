@@ -40,9 +40,10 @@ def shared(norm: _BatchNorm, *, on_gpu: bool) -> nn.Module:
             f"the network has a batch norm of its own kind, {type(norm).__name__}, which cannot be shared by several "
             "processes; use train.devices 1 or another model"
         )
-    whole: nn.Module = SharedNorm(norm)
     if on_gpu:
-        whole = nn.SyncBatchNorm.convert_sync_batchnorm(norm)  # type: ignore[no-untyped-call]
+        whole: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(norm)  # type: ignore[no-untyped-call]
+    else:
+        whole = SharedNorm(norm)
     for name, module in inside.items():
         whole.add_module(name, module)
     if own_way:
