@@ -63,6 +63,10 @@ def ignore(_: object) -> None:
     """The listener that does not."""
 
 
+def asked_anywhere(ranks: Ranks, stop: Callable[[], bool]) -> bool:
+    return ranks.any(stop())
+
+
 def fit(
     net: nn.Module,
     batches: Batches,
@@ -89,10 +93,7 @@ def fit(
     Raises `Diverged`, `Stopped`, `InputError`.
     """
     net.to(memory_format=torch.channels_last)
-
-    def asked() -> bool:
-        return ranks.any(stop())
-
+    asked = partial(asked_anywhere, ranks, stop)
     begun = partial(begin, net, batches, validate, optimizer=optimizer, schedule=schedule, config=config, start=start)
     training = begun(class_weights=class_weights, checkpoints=checkpoints, on_rates=on_rates, stop=asked, ranks=ranks)
     one_epoch = partial(train_epoch, schedule=schedule, config=config, class_weights=class_weights, rank=ranks.rank)
