@@ -138,7 +138,7 @@ def gathered(weights: list[Tensor], keys: Iterable[Hashable]) -> list[list[Tenso
 
 
 def stacked_by(weight: Tensor) -> Hashable:
-    """On a CPU every matrix by itself: there a stack takes 8 % longer, as it leaves the cache."""
+    """On a CPU every matrix by itself: there a stack takes longer, as it leaves the cache."""
     return id(weight) if weight.device.type == "cpu" else (weight.shape, weight.dtype, weight.device)
 
 
@@ -167,7 +167,7 @@ def resize(weights: list[Tensor]) -> None:
 
 @cache
 def multiplies_well(device: torch.device) -> bool:
-    """A GPU in bfloat16. Not CPUs: with AVX512-BF16 it takes 1.15 to 1.3 times as long as float32's shorter way."""
+    """A GPU in bfloat16. Not CPUs: with AVX512-BF16 it takes longer than float32's shorter way."""
     return device.type == "cuda" and multiplies_bfloat16(device)
 
 
