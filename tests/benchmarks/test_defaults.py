@@ -18,6 +18,7 @@ def test_every_setting_is_one_the_product_knows_and_changes_something(case: str)
     assert all(chosen != plain for chosen in made.values())
 
 
+@pytest.mark.slow
 def test_a_trial_trains_all_its_epochs_and_is_judged_on_a_fifth_of_the_development_rows(tmp_path: Path):
     dataset = prepare(DatasetSpec(), tmp_path)
     chosen = defaults.experiment("digits", {"model.kind": "cnn", "model.width": 8}, epochs=6, seed=1)

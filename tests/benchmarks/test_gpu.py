@@ -40,6 +40,7 @@ def test_what_was_not_measured_has_no_section():
     assert render_gpu.sections(lambda _: [], table) == ["", "", ""]
 
 
+@pytest.mark.slow
 def test_the_share_without_a_gpu_is_refused_in_a_sentence(tmp_path: Path):
     if torch.cuda.is_available():
         pytest.skip("a GPU is here")

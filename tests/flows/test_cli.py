@@ -213,6 +213,7 @@ def test_run_refuses_an_empty_folder_before_anything_heavy_and_leaves_no_server(
     assert not list((tmp_path / "trainserve").glob("runs/*"))
 
 
+@pytest.mark.slow
 def test_run_refuses_a_device_that_is_not_there_before_anything_is_started_or_written(tmp_path: Path):
     none_here = Command(tmp_path, environment(tmp_path, CUDA_VISIBLE_DEVICES=""))
     done = none_here("run", "--dataset.source", draw(tmp_path / "lamps"), "--train.devices", "cuda", "--json")

@@ -167,7 +167,9 @@ def test_a_disk_that_is_full_before_a_run_has_a_folder_is_one_sentence(room: int
     assert list((tmp_path / "runs").iterdir()) == [folder.path]
 
 
-@pytest.mark.parametrize("settings", [{}, {"lr": "auto"}], ids=["settings", "range test"])
+@pytest.mark.parametrize(
+    "settings", [{}, pytest.param({"lr": "auto"}, marks=pytest.mark.slow)], ids=["settings", "range test"]
+)
 def test_a_disk_that_is_full_before_the_first_step_is_one_sentence(
     settings: dict[str, str], tiny: Experiment, toy: Dataset, tmp_path: Path
 ):

@@ -145,6 +145,7 @@ def test_centroids_follow_the_members_of_all_processes(tmp_path: Path):
 
 
 @forks
+@pytest.mark.slow
 def test_the_range_test_of_two_is_that_of_one_and_each_computes_its_share(toy: Dataset, tmp_path: Path):
     def work(ranks: Ranks, _: Path) -> dict[str, Any]:
         chosen, pictures = experiment(), Pictures(toy.images.pixels)

@@ -112,6 +112,7 @@ class Slow(Digits):
             yield batch
 
 
+@pytest.mark.slow
 def test_the_range_test_is_part_of_the_minutes():
     """It takes longer than the half second that there is, in which some thirty steps could be taken."""
     began, heard = time.monotonic(), []

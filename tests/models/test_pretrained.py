@@ -169,6 +169,7 @@ def test_a_run_with_adapters_is_built_again_without_the_published_file_and_merge
     assert torch.equal(net(pixels), before)  # merging a copy leaves the network able to answer
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_the_published_file(toy: Dataset, published: Path, tmp_path: Path):
     file, (stopped, undisturbed) = tmp_path / "gone.pth", [RunFolder(tmp_path / name) for name in ("stopped", "whole")]
     file.write_bytes(published.read_bytes())

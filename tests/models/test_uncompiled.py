@@ -68,6 +68,7 @@ def test_every_optimiser_is_one(config: type[OptimizerConfig]):
     assert {"step", *WRAPPED} <= vars(type(optimizer)).keys()
 
 
+@pytest.mark.slow
 def test_a_step_of_training_imports_neither_the_compiler_nor_symbolic_mathematics_nor_scipy():
     code = """
 import sys
