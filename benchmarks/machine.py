@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,7 @@ def version(package: str) -> str:
 def command(name: str) -> str:
     """How this benchmark was started, without the folders of this machine."""
     shown = [Path(argument).name if "/" in argument else argument for argument in sys.argv[1:]]
-    return " ".join([f"python -m benchmarks.{name}", *shown])
+    return " ".join([f"python -m benchmarks.{name}", *map(shlex.quote, shown)])
 
 
 def describe() -> dict[str, str]:
