@@ -68,7 +68,7 @@ def run(epochs: int, *, layers: int = 5, checks: bool = True) -> Evidence:
     return Evidence(history, fit, METRICS, checks=measured if checks else None)
 
 
-@pytest.mark.parametrize(("epochs", "layers"), [(1, 5), (3, 200)])
+@pytest.mark.parametrize(("epochs", "layers"), [(1, 5), pytest.param(3, 200, marks=pytest.mark.slow)])
 def test_every_picture_can_be_drawn(epochs: int, layers: int):
     drawn = available(run(epochs, layers=layers))
     assert drawn.keys() == TITLES.keys()

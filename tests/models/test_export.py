@@ -59,6 +59,7 @@ def copy(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "bundle"))
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_exported_from_its_folder(images: Images, tmp_path: Path) -> None:
     run = finished(tmp_path, TrainConfig())
     rows = np.arange(len(images.rows))
@@ -82,6 +83,7 @@ def test_parity_is_measured_over_the_whole_test_split(folder: Path, images: Imag
     assert parity.changed_answers == 0
 
 
+@pytest.mark.slow
 def test_parity_looks_at_no_more_pictures_at_once_than_training(images: Images, tmp_path: Path) -> None:
     """Beyond those that a bundle's own test takes, whatever was trained."""
     sizes = []
@@ -134,6 +136,7 @@ def test_a_failed_export_leaves_the_earlier_bundle_and_nothing_else(copy: Path, 
     assert [path for path in copy.parent.iterdir() if path.is_dir()] == [copy]
 
 
+@pytest.mark.slow
 def test_a_second_export_replaces_the_first_and_leaves_the_network_alone(copy: Path, images: Images) -> None:
     (copy / "leftover").touch()
     network = Tiny().train()

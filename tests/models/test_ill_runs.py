@@ -28,6 +28,8 @@ from models.training.config import AdamWConfig
 from models.training.learn import Learner, learner_for, run_fit
 from models.zoo.config import CNNConfig
 
+pytestmark = pytest.mark.slow  # each is a training; tests/models/test_diagnose.py has the rules on made-up values
+
 UNCHANGED = AugmentConfig(crop=0, zoom=0, flip=False, erase=0, color=0, mixup=0, cutmix=0)
 
 

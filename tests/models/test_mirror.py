@@ -81,6 +81,7 @@ def evaluated(experiment: Experiment, folder: RunFolder, pictures: Dataset) -> R
     return evaluate(folder, pictures, crossval=None, lineage=lineage)
 
 
+@pytest.mark.slow
 def test_evaluation_calibration_and_bundle_speak_of_the_same_answers(tmp_path: Path, tiny: Experiment) -> None:
     pictures = dataset(tmp_path / "pictures")
     settings = tiny.model_dump() | {"diagnose": DiagnoseConfig(hessian=True, hessian_pictures=4, hessian_iterations=2)}

@@ -197,6 +197,7 @@ def test_the_release_puts_its_decision_into_the_page_and_a_later_one_replaces_it
     assert "not promoted" not in text
 
 
+@pytest.mark.slow
 def test_that_accuracy_while_training_is_not_that_of_the_model_as_exported_is_said(plain):
     said = "While training, validation pictures were answered"
     assert f"{said} in the precision of training: 80.0 % right in the kept epoch" in seen(plain)  # 83.3 % in the tile
