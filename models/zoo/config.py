@@ -6,6 +6,7 @@ from pydantic import Field
 
 from data.spec import Frozen
 from models.zoo.config_classic import ClassicConfig
+from models.zoo.config_depth import SkipRate
 from models.zoo.config_pretrained import PretrainedConfig
 from models.zoo.config_transformer import ConvViTConfig, ViTConfig
 
@@ -22,13 +23,7 @@ class CNNConfig(Frozen):
         description="late: of four stages one fewer in the first and one more in the third; or even: as many in each",
     )
     dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="before the classifier")
-    stochastic_depth: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        title="Stochastic depth",
-        description="how often the last block is skipped in training; the others less, in proportion to their depth",
-    )
+    stochastic_depth: SkipRate = 0.0
     pool: Literal["mean", "gem"] = Field(
         "gem",
         title="Pooling",

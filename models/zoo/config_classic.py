@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from data.spec import Frozen
+from models.zoo.config_depth import SkipRate
 
 Activation = Literal["linear", "relu", "leaky_relu", "sigmoid", "tanh", "gelu"]
 
@@ -69,13 +70,7 @@ class ResNetConfig(Frozen):
     kind: Literal["resnet"] = "resnet"
     layers: Literal[18, 34, 50] = Field(18, title="Layers", description="that have weights; 50 has bottlenecks")
     width: int = Field(64, ge=4, le=256, title="Width", description="channels of the first stage; doubles each stage")
-    stochastic_depth: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        title="Stochastic depth",
-        description="how often the last block is skipped in training; the others less, in proportion to their depth",
-    )
+    stochastic_depth: SkipRate = 0.0
 
 
 class STNConfig(Frozen):

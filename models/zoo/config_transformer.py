@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from data.spec import Frozen
+from models.zoo.config_depth import SkipRate
 
 
 class FullAttention(Frozen):
@@ -137,13 +138,7 @@ class TransformerConfig(Frozen):
         description="what is classified: the mean of the picture's tokens, a class token, or a learned weighted mean",
     )
     dropout: float = Field(0.0, ge=0, lt=1, title="Dropout", description="of tokens, and in the blocks")
-    stochastic_depth: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        title="Stochastic depth",
-        description="how often the last block is skipped in training; the others less, in proportion to their depth",
-    )
+    stochastic_depth: SkipRate = 0.0
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -190,13 +185,7 @@ class ConvViTConfig(TransformerConfig):
         title="Pool",
         description="what is classified: the mean of the picture's tokens, a class token, or a learned weighted mean",
     )
-    stochastic_depth: float = Field(
-        0.1,
-        ge=0,
-        lt=1,
-        title="Stochastic depth",
-        description="how often the last block is skipped in training; the others less, in proportion to their depth",
-    )
+    stochastic_depth: SkipRate = 0.1
     convolutions: int | None = Field(
         None,
         ge=1,
