@@ -29,7 +29,8 @@ test: setup ## the test suite
 
 test-all: setup ## and the marked tests: Prefect server, browser, slow; those of a GPU where one is
 	@.ci/need chromium
-	@$(RUN_PYTHON) -m pytest -m 'not network'
+	@.ci/need pg_createcluster postgresql
+	@OMP_NUM_THREADS=1 $(RUN_PYTHON) -m pytest -m 'not network' -n 2 --dist loadfile
 
 lint: setup ## ruff and mypy
 	@$(RUN_PYTHON) -m ruff check .

@@ -19,6 +19,8 @@ def main() -> None:
     failed = []
     for name, *options in (
         ("start",),
+        ("overhead",),
+        ("nights",),
         ("attention",),
         ("zoo",),
         ("datapath", "--data", cifar, "--photos", flowers, *peers),

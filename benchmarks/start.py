@@ -35,7 +35,7 @@ from benchmarks.spread import spread
 
 RESULTS = Path(__file__).parent / "results"
 COMMAND = "import sys; sys.argv[0] = 'trainserve'; from flows.cli import main; main()"
-RUN = ["run", "digits", "--train.epochs", "1"]
+RUN = ["run", "digits", "--train.epochs", "1", "--refresh", "train"]
 # What is seen -> what begins. A dict, because it is their order.
 WORDS = {
     "importing torch": "torch imports",

@@ -1,11 +1,13 @@
 """A .zip or .tar(.gz) -> a folder: nothing escapes it, nothing is half there, nothing fills the disk."""
 
+import os
 import stat
 import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,9 +60,14 @@ def is_hidden(name: str) -> bool:
 def extract(
     archive: Path, target: Path, *, limits: Limits | None = None, progress: Progress = progress_.ignore
 ) -> Path:
-    """Unpack into `target`, unless it is there already. Raises `SourceError`; then `target` does not exist."""
+    """Unpack into `target`, unless it is there already. Raises `SourceError`; then `target` does not exist.
+
+    Its time of change says when it was last asked for, so that what nobody uses can be cleared away.
+    """
     with whole.locked(target):
         if target.exists():
+            with suppress(OSError):  # another user's
+                os.utime(target)
             return target
         with whole.folder(target) as part:
             try:

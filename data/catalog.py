@@ -10,8 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field
 
-from data import archive, digests, digits, torchvision_sets
+from data import access, archive, digests, digits, torchvision_sets
 from data import progress as progress_
+from data.address import secret_in, shown
 from data.download import download
 from data.errors import DownloadError, SourceError
 from data.progress import Progress
@@ -64,6 +65,11 @@ class Fetched:
 def parse_source(text: str) -> Named | Folder | Archive | Url:
     """What `text` names: a URL, a set of the catalogue, a folder or an archive. Raises `SourceError`."""
     if "://" in text:
+        if (secret := secret_in(text)) is not None:
+            raise SourceError(
+                f"dataset.source {shown(text)} has {secret}, and would be kept with every run; leave that out, and "
+                f"give what the server wants to see in {access.WAYS}"
+            )
         if not _is_web(text):
             raise SourceError(f"{text!r} is no http or https address; fetch the archive and name the file")
         return Url(url=text)
@@ -116,7 +122,8 @@ def fetch(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) ->
         case Archive():
             return Fetched(_unpack(source.path.resolve(), name, spec, home, tell), name, mirror=True)
         case Url():
-            return Fetched(_fetch_url(source.url, name, spec, home, tell), name, mirror=True)
+            secret = access.headers_for(source.url)
+            return Fetched(_fetch_url(source.url, name, spec, home, tell, headers=secret), name, mirror=True)
         case _:
             assert_never(source)
 
@@ -139,10 +146,13 @@ def _fetch_named(known: str, name: str, spec: DatasetSpec, home: Path, progress:
     return Fetched(root, name, mirror=data_set.mirror)
 
 
-def _fetch_url(url: str, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Path:
-    file = Path(unquote(urlsplit(url).path)).name
-    target = home / "datasets" / "downloads" / (re.sub(r"[^\w.-]+", "-", file)[-100:].lstrip(".") or "archive")
-    return _unpack(download(url, target, sha256=spec.sha256, progress=progress), name, spec, home, progress)
+def _fetch_url(
+    url: str, name: str, spec: DatasetSpec, home: Path, progress: Progress, *, headers: dict[str, str] | None = None
+) -> Path:
+    called = Path(unquote(urlsplit(url).path)).name
+    target = home / "datasets" / "downloads" / (re.sub(r"[^\w.-]+", "-", called)[-100:].lstrip(".") or "archive")
+    file = download(url, target, sha256=spec.sha256, headers=headers, progress=progress)
+    return _unpack(file, name, spec, home, progress)
 
 
 def _unpack(file: Path, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Path:

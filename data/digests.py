@@ -18,14 +18,15 @@ SETTLED_NS = 2_000_000_000  # a file changed this recently could change again wi
 
 
 def of_files(
-    root: Path, names: Sequence[str], home: Path, *, progress: Progress = progress_.ignore
+    root: Path, names: Sequence[str], home: Path, *, anew: bool = False, progress: Progress = progress_.ignore
 ) -> tuple[list[str], list[int]]:
     """Digests (hex) and sizes (bytes) of the files `names` below `root`, in that order.
 
-    Remembered below `home` by (root, name, size, time of change). Raises `SourceError` for a file that cannot be read.
+    Remembered below `home` by (root, name, size, time of change), unless they are to be read anew. Raises `SourceError`
+    for a file that cannot be read.
     """
-    memory_file = home / "datasets" / "digests" / f"{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:24]}.json"
-    memory = _load(memory_file)
+    memory_file = memory_of(root, home)
+    memory = {} if anew else _load(memory_file)
     now = time.time_ns()
     states = [_state(root, name) for name in names]
     known = [memory.get(name) for name in names]
@@ -46,6 +47,11 @@ def of_files(
     if settled != memory:
         whole.write(memory_file, json.dumps(settled).encode())
     return digests, [size for size, _ in states]
+
+
+def memory_of(root: Path, home: Path) -> Path:
+    """The file in which is remembered what lies below `root`."""
+    return home / "datasets" / "digests" / f"{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:24]}.json"
 
 
 def of_file(path: Path, home: Path) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
 
 from data import progress as progress_
 from data import whole
+from data.access import WAYS, Only
+from data.address import shown
 from data.errors import DownloadError
 from data.progress import Progress
 from data.spec import Frozen
@@ -58,10 +59,13 @@ def download(
     target: Path,
     *,
     sha256: str | None = None,
+    headers: dict[str, str] | None = None,
     progress: Progress = progress_.ignore,
     patience: Patience | None = None,
 ) -> Path:
     """The file behind `url` at `target`. Raises `DownloadError`; then `target` is what it was before.
+
+    `headers` go to that server alone, and not where it sends us on to.
 
     A file that is there already is kept if its sha256 is the one asked for, if it was put there by hand,
     or if the server says that it has not changed (or cannot be reached).
@@ -70,24 +74,19 @@ def download(
         if target.exists() and (_matches(target, sha256) if sha256 else not _origin_file(target).exists()):
             return target
         try:
-            return _until_whole(url, target, sha256, progress, patience or Patience())
+            return _until_whole(url, target, sha256, headers or {}, progress, patience or Patience())
         except OSError as error:
             raise DownloadError(f"{target} cannot be written: {error.strerror}; make room or rights for it") from None
 
 
-def shown(url: str) -> str:
-    """The URL without what may be secret in it."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def _until_whole(url: str, target: Path, sha256: str | None, progress: Progress, patience: Patience) -> Path:
+def _until_whole(
+    url: str, target: Path, sha256: str | None, headers: dict[str, str], progress: Progress, patience: Patience
+) -> Path:
     import httpx  # late: a third of a second, and most runs fetch nothing
 
     part = target.with_name(f"{target.name}.part")
     failures, doubted = 0, False
-    timeout = httpx.Timeout(patience.silence_s)
-    with httpx.Client(follow_redirects=True, timeout=timeout, headers={"Accept-Encoding": "identity"}) as client:
+    with _client(url, headers, patience) as client:
         while True:
             before = _size(part)
             try:
@@ -115,6 +114,17 @@ def _until_whole(url: str, target: Path, sha256: str | None, progress: Progress,
                 if isinstance(error, _BrokenError) and error.wait_s is not None:
                     wait_s = max(wait_s, error.wait_s)
                 time.sleep(min(wait_s, patience.longest_wait_s))
+
+
+def _client(url: str, headers: dict[str, str], patience: Patience) -> "httpx.Client":
+    import httpx
+
+    return httpx.Client(
+        follow_redirects=True,
+        timeout=httpx.Timeout(patience.silence_s),
+        headers={"Accept-Encoding": "identity"},
+        event_hooks={"request": [Only(url, headers)]},
+    )
 
 
 def _attempt(
@@ -179,7 +189,8 @@ def _accept(url: str, response: "httpx.Response", part: Path, have: int) -> int 
     if status in TRY_AGAIN:
         after = response.headers.get("retry-after", "")
         raise _BrokenError(f"status {status}", wait_s=float(after) if after.isdecimal() else None)
-    raise DownloadError(f"{shown(url)} answers with status {status} {response.reason_phrase}; check the address")
+    remedy = f"give what it wants to see in {WAYS}" if status in (401, 403) else "check the address"
+    raise DownloadError(f"{shown(url)} answers with status {status} {response.reason_phrase}; {remedy}")
 
 
 def _fast_enough(response: "httpx.Response", patience: Patience) -> Iterator[bytes]:

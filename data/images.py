@@ -109,21 +109,23 @@ def _choose_channels(headers: list[Header]) -> Literal[1, 3]:
     return 1 if all(header.grey for header in headers) else 3
 
 
-def build(snapshot: Snapshot, image: ImageSpec, home: Path, *, progress: Progress | None = None) -> Images:
-    """Decode every picture of the snapshot, or open what was decoded before.
+def build(
+    snapshot: Snapshot, image: ImageSpec, home: Path, *, anew: bool = False, progress: Progress | None = None
+) -> Images:
+    """Decode every picture of the snapshot, or open what was decoded before, unless it is to be done `anew`.
 
     The result lies in `home/images/<key>/`, whole or not at all; the key is made of contents, not of names. Unreadable
     pictures are left out and listed. Two builders of one key take turns, and the second finds the work done.
     """
     folder = home / "images" / cache_key(snapshot, image)
     images = _open(folder, snapshot, image)
-    if images is not None:
+    if images is not None and not anew:
         return images
     with whole.locked(folder):
         images = _open(folder, snapshot, image)  # another builder may have had the lock before
-        if images is not None:
+        if images is not None and not anew:
             return images
-        shutil.rmtree(folder, ignore_errors=True)  # damaged since it was written
+        shutil.rmtree(folder, ignore_errors=True)  # damaged since it was written; whoever has it open keeps it
         with whole.folder(folder) as part:
             _fill(part, snapshot, image, progress or progress_.ignore)
     images = _open(folder, snapshot, image)
@@ -146,14 +148,13 @@ def _open(folder: Path, snapshot: Snapshot, image: ImageSpec) -> Images | None:
     try:
         refused: Refusals = json.loads((folder / "unreadable.json").read_text())
         rows = np.delete(np.arange(len(snapshot.files), dtype=np.int64), [slot for slot, _ in refused])
-        size = (folder / "pixels.u8").stat().st_size
+        if (folder / "pixels.u8").stat().st_size != len(rows) * int(np.prod(shape)):
+            return None
+        pixels: np.ndarray = np.zeros((0, *shape), np.uint8)  # an empty file cannot be mapped
+        if len(rows):
+            pixels = np.memmap(folder / "pixels.u8", np.uint8, "r", shape=(len(rows), *shape))
     except (OSError, ValueError):
         return None
-    if size != len(rows) * int(np.prod(shape)):
-        return None
-    pixels: np.ndarray = np.zeros((0, *shape), np.uint8)  # an empty file cannot be mapped
-    if len(rows):
-        pixels = np.memmap(folder / "pixels.u8", np.uint8, "r", shape=(len(rows), *shape))
     unreadable = tuple(Unreadable(snapshot.files[slot], reason) for slot, reason in refused)
     return Images(snapshot, image, rows, pixels, unreadable)
 

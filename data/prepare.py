@@ -24,9 +24,12 @@ class Dataset:
     report: ValidationReport
 
 
-def prepare(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> Dataset:
-    """Fetch, list, decode, split and check. Raises `InputError` with one sentence when the pictures are refused."""
-    found = _examine(spec, home, progress or progress_.ignore)
+def prepare(spec: DatasetSpec, home: Path, *, anew: bool = False, progress: Progress | None = None) -> Dataset:
+    """Fetch, list, decode, split and check. `anew`: every file is read and decoded again, whatever is remembered.
+
+    Raises `InputError` with one sentence when the pictures are refused.
+    """
+    found = _examine(spec, home, progress or progress_.ignore, anew=anew)
     report = found.report if isinstance(found, Dataset) else found
     for finding in report.findings:
         if finding.level == "stop":
@@ -37,18 +40,18 @@ def prepare(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) 
 
 def inspect(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> ValidationReport:
     """The report, also where it refuses. Raises `SourceError` if there is nothing to report on."""
-    found = _examine(spec, home, progress or progress_.ignore)
+    found = _examine(spec, home, progress or progress_.ignore, anew=False)
     return found.report if isinstance(found, Dataset) else found
 
 
-def _examine(spec: DatasetSpec, home: Path, progress: Progress) -> Dataset | ValidationReport:
+def _examine(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool) -> Dataset | ValidationReport:
     """Each step is dearer than the one before, so a stop ends the chain there, with what is known."""
     fetched = catalog.fetch(spec, home, progress=progress)
-    listed = snapshot.take(fetched.root, fetched.name, fetched.mirror, home=home, progress=progress)
+    listed = snapshot.take(fetched.root, fetched.name, fetched.mirror, home=home, anew=anew, progress=progress)
     findings = validate.check_listing(listed)
     if _stops(findings):
         return validate.refusal(listed, findings)
-    decoded = images.build(listed, images.choose_spec(listed, spec), home, progress=progress)
+    decoded = images.build(listed, images.choose_spec(listed, spec), home, anew=anew, progress=progress)
     findings += validate.check_images(decoded, spec)
     if _stops(findings):
         return validate.refusal(listed, findings, num_unreadable=len(decoded.unreadable))

@@ -39,15 +39,17 @@ class Snapshot:
         return self.root / self.files[row]
 
 
-def take(root: Path, name: str, mirror: bool = True, *, home: Path, progress: Progress | None = None) -> Snapshot:
-    """List and digest the pictures below `root`, which is not written to. Digests are remembered below `home`.
+def take(
+    root: Path, name: str, mirror: bool = True, *, home: Path, anew: bool = False, progress: Progress | None = None
+) -> Snapshot:
+    """List and digest the pictures below `root`, which is not written to. Digests are remembered below `home`; `anew`
+    reads every file again.
 
     Raises `SourceError` for files that cannot be read and for folders that cannot be understood.
     """
     listing = layout.read(root)
-    found, sizes = digests.of_files(
-        root, [picture.file for picture in listing.pictures], home, progress=progress or progress_.ignore
-    )
+    files = [picture.file for picture in listing.pictures]
+    found, sizes = digests.of_files(root, files, home, anew=anew, progress=progress or progress_.ignore)
     classes = tuple(sorted({picture.label for picture in listing.pictures}, key=layout.natural))
     label = {name: i for i, name in enumerate(classes)}
     rows = sorted(

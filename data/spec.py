@@ -3,13 +3,32 @@
 from enum import StrEnum
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from data.address import WITHOUT_SECRETS
 
 
 class Frozen(BaseModel):
     """A value that cannot change and refuses fields it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """As forms can draw it: they know `anyOf`, call a variant by its title, and offer what an `enum` lists."""
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for one in properties.values():
+            if "oneOf" in one:
+                one["anyOf"] = one.pop("oneOf")
+                one.pop("discriminator", None)
+        kind = properties.get("kind", {})
+        if "const" in kind:
+            kind["enum"] = [kind["const"]]
+            handler.resolve_ref_schema(schema)["title"] = kind["const"]
+        return schema
 
 
 class Part(StrEnum):
@@ -59,6 +78,7 @@ class DatasetSpec(Frozen):
         min_length=1,
         title="Source",
         description="digits, the name of a known data set, a folder, an archive (.zip .tar .tar.gz .tgz), or its URL",
+        json_schema_extra={"pattern": WITHOUT_SECRETS},  # for forms; whoever reads the source says it in a sentence
     )
     name: str | None = Field(
         None,

@@ -24,6 +24,21 @@ def locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def held(path: Path) -> bool:
+    """Whether somebody has it `locked` at this moment."""
+    try:
+        descriptor = os.open(path.parent / f".{path.name}.lock", os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def write(path: Path, content: bytes) -> Path:
     """A file with this content, or what was there before."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -89,7 +89,7 @@ def require_free_port() -> None:
 
 def train() -> dict[str, Any]:
     """`trainserve run --json`: its progress goes to the terminal, its result is one JSON object."""
-    command = [TRAINSERVE, "run", "--dataset.source", "digits", "--json"]
+    command = [TRAINSERVE, "run", "--dataset.source", "digits", "--refresh", "train", "--json"]  # a second demo, too
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | QUIET) as process:
         try:
             output, _ = process.communicate()

@@ -19,13 +19,15 @@ from prefect.artifacts import (
 from prefect.logging import get_run_logger
 
 from data.prepare import Dataset
-from flows import pages
+from flows import elsewhere, pages
 from models.evaluation.diagnose import diagnose
 from models.evaluation.diagnosis import pictures
 from models.evaluation.diagnosis.remark import Evidence
 from models.records import CVResult, RunResult, Verdict
+from models.run import RunFolder
 
 POST_EVERY_S = 3.0
+MISTAKES = 12  # pictures: each artifact stays in the server's database for weeks
 
 P = ParamSpec("P")
 
@@ -118,6 +120,13 @@ def show_crossval(crossval: CVResult) -> None:
 
 
 @harmless
+def show_sweep(rows: list[pages.Row], said: str, command: str | None) -> None:
+    """The trials, and how to train with the best settings."""
+    train = "" if command is None else f"\n\n    {command}"
+    create_table_artifact(rows, key="sweep-trials", description=f"{said}{train}")
+
+
+@harmless
 def show_metrics(result: RunResult) -> None:
     create_table_artifact(
         pages.metric_rows(result),
@@ -127,6 +136,16 @@ def show_metrics(result: RunResult) -> None:
     create_table_artifact(
         pages.class_rows(result.test), key="per-class", description="Test pictures, the weakest class first"
     )
+
+
+@harmless
+def show_mistakes(run: RunFolder, dataset: Dataset) -> None:
+    """The most confident wrong answers, with their pictures."""
+    from models.evaluation.report import mistakes  # jinja2, matplotlib
+
+    found = mistakes(run.result(), run.predictions(), dataset, limit=MISTAKES)
+    description = "The surest wrong answers to the test pictures"
+    create_markdown_artifact(pages.mistakes_page(found), key="mistakes", description=description)
 
 
 @harmless
@@ -147,6 +166,22 @@ def show_diagnosis(run: Evidence) -> None:
 @harmless
 def show_verdict(verdict: Verdict, model: str) -> None:
     create_markdown_artifact(pages.verdict_page(verdict, model), key="verdict", description=verdict.reason)
+
+
+@harmless
+def show_links(run: RunFolder, model: str, verdict: Verdict) -> None:
+    """Where to look further: the report, the curves, the service, the run of the model it was compared with."""
+    create_markdown_artifact(
+        pages.links_page(
+            run.report_file,
+            model=model,
+            service=elsewhere.service(),
+            tensorboard=elsewhere.tensorboard(),
+            champion=(verdict.champion, elsewhere.run_of(verdict.champion)),
+        ),
+        key="links",
+        description=f"Where to look further: the report, the curves, and {model} in service",
+    )
 
 
 @harmless

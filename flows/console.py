@@ -44,6 +44,7 @@ class Display:
         self._best_untold: Text | None = None  # the line of the best epoch so far, until it is shown
         self.run_id: str | None = None  # as soon as it is known
         self.seconds: dict[str, float] = {}  # stage -> how long it took
+        self.reused: dict[str, str] = {}  # stage -> the run that had made it
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

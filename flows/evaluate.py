@@ -1,5 +1,6 @@
 """The stage that looks at the test pictures, once, after every choice is made; and the report."""
 
+from functools import partial
 from pathlib import Path
 
 from prefect import task
@@ -10,6 +11,8 @@ from flows import artifacts
 from flows.console import display
 from flows.pages import percent
 from flows.prepare import Prepared, opened
+from flows.reuse.stage import reused
+from flows.reuse.states import valued
 from models.records import CVResult, Lineage, RunResult
 from models.run import RunFolder
 
@@ -18,15 +21,20 @@ def moved(what: str, done: int = 0, total: int = 0) -> None:
     display().moved(f"{what} {done:,} of {total:,}" if total else what, done, total)
 
 
+@valued
 @task(name="evaluate", task_run_name="evaluate", cache_policy=NO_CACHE, persist_result=False)
 def evaluate(prepared: Prepared, folder: Path, crossval: CVResult | None, lineage: Lineage) -> RunResult:
-    """Metrics with intervals, calibration, predictions, report. A run that has them keeps them."""
+    """Metrics with intervals, calibration, predictions, report. A run that has them keeps them, and takes over those
+    that another run made of the same."""
     from models.evaluation import evaluate as judge  # torch: seconds
     from models.evaluation import plots, report
     from models.evaluation.diagnosis.evidence import evidence
 
     run, dataset = RunFolder(folder), opened(prepared)
-    with display().stage("evaluate"):
+    with (
+        display().stage("evaluate"),
+        reused("evaluate", folder, prepared, settle=partial(renamed, run, lineage)) as found,
+    ):
         if run.finished:
             result = run.result()
         else:
@@ -34,14 +42,15 @@ def evaluate(prepared: Prepared, folder: Path, crossval: CVResult | None, lineag
         test = result.test
         interval = f"{percent(test.interval.low)} to {percent(test.interval.high)}"
         said = f"{percent(test.accuracy)} of {test.n:,} test pictures ({interval})"
-        display().say(said)
-        get_run_logger().info("evaluated: %s", said)
+        display().say(found.told(said))
+        get_run_logger().info("evaluated: %s", found.told(said))
         moved("writing the report")
         page = report.write(run, dataset)
         artifacts.show_metrics(result)
         artifacts.show_picture(
             "confusion-matrix", "Test pictures: true class by answer", lambda: plots.confusion(test, fmt="png")
         )
+        artifacts.show_mistakes(run, dataset)
         artifacts.show_picture(
             "curves",
             "Learning curves",
@@ -49,4 +58,11 @@ def evaluate(prepared: Prepared, folder: Path, crossval: CVResult | None, lineag
         )
         artifacts.show_diagnosis(evidence(run))
         artifacts.show_report(page)
-    return result
+    return found.returned(result, "the figures")
+
+
+def renamed(run: RunFolder, lineage: Lineage, taken: RunFolder) -> None:
+    """The figures of another run become those of this one, under its name and with its settings; they are equal where
+    it counts."""
+    here = {"run_id": run.run_id, "experiment": run.experiment(), "lineage": lineage}
+    taken.write_result(taken.result().model_copy(update=here))

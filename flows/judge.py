@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from data.spec import DatasetSpec
 from models.bundle.bundle import Bundle, BundleError, predict_files
 from models.config import ReleaseConfig
 from models.evaluation.compare import align, compare
+from models.evaluation.metrics import Metrics
 from models.records import Verdict
 from models.run import RunFolder
 from serving import store
@@ -36,6 +38,26 @@ def try_as_service(bundle: Path) -> None:
     if done.returncode:
         last = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
         raise BundleError(f"the bundle does not open in a fresh process, so it was not promoted: {last}")
+
+
+def settled(ref: ModelRef, test: Metrics, *, run_id: str) -> Verdict | None:
+    """On a model that an earlier run made of the same pictures and settings, where no new verdict is due: it is in
+    service, or a person took it out of service. None: it is to be judged. `test`: its figures on the test pictures."""
+    held = store.aliases(ref.name)
+    if ref.version == run_id or held.champion is None:
+        return None
+    given = partial(Verdict, promoted=False, n=test.n, challenger_accuracy=test.accuracy, champion=str(held.champion))
+    if held.champion == ref:
+        reason = f"{ref} stays in service: the pictures and the settings are those that it was made of."
+        return given(relation="same", reason=reason)
+    last = [change for change in held.history if change.what != "challenge"][-1]
+    if last.what == "rollback" and last.replaced == ref.version:
+        reason = (
+            f"Kept {held.champion}: the same pictures and settings give {ref} again, which a rollback took out of "
+            f"service; `trainserve models promote {ref}` puts it back."
+        )
+        return given(relation="unproven", reason=reason)
+    return None
 
 
 def judge(run: RunFolder, dataset: Dataset, ref: ModelRef, config: ReleaseConfig) -> Verdict:

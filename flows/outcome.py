@@ -22,11 +22,19 @@ class Outcome(Frozen):
     metrics: Figures
     verdict: Verdict
     seconds: dict[str, float]  # stage -> wall time
+    reused: dict[str, str]  # stage -> the run that had made it: another one, or this one before an interruption
     flow_run_url: str | None
 
 
 def outcome_of(
-    folder: RunFolder, result: RunResult, *, model: str, verdict: Verdict, seconds: dict[str, float], url: str | None
+    folder: RunFolder,
+    result: RunResult,
+    *,
+    model: str,
+    verdict: Verdict,
+    seconds: dict[str, float],
+    reused: dict[str, str],
+    url: str | None,
 ) -> Outcome:
     return Outcome(
         run_id=folder.run_id,
@@ -36,5 +44,6 @@ def outcome_of(
         metrics=Figures(validation=result.validation, test=result.test, crossval=result.crossval),
         verdict=verdict,
         seconds={stage: round(took, 3) for stage, took in seconds.items()},
+        reused=dict(reused),
         flow_run_url=url,
     )

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -14,6 +15,9 @@ from models.evaluation.diagnosis.pictures import TITLES
 from models.evaluation.diagnosis.remark import Remark, Shown
 from models.evaluation.metrics import Metrics
 from models.records import CVResult, RunResult, Verdict
+
+if TYPE_CHECKING:
+    from models.evaluation.report import Picture  # jinja2, matplotlib
 
 Row = dict[str, str | int | float]
 
@@ -93,6 +97,23 @@ def class_rows(metrics: Metrics) -> list[Row]:
     ]
 
 
+def mistakes_page(mistakes: Sequence["Picture"]) -> str:
+    """The surest first; framed as the network sees them."""
+    if not mistakes:
+        return "Every test picture was answered rightly.\n"
+    lines = [
+        "Look here first for wrong labels.",
+        "",
+        "| | Is | Answered | Sure | File |",
+        "| :-- | :-- | :-- | --: | :-- |",
+    ]
+    for one in mistakes:
+        shown = "cannot be shown" if one.jpeg is None else picture(one.jpeg, "", kind="jpeg")
+        words = f"{cell(one.true)} | {cell(one.predicted)} | {percent(one.probability)} | {cell(one.file)}"
+        lines.append(f"| {shown} | {words} |")
+    return "\n".join(lines) + "\n"
+
+
 def fold_rows(crossval: CVResult) -> list[Row]:
     rows: list[Row] = [
         {
@@ -133,7 +154,10 @@ def diagnosis_page(remarks: Sequence[Remark], pictures: Mapping[Shown, bytes]) -
 def verdict_page(verdict: Verdict, model: str) -> str:
     """The figures; the sentence is the artifact's description, shown above them."""
     name = model.partition("@")[0]
-    heading = f"## {model} is now the champion of {name}" if verdict.promoted else f"## {model} was not promoted"
+    if verdict.promoted:
+        heading = f"## {model} is now the champion of {name}"
+    else:
+        heading = f"## {model} {'stays in service' if verdict.champion == model else 'was not promoted'}"
     figures = [f"- this model: {percent(verdict.challenger_accuracy)} of {verdict.n:,} test pictures"]
     if verdict.champion_accuracy is not None:
         figures.append(f"- {verdict.champion}: {percent(verdict.champion_accuracy)} of the same pictures")
@@ -151,6 +175,30 @@ def report_page(report: Path) -> str:
         f"    {report.resolve()}\n\nEvery step of the training:\n\n"
         f"    tensorboard --logdir {report.resolve().parent / 'tensorboard'}\n"
     )
+
+
+def links_page(
+    report: Path,
+    *,
+    model: str,
+    service: str | None,
+    tensorboard: str | None,
+    champion: tuple[str | None, str | None],
+) -> str:
+    """`service`, `tensorboard`: where they answer; `champion`: the model compared with and the page of its run."""
+    folder = report.resolve().parent / "tensorboard"
+    other, run = champion
+    lines = [
+        f"- report: `{report.resolve()}`, on the machine that ran it; the artifact *report* has it too",
+        f"- curves: [TensorBoard]({tensorboard})" if tensorboard else f"- curves: `tensorboard --logdir {folder}`",
+        f"- service: [a page to try pictures on]({service}/ui), [the model in service]({service}/model)"
+        if service
+        else f"- service: none answers here; `trainserve serve --model {model.partition('@')[0]}` starts one",
+        f"- this model: `trainserve models show {model}`",
+    ]
+    if other is not None:
+        lines.append(f"- compared with: [{cell(other)}]({run})" if run else f"- compared with: `{other}`")
+    return "\n".join(lines) + "\n"
 
 
 def cell(text: str) -> str:

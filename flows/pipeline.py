@@ -10,26 +10,36 @@ from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
-from flows import logs, server
+from flows import due, engines, logs, server
 from flows.console import display
 from flows.cross_validate import cross_validate
 from flows.devices import require_devices_of
+from flows.engines import RunnerConfig
 from flows.evaluate import evaluate
 from flows.export import export
 from flows.outcome import Outcome, outcome_of
 from flows.place import writable_home
 from flows.prepare import prepare
+from flows.presets import PRESETS
 from flows.release import release
 from flows.resuming import choose_folder
+from flows.reuse.stages import Refresh, made_anew, require_either
+from flows.settings import overrides
 from flows.stopping import Interrupted
 from flows.train import train
+from flows.watched import watched
 from models.config import Experiment
 from models.records import Lineage
 
 
 def run_name() -> str:
-    """What the run is called in the UI: `flowers cnn`, or the preset's name."""
-    experiment = Experiment.model_validate(flow_run.parameters["experiment"])
+    """What the run is called in the UI: the preset's name, `digits, changed` where it is not quite that, `flowers cnn`
+    where it is none."""
+    given = flow_run.parameters
+    experiment = overrides.changed(Experiment.model_validate(given["experiment"]), given.get("changes") or [])
+    preset = PRESETS.get(experiment.name)
+    if preset is not None and preset != experiment:
+        return f"{experiment.name}, changed"
     if experiment.name != "custom":
         return experiment.name
     data = experiment.dataset.name or Path(experiment.dataset.source.rstrip("/")).name.partition(".")[0]
@@ -37,15 +47,29 @@ def run_name() -> str:
 
 
 @flow(name="pipeline", flow_run_name=run_name, persist_result=False, validate_parameters=True)
-def pipeline(experiment: Experiment = Experiment(), resume: str | None = None) -> Outcome:  # noqa: B008 - frozen; the UI's form shows it
+def pipeline(
+    experiment: Experiment = Experiment(),  # noqa: B008 - frozen; the UI's form shows it
+    resume: str | None = None,
+    changes: list[str] = [],  # noqa: B006 - never changed; the UI's form shows it
+    refresh: tuple[Refresh, ...] = (),
+    runner: RunnerConfig = RunnerConfig(),  # noqa: B008
+    reason: str | None = None,
+) -> Outcome:
     """Pictures to a served model: prepare, cross-validate, train, evaluate, export, release.
 
     Args:
         experiment: The pictures, the network, the training, and when the result goes into service.
         resume: The name of an unfinished run of these settings to go on with.
+        changes: Settings laid over the experiment, as on the command line: `train.epochs=3`.
+        refresh: Stages to make anew, with all that rests on them, though an earlier run made the same.
+        runner: Where the folds of a cross-validation are computed.
+        reason: Why this run was asked for; kept with the model.
     """
     try:
-        return chain(experiment, resume)
+        with watched(flow_run.id):
+            if (instead := due.instead_of(flow_run.id)) is not None:
+                return cast("Outcome", Cancelled(name=instead.state_name, message=instead.message))
+            return chain(overrides.changed(experiment, changes), resume, refresh, runner, reason)
     except (KeyboardInterrupt, TerminationSignal) as end:
         number = end.signal if isinstance(end, TerminationSignal) else signal.SIGINT
         stopped = Interrupted(number, display().run_id)
@@ -53,20 +77,37 @@ def pipeline(experiment: Experiment = Experiment(), resume: str | None = None) -
         return cast("Outcome", Cancelled(message=stopped.state_message, data=stopped))
 
 
-def chain(experiment: Experiment, resume: str | None) -> Outcome:
-    """All stages, one after the other."""
+def chain(
+    experiment: Experiment,
+    resume: str | None,
+    refresh: tuple[Refresh, ...] = (),
+    runner: RunnerConfig = RunnerConfig(),  # noqa: B008
+    reason: str | None = None,
+) -> Outcome:
+    """All stages, one after the other; each takes over what an earlier run made of the same."""
+    require_either(resume, refresh)
     require_devices_of(experiment)
-    prepared = prepare(experiment.pictures, writable_home())
-    run = choose_folder(experiment, prepared.fingerprint, resume=resume)
+    if experiment.crossval.folds:
+        engines.require(runner)
+    anew = made_anew(refresh)
+    prepared = prepare(experiment.pictures, writable_home(), anew="prepare" in anew)
+    run = choose_folder(experiment, prepared.fingerprint, resume=resume, refresh=anew - {"release"})
     display().run_id = run.run_id
-    lineage = Lineage(run_id=run.run_id, fingerprint=prepared.fingerprint, commit=commit(), flow_run_url=lasting_url())
+    lineage = Lineage(
+        run_id=run.run_id,
+        fingerprint=prepared.fingerprint,
+        commit=commit(),
+        flow_run_url=lasting_url(),
+        reason=reason,
+    )
     with logs.kept_in(run.path / "run.log"):
-        crossval = cross_validate(experiment, prepared, run.path) if experiment.crossval.folds else None
+        crossval = cross_validate(experiment, prepared, run.path, runner) if experiment.crossval.folds else None
         train(experiment, prepared, run.path)
         result = evaluate(prepared, run.path, crossval, lineage)
         bundle = export(prepared, run.path)
         model, verdict = release(prepared, run.path, bundle, experiment.release)
-    return outcome_of(run, result, model=model, verdict=verdict, seconds=display().seconds, url=lineage.flow_run_url)
+    shown, url = display(), lineage.flow_run_url
+    return outcome_of(run, result, model=model, verdict=verdict, seconds=shown.seconds, reused=shown.reused, url=url)
 
 
 def lasting_url() -> str | None:

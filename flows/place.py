@@ -7,8 +7,12 @@ from data.errors import InputError
 
 
 def home() -> Path:
-    """`TRAINSERVE_HOME`, by default `.trainserve` in the working directory; absolute."""
-    return Path(os.environ.get("TRAINSERVE_HOME") or ".trainserve").expanduser().resolve()
+    """`TRAINSERVE_HOME`, by default `.trainserve` in the working directory; absolute. Raises `InputError`."""
+    given = os.environ.get("TRAINSERVE_HOME") or ".trainserve"
+    try:
+        return Path(given).expanduser().resolve()
+    except RuntimeError as error:  # the home of nobody, a link in a circle
+        raise InputError(f"TRAINSERVE_HOME {given} is no folder ({error}); set it to a folder you own") from None
 
 
 def writable_home() -> Path:

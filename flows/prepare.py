@@ -1,5 +1,6 @@
 """The stage that turns a source into checked pictures."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from data.errors import DataRefused, InputError
 from data.prepare import Dataset
 from data.spec import DatasetSpec, Frozen
 from flows import artifacts
-from flows.console import display
+from flows.console import display, duration
+from flows.reuse.states import cached, valued
+
+READING = "reading"  # the one step that leaves nothing behind
 
 
 class Prepared(Frozen):
@@ -41,6 +45,7 @@ def transient(task: Any, task_run: Any, state: Any) -> bool:  # noqa: ARG001 - P
     return isinstance(error, OSError) and not isinstance(error, InputError)
 
 
+@valued
 @task(
     name="prepare",
     task_run_name="prepare",
@@ -50,15 +55,18 @@ def transient(task: Any, task_run: Any, state: Any) -> bool:  # noqa: ARG001 - P
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def prepare(spec: DatasetSpec, home: Path) -> Prepared:
-    """Fetch, list, decode, split and check."""
+def prepare(spec: DatasetSpec, home: Path, *, anew: bool = False) -> Prepared:
+    """Fetch, list, decode, split and check; what was fetched and decoded before is kept, unless asked for `anew`."""
+    work: dict[str, float] = {}  # step -> when it began
     with display().stage("prepare"), artifacts.progress("data-progress") as bar:
 
         def moved(what: str, done: int, total: int) -> None:
-            display().moved(f"{what} {done:,}" + (f" of {total:,}" if total else ""), done, total)
-            bar.moved(done / total if total else 0.0, f"{what}: {done:,} of {total:,}")
+            took = time.monotonic() - work.setdefault(what, time.monotonic())
+            words = f"{what} {done:,}" + (f" of {total:,}{left(took, done, total)}" if total else "")
+            display().moved(words, done, total)
+            bar.moved(done / total if total else 0.0, words)
 
-        dataset = chain.prepare(spec, home, progress=moved)
+        dataset = chain.prepare(spec, home, anew=anew, progress=moved)
         bar.moved(1.0, "done")
         report = dataset.report
         said = f"{report.name}: {report.num_examples:,} pictures, {len(report.classes)} classes"
@@ -68,7 +76,12 @@ def prepare(spec: DatasetSpec, home: Path) -> Prepared:
         artifacts.show_data(dataset)
     prepared = Prepared(dataset=spec, home=home, fingerprint=dataset.images.snapshot.fingerprint)
     _opened.prepared, _opened.dataset = prepared, dataset
-    return prepared
+    return prepared if work.keys() - {READING} else cached(prepared, "the same pictures, decoded before")
+
+
+def left(took_s: float, done: int, total: int) -> str:
+    """`, 12 s left`, by the pace so far; empty where there is none yet."""
+    return f", {duration(took_s * (total - done) / done)} left" if took_s > 0 < done < total else ""
 
 
 def opened(prepared: Prepared) -> Dataset:

@@ -6,7 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from flows import artifacts
+from flows import artifacts, events
 from flows.console import display
 from flows.home import write_verdict
 from flows.prepare import Prepared, opened
@@ -15,24 +15,49 @@ from models.evaluation.conclusion import conclude
 from models.records import Verdict
 from models.run import RunFolder
 from serving import store
+from serving.refs import ModelRef
 
 
 @task(name="release", task_run_name="release", cache_policy=NO_CACHE, persist_result=False)
 def release(prepared: Prepared, folder: Path, bundle: Path, config: ReleaseConfig) -> tuple[str, Verdict]:
-    """Store, try, compare, promote or say why not. Returns (name@version, verdict)."""
-    from flows.judge import judge, try_as_service  # onnxruntime, which training does without
+    """Store, try, compare, promote or say why not. Returns (name@version, verdict). A bundle that was taken over is in
+    the store already, and one that is in service stays there, without a new verdict on it."""
+    from flows.judge import judge, settled, try_as_service  # onnxruntime, which training does without
 
     run = RunFolder(folder)
     with display().stage("release"):
         ref = store.save(bundle)
-        store.challenge(ref, reason=f"run {run.run_id}")
-        try_as_service(store.path(ref))
-        verdict = judge(run, opened(prepared), ref, config)
-        if verdict.promoted:
-            store.promote(ref, reason=verdict.reason)
+        verdict = settled(ref, run.result().test, run_id=run.run_id)
+        if verdict is None:
+            if store.aliases(ref.name).challenger != ref:
+                store.challenge(ref, reason=f"run {run.run_id}")
+            try_as_service(store.path(ref))
+            verdict = judge(run, opened(prepared), ref, config)
+            if verdict.promoted:
+                store.promote(ref, reason=verdict.reason)
         conclude(run.report_file, verdict, str(ref))
         write_verdict(run, verdict)
         artifacts.show_verdict(verdict, str(ref))
-        display().say(f"{ref} {f'is now the champion of {ref.name}' if verdict.promoted else 'was not promoted'}")
+        artifacts.show_links(run, str(ref), verdict)
+        if verdict.promoted or ref.version == run.run_id:  # a bundle that was taken over is no news
+            tell(str(ref), verdict)
+        display().say(f"{ref} {outcome(verdict, ref)}")
         get_run_logger().info("%s: %s", ref, verdict.reason)
     return str(ref), verdict
+
+
+def tell(model: str, verdict: Verdict) -> None:
+    """Whoever is to be told by `trainserve deploy --notify`. The same answers once more are no news."""
+    if verdict.relation == "same":
+        return
+    name = model.partition("@")[0]
+    event, what = (
+        (events.PROMOTED, f"is in service as {name}") if verdict.promoted else (events.REFUSED, "was not promoted")
+    )
+    events.tell(event, name, subject=f"{model} {what}", body=verdict.reason, model=model)
+
+
+def outcome(verdict: Verdict, ref: ModelRef) -> str:
+    if verdict.promoted:
+        return f"is now the champion of {ref.name}"
+    return f"stays the champion of {ref.name}" if verdict.champion == str(ref) else "was not promoted"

@@ -1,6 +1,6 @@
 """Going on with a run by its name, and what to say when the settings, the pictures or the run do not allow it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +10,28 @@ from data.errors import InputError
 from flows.console import display
 from flows.home import VERDICT, run_folder, unfinished
 from flows.place import home
+from flows.reuse.stages import require_either
+from flows.settings import overrides
+from models.claims import claim, worked_on
 from models.config import Experiment, leaves
-from models.run import RunFolder, claim, read_fingerprint, read_key, run_key, runs, worked_on
-from models.training.folds import ended_folds
+from models.run import RunFolder, read_fingerprint, read_key, run_key, runs
+from models.training.folds import begun_folds
 
 LATEST = "latest"
 MOST_NAMED = 6  # differences, or runs, in one sentence
 
 
-def choose_folder(experiment: Experiment, fingerprint: str, *, resume: str | None) -> RunFolder:
+def choose_folder(
+    experiment: Experiment, fingerprint: str, *, resume: str | None, refresh: Collection[str] = ()
+) -> RunFolder:
     """The folder that this process works in from now on. Raises `InputError` if it cannot be the one asked for.
 
-    Without `resume`: the unfinished run of the same settings and pictures, or a new one, with a line about others.
+    Without `resume`: the unfinished run of the same settings and pictures, or a new one, with a line about others; with
+    `refresh`, one that makes these stages itself.
     """
+    require_either(resume, refresh)
     if resume is None:
-        folder = run_folder(experiment, fingerprint)
+        folder = run_folder(experiment, fingerprint, refresh=refresh)
         announce(folder, fingerprint)
         return folder
     folder = find(resume)
@@ -51,7 +58,7 @@ def on_pictures(folder: RunFolder, experiment: Experiment, fingerprint: str) -> 
 
 def announce(folder: RunFolder, fingerprint: str) -> None:
     """One line, at the start of a run, about those on the same pictures that wait to be gone on with."""
-    if (folder.path / "history.jsonl").exists() or ended_folds(folder):
+    if (folder.path / "history.jsonl").exists() or begun_folds(folder):
         return  # this is one of them
     others = [o.run_id for o in waiting() if o != folder and read_fingerprint(o) == fingerprint]
     if others:
@@ -66,7 +73,7 @@ def waiting() -> list[RunFolder]:
     """
 
     def begun(folder: RunFolder) -> bool:
-        return folder.learned or any(folder.checkpoint.glob("*.pt")) or bool(ended_folds(folder))
+        return folder.learned or any(folder.checkpoint.glob("*.pt")) or begun_folds(folder)
 
     return [folder for folder in unfinished(home()) if begun(folder) and not worked_on(folder.path)]
 
@@ -109,8 +116,6 @@ def experiment_of(folder: RunFolder) -> Experiment:
 
 def asked(folder: RunFolder, settings: Sequence[str], config: Path | None) -> Experiment:
     """The run's own experiment. Raises `InputError` where settings are given that differ from it."""
-    from flows.cli import overrides
-
     was = experiment_of(folder)
     names, chosen = overrides.read_tokens(settings)
     if names or config is not None:

@@ -5,6 +5,7 @@ Its database is the one of `PREFECT_HOME`, so a run can be looked at later with 
 """
 
 import atexit
+import base64
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from data.address import secret_in, shown
 from data.errors import InputError
 from flows.importing import uncollected
 
@@ -25,6 +27,8 @@ ASKED_EVERY_S = 0.02  # whether it answers: a refused connection costs next to n
 # What it leaves to a server that stays, as Prefect's own temporary server does: each asks the database at its start
 # and again every few seconds. Automations, events, cancellation and the removal of old events go on.
 NOT_FOR_ONE_RUN = ("SCHEDULER", "LATE_RUNS", "FOREMAN", "PAUSE_EXPIRATIONS", "REPOSSESSOR", "CLEANUP_RECONCILER")
+
+PROTECTION = "PREFECT_SERVER_API_AUTH_STRING"  # for a server that stays; the one of a run listens to this machine only
 
 _ours: set[str] = set()  # API addresses of the servers that end with this process
 
@@ -101,9 +105,7 @@ def configured() -> str | None:
     """The API that the user has chosen by variable, profile or file; None: nobody has."""
     if chosen := os.environ.get("PREFECT_API_URL"):
         return chosen
-    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
-    files = (home / "profiles.toml", Path("prefect.toml"), Path("pyproject.toml"), Path(".env"))
-    if not any(_mentions_prefect(file) for file in files):
+    if not any(_mentions(file, "prefect_api_url", "tool.prefect") for file in _setting_files()):
         return None
     from prefect.settings import get_current_settings  # three seconds, so only where it may matter
 
@@ -111,24 +113,56 @@ def configured() -> str | None:
 
 
 def require_answer(api: str) -> None:
-    """Raises `InputError` if the Prefect server is not there."""
+    """Raises `InputError` if the Prefect server is not there, or is protected and does not know us."""
     import httpx
 
+    if secret_in(api) is not None:
+        raise InputError(
+            f"the address {shown(api)} has {secret_in(api)}, and would be kept with every run; "
+            "leave that out of PREFECT_API_URL and set PREFECT_API_AUTH_STRING=user:password"
+        )
     try:
         httpx.get(f"{api.rstrip('/')}/health", timeout=10).raise_for_status()
-    except httpx.HTTPError as error:
+        known = httpx.get(f"{api.rstrip('/')}/admin/version", headers=authorization(), timeout=10)  # health is for all
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise InputError(
             f"the Prefect server at {api} does not answer ({error or type(error).__name__}); "
             "start it with `prefect server start`, or correct PREFECT_API_URL"
         ) from None
+    if known.status_code == httpx.codes.UNAUTHORIZED:
+        doubt = "does not accept what PREFECT_API_AUTH_STRING says" if authorization() else "is protected"
+        raise InputError(
+            f"the Prefect server at {api} {doubt}; "
+            "set PREFECT_API_AUTH_STRING to the user:password that it was started with"
+        )
 
 
-def _mentions_prefect(file: Path) -> bool:
+def authorization() -> dict[str, str]:
+    """The header for requests of our own to a protected server, from what the user has set for Prefect's own."""
+    word, key = os.environ.get("PREFECT_API_AUTH_STRING"), os.environ.get("PREFECT_API_KEY")
+    if not (word or key) and any(_mentions(file, "auth_string", "api_key") for file in _setting_files()):
+        from prefect.settings import get_current_settings  # three seconds, so only where it may matter
+
+        chosen = get_current_settings().api
+        word = chosen.auth_string.get_secret_value() if chosen.auth_string else None
+        key = chosen.key.get_secret_value() if chosen.key else None
+    if word:
+        return {"Authorization": f"Basic {base64.b64encode(word.encode()).decode()}"}
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _setting_files() -> tuple[Path, ...]:
+    """Where Prefect looks for its settings, beside the environment."""
+    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
+    return home / "profiles.toml", Path("prefect.toml"), Path("pyproject.toml"), Path(".env")
+
+
+def _mentions(file: Path, *words: str) -> bool:
     try:
         text = file.read_text(errors="replace").lower()
     except OSError:
         return False
-    return "prefect_api_url" in text or "tool.prefect" in text or (file.name == "prefect.toml" and "url" in text)
+    return any(word in text for word in words) or (file.name == "prefect.toml" and "url" in text)
 
 
 def quiet_environment() -> None:
@@ -140,6 +174,7 @@ def quiet_environment() -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(round(START_UP_S)),
         "PREFECT_CLIENT_METRICS_ENABLED": "false",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # Prefect's least: a run that dies is missed by them
         "BENTOML_DO_NOT_TRACK": "True",
     }.items():
         os.environ.setdefault(name, value)
@@ -154,7 +189,7 @@ def _free_port() -> int:
 def _environment(port: int) -> dict[str, str]:
     return {
         **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in NOT_FOR_ONE_RUN},
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != PROTECTION},
         "PREFECT__SERVER_FINAL": "1",
         "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
@@ -174,8 +209,10 @@ def main(port: int) -> None:
     with uncollected():
         import uvicorn
         from prefect.server.api.server import create_app
-    app = create_app(final=True)  # this does look for garbage, once
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", lifespan="on")
+        from prefect.settings import temporary_settings
+    with temporary_settings(restore_defaults=["server.api.auth_string"]):  # a profile may say it, too
+        app = create_app(final=True)  # this does look for garbage, once
+        uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", lifespan="on")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ from typing import NoReturn, TypeVar
 T = TypeVar("T")
 
 THREAD = "training"
+SAME_S = 20.0  # within which a second SIGTERM is the same request: a worker and the run itself may both send one
+
+_asked = threading.Event()
 
 
 class Interrupted(BaseException):
@@ -39,10 +43,11 @@ class Interrupted(BaseException):
 def stoppable(work: Callable[[Callable[[], bool]], T], *, on_stop: Callable[[], None]) -> T:
     """`work(stop)` in a thread of its own, in this context; `stop()` is true once the caller has been interrupted.
 
-    The interruption is raised again when `work` has ended. A second one does not wait for that; from then on each ends
-    the process.
+    The interruption is raised again when `work` has ended. A second Ctrl-C does not wait for that; from then on each
+    ends the process.
     """
     asked = threading.Event()
+    _asked.clear()
     done: Future[T] = Future()
     context = copy_context()
 
@@ -57,13 +62,32 @@ def stoppable(work: Callable[[Callable[[], bool]], T], *, on_stop: Callable[[], 
         wait([done])
     except BaseException:
         asked.set()
+        _asked.set()
         on_stop()
         try:
-            wait([done])
+            _wait_on(done)
         finally:
             next_ends_at_once()
         raise
     return done.result()
+
+
+def asked() -> bool:
+    """Whether something that works has been asked to save and stop."""
+    return _asked.is_set()
+
+
+def _wait_on(done: "Future[T]") -> None:
+    """Until it has saved. Raises what interrupts it once more, unless that is the same SIGTERM from another side."""
+    since = time.monotonic()
+    while True:
+        try:
+            wait([done])
+            return
+        except BaseException as again:
+            number = getattr(again, "signal", getattr(again, "number", None))  # Prefect's exception, or ours
+            if number != signal.SIGTERM or time.monotonic() - since > SAME_S:
+                raise
 
 
 def next_ends_at_once() -> None:

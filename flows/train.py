@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from flows import artifacts
+from data.prepare import Dataset
+from flows import artifacts, slots
 from flows.console import display, duration, epoch_line, going_on
 from flows.pages import percent
 from flows.prepare import Prepared, opened
+from flows.reuse.stage import reused
+from flows.reuse.states import valued
 from flows.stopping import stoppable
 from models.config import Experiment, TrainConfig
 from models.records import EpochRecord, FitSummary
@@ -71,45 +75,70 @@ class Watch:
             get_run_logger().info("%s", epoch_line(record, self.epochs))
 
 
+@valued
 @task(name="train", task_run_name="train", cache_policy=NO_CACHE, persist_result=False)
 def train(experiment: Experiment, prepared: Prepared, folder: Path) -> FitSummary:
-    """Train to the best weights, going on from the checkpoint of a run that was killed or stopped."""
+    """Train to the best weights, going on from the checkpoint of a run that was killed or stopped; or take over those
+    that another run made of the same."""
+    run, dataset = RunFolder(folder), opened(prepared)
+    with (
+        display().stage("train"),
+        artifacts.progress("training-progress") as bar,
+        reused("train", folder, prepared, settle=partial(readable, experiment, dataset)) as found,
+    ):
+        watch = Watch(bar, experiment.train, run.run_id, run.history())
+        fit = trained(experiment, dataset, run, watch) if found.origin is None else run.fit()
+        said = found.told(summary_of(fit))
+        bar.moved(1.0, said)
+        watch.said(said)
+    return found.returned(fit, "the weights")
+
+
+def trained(experiment: Experiment, dataset: Dataset, run: RunFolder, watch: Watch) -> FitSummary:
     from models.training import launch  # torch: seconds
     from models.training.pulse import Stopped
 
-    run = RunFolder(folder)
-    dataset = opened(prepared)
-    with display().stage("train"), artifacts.progress("training-progress") as bar:
-        watch = Watch(bar, experiment.train, run.run_id, run.history())
-        if run.learned:
-            watch.choice(f"going on with run {run.run_id}, which is trained, with what comes after that")
+    if run.learned:
+        watch.choice(f"going on with run {run.run_id}, which is trained, with what comes after that")
 
-        def work(stop: Callable[[], bool]) -> FitSummary:
-            try:
-                return launch.train(
-                    experiment,
-                    dataset,
-                    run,
-                    on_epoch=watch.epoch,
-                    on_progress=watch.progress,
-                    on_choice=watch.choice,
-                    on_trouble=watch.trouble,
-                    stop=stop,
-                )
-            except Stopped as stopped:
-                kept = f"the checkpoint is in {run.checkpoint}" if run.checkpoint.exists() else "nothing was learnt yet"
-                watch.said(f"stopped {stopped}; {kept}")
-                raise
+    def work(stop: Callable[[], bool]) -> FitSummary:
+        compute_there()
+        try:
+            return launch.train(
+                experiment,
+                dataset,
+                run,
+                on_epoch=watch.epoch,
+                on_progress=watch.progress,
+                on_choice=watch.choice,
+                on_trouble=watch.trouble,
+                stop=stop,
+            )
+        except Stopped as stopped:
+            kept = f"the checkpoint is in {run.checkpoint}" if run.checkpoint.exists() else "nothing was learnt yet"
+            watch.said(f"stopped {stopped}; {kept}")
+            raise
 
-        fit = stoppable(work, on_stop=watch.stopping)
-        early = ", stopped early" if fit.stopped_early else ""
-        said = (
-            f"{fit.epochs_run} epochs{early}, best {fit.best_epoch + 1}; "
-            f"{fit.parameters:,} parameters on {fit.device}, {speed_of(fit)}"
-        )
-        bar.moved(1.0, said)
-        watch.said(said)
-    return fit
+    with slots.place_for(experiment, on_wait=watch.choice) as compute_there:
+        return stoppable(work, on_stop=watch.stopping)
+
+
+def readable(experiment: Experiment, dataset: Dataset, run: RunFolder) -> None:
+    """Raises `ValueError` for a training that another version wrote down, and where these weights must not answer."""
+    from models.mirror import check_mirror
+
+    check_mirror(dataset.images.snapshot, mirror=experiment.answer.mirror)  # asked while training, which reads it not
+    run.fit()
+    run.network()
+    run.history()
+
+
+def summary_of(fit: FitSummary) -> str:
+    early = ", stopped early" if fit.stopped_early else ""
+    return (
+        f"{fit.epochs_run} epochs{early}, best {fit.best_epoch + 1}; "
+        f"{fit.parameters:,} parameters on {fit.device}, {speed_of(fit)}"
+    )
 
 
 def speed_of(fit: FitSummary) -> str:

@@ -156,6 +156,7 @@ class Lineage(Frozen):
     fingerprint: str  # of the data
     commit: str | None
     flow_run_url: str | None = None
+    reason: str | None = None  # why it was asked for
 
 
 class RunResult(Frozen):

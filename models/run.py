@@ -1,13 +1,12 @@
 """The run folder: what a training leaves behind, where, and who is working in it. No torch here."""
 
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,8 @@ import numpy as np
 
 from data import whole
 from data.spec import Frozen, ImageSpec
+from models import claims
+from models.claims import claim, release
 from models.config import Experiment
 from models.records import EpochRecord, FitSummary, PixelStatistics, RateTest, RunResult
 from models.room import must_be_written
@@ -141,17 +142,19 @@ def runs(home: Path) -> list[RunFolder]:
     return [RunFolder(path) for path in sorted((home / "runs").glob("[0-9]*")) if path.is_dir()]
 
 
-def open_run(home: Path, experiment: Experiment, fingerprint: str) -> RunFolder:
+def open_run(home: Path, experiment: Experiment, fingerprint: str, *, refresh: Collection[str] = ()) -> RunFolder:
     """The unfinished run of the same experiment on the same data, to go on with; otherwise a new one.
+
+    With `refresh`, names of stages, only a run that makes these itself.
 
     The folder is this process's until it ends, however it ends: another process that asks for the same gets another
     folder. Asking again in this process, as a retry does, gives the same one.
     """
     key = run_key(experiment, fingerprint)
     for folder in runs(home):
-        if not folder.finished and read_key(folder) == key and claim(folder.path):
+        if not folder.finished and read_key(folder) == key and refreshes(folder, refresh) and claim(folder.path):
             return folder
-    return new_run(home, experiment, fingerprint)
+    return new_run(home, experiment, fingerprint, refresh=refresh)
 
 
 def run_key(experiment: Experiment, fingerprint: str) -> str:
@@ -170,13 +173,23 @@ def read_fingerprint(folder: RunFolder) -> str | None:
     return file.read_text() if file.exists() else None
 
 
-def new_run(home: Path, experiment: Experiment, fingerprint: str) -> RunFolder:
+def read_refresh(folder: RunFolder) -> frozenset[str]:
+    """The stages that this run makes itself, whatever others have made; it was started so."""
+    file = folder.path / "refresh.json"
+    return frozenset(json.loads(file.read_bytes())) if file.exists() else frozenset()
+
+
+def refreshes(folder: RunFolder, stages: Collection[str]) -> bool:
+    return read_refresh(folder).issuperset(stages)
+
+
+def new_run(home: Path, experiment: Experiment, fingerprint: str, *, refresh: Collection[str] = ()) -> RunFolder:
     """Claimed before it appears under its name, so that no one else can come first. Raises `RunFailed`."""
     with must_be_written(home / "runs"), whole.locked(home / "runs"):
-        return make_run(home / "runs", experiment, fingerprint)
+        return make_run(home / "runs", experiment, fingerprint, refresh)
 
 
-def make_run(parent: Path, experiment: Experiment, fingerprint: str) -> RunFolder:
+def make_run(parent: Path, experiment: Experiment, fingerprint: str, refresh: Collection[str]) -> RunFolder:
     """One process at a time: what is half made by now was left by a kill, and is cleared away."""
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.glob(".new-*"):
@@ -189,6 +202,8 @@ def make_run(parent: Path, experiment: Experiment, fingerprint: str) -> RunFolde
     key = run_key(experiment, fingerprint)
     (part / "key").write_text(key)
     (part / "fingerprint").write_text(fingerprint)
+    if refresh:
+        (part / "refresh.json").write_text(json.dumps(sorted(refresh)))
     claim(part)
     base = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{subject_of(experiment)}-{key[:6]}"
     for attempt in range(1, 100):
@@ -197,7 +212,7 @@ def make_run(parent: Path, experiment: Experiment, fingerprint: str) -> RunFolde
             part.rename(target)  # fails where the name is taken: a run folder is never empty
         except OSError:
             continue
-        _claimed[target.resolve()] = _claimed.pop(part.resolve())
+        claims.moved(part, target)
         return RunFolder(target)
     release(part)
     shutil.rmtree(part)
@@ -209,39 +224,3 @@ def subject_of(experiment: Experiment) -> str:
     source = experiment.dataset.source.rstrip("/")
     name = experiment.dataset.name or Path(source).name.partition(".")[0]
     return re.sub(r"[^a-z0-9]+", "-", name.lower())[:32].strip("-") or "run"
-
-
-_claimed: dict[Path, int] = {}
-"""Folders of this process and their open lock files; the kernel lets go of the locks when the process dies."""
-
-
-def claim(path: Path) -> bool:
-    """Take the folder for this process; False if another one has it."""
-    path = path.resolve()
-    if path in _claimed:
-        return True
-    descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return False
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps({"pid": os.getpid()}).encode(), 0)  # for people; the lock is what counts
-    _claimed[path] = descriptor
-    return True
-
-
-def worked_on(path: Path) -> bool:
-    """By this process or another one."""
-    if path.resolve() in _claimed:
-        return True
-    if claim(path):
-        release(path)
-        return False
-    return True
-
-
-def release(path: Path) -> None:
-    """Let go of what `claim` took."""
-    os.close(_claimed.pop(path.resolve()))

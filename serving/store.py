@@ -90,10 +90,14 @@ def listing() -> tuple[Stored, ...]:
 
 
 def card(ref: ModelRef) -> "ModelCard":
-    """What the bundle says of itself, unverified."""
+    """What the bundle says of itself, unverified. Raises `StoreError` where it cannot be read."""
     from models.records import ModelCard
 
-    return ModelCard.model_validate_json((path(ref) / "card.json").read_text(encoding="utf-8"))
+    file = path(ref) / "card.json"
+    try:
+        return ModelCard.model_validate_json(file.read_bytes())
+    except (OSError, ValueError):
+        raise StoreError(f"{file} is damaged or of another version; restore it, or remove {_folder(ref)}") from None
 
 
 def verify(ref: ModelRef) -> "ModelCard":

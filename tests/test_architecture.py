@@ -117,7 +117,7 @@ def test_the_command_line_starts_without_torch_or_prefect():
 def test_a_run_starts_its_prefect_server_before_it_loads_what_looks_at_pictures():
     """The server takes longest to start, and waits for what is imported before."""
     heavy = {"PIL", "httpx", "numpy", *LEARNING, *ENGINES}
-    assert not loaded_after("flows.cli.app", "flows.cli.overrides", "flows.cli.starting") & heavy
+    assert not loaded_after("flows.cli.app", "flows.settings.overrides", "flows.cli.starting") & heavy
     assert not loaded_after("flows.cli.running") & heavy - {"numpy"}
 
 

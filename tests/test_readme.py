@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli.app import app
-from flows.cli.overrides import experiment
+from flows.settings.overrides import experiment
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

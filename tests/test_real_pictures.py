@@ -45,6 +45,7 @@ def test_cifar10_keeps_the_test_pictures_that_it_came_with(home: Path):
     assert np.bincount(images.labels[split.val]).min() > 450
 
 
+@pytest.mark.timeout(900)
 def test_the_default_network_learns_flowers_in_six_epochs(flowers: Dataset, home: Path):
     from models.config import Experiment, TrainConfig
     from models.run import open_run

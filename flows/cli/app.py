@@ -6,17 +6,16 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, validators
 
 from data.errors import InputError, RunFailed
 from flows import stopping
-
-Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON object on standard output.")]
-Reason = Annotated[str, Parameter(name="--reason", help="Why, for whoever reads the history later.")]
-Settings = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
-Config = Annotated[Path | None, Parameter(name=["--config", "-c"], help="YAML file of settings.")]
+from flows.cli.models_app import Json, models_app
+from flows.cli.options import Address, Config, Engine, Help, Settings, Workers, runner_of
+from flows.cli.sweep_app import sweep
+from flows.reuse.stages import Refresh, require_either
 
 TRAINING = ("torch", "torchvision", "prefect", "onnx", "onnxscript", "sklearn", "scipy", "matplotlib", "jinja2")
 """Packages of the extra `train`; the service does without."""
@@ -28,9 +27,9 @@ app = App(
     suppress_keyboard_interrupt=False,  # `main` says how to go on
 )
 data_app = App(name="data", help="Look at pictures before anything is trained.")
-models_app = App(name="models", help="The models in the store, and which of them is in service.")
 app.command(data_app)
 app.command(models_app)
+app.command(sweep, help_flags=[])
 
 
 @app.command(help_flags=[])
@@ -39,7 +38,14 @@ def run(
     config: Config = None,
     as_json: Json = False,
     resume: Annotated[str | None, Parameter(help="Go on with this unfinished run, or with the `latest`.")] = None,
-    help_: Annotated[bool, Parameter(name=["--help", "-h"], negative="", help="Show this and every setting.")] = False,
+    refresh: Annotated[
+        tuple[Refresh, ...],
+        Parameter(negative="", help="Make this stage, and what rests on it, anew; may be repeated."),
+    ] = (),
+    engine: Engine = "plain",
+    address: Address = None,
+    workers: Workers = None,
+    help_: Help = False,
 ) -> None:
     """Train, test, export, compare, release.
 
@@ -51,15 +57,18 @@ def run(
         app.help_print(["run"])
         listing.show_settings()
         return
-    from flows.cli import overrides, starting
+    from flows.cli import starting
+    from flows.settings import overrides
 
+    runner = runner_of(engine, address, workers)
+    require_either(resume, refresh)
     if resume is None:
-        starting.run(overrides.experiment(settings, config=config), as_json=as_json)
+        starting.run(overrides.experiment(settings, config=config), as_json=as_json, refresh=refresh, runner=runner)
         return
     from flows import resuming
 
     folder = resuming.find(resume)
-    starting.run(resuming.asked(folder, settings, config), as_json=as_json, resume=folder.run_id)
+    starting.run(resuming.asked(folder, settings, config), as_json=as_json, resume=folder.run_id, runner=runner)
 
 
 @data_app.command
@@ -123,62 +132,17 @@ def predict(
     asking.predict(images, url=url, bundle=bundle, as_json=as_json)
 
 
-@models_app.command(name="list")
-def list_(*, as_json: Json = False) -> None:
-    """Every stored model, its roles and its accuracy."""
-    from flows.cli import stored
-
-    stored.show_all(as_json=as_json)
-
-
-@models_app.command
-def show(model: str, /, *, as_json: Json = False) -> None:
-    """The card of NAME or NAME@VERSION: figures, data, lineage, and how it came to its role."""
-    from flows.cli import stored
-
-    stored.show_one(model, as_json=as_json)
-
-
-@models_app.command
-def promote(model: str, /, *, reason: Reason = "by hand") -> None:
-    """Put NAME@VERSION into service."""
-    from flows.cli import stored
-
-    stored.promote(model, reason=reason)
-
-
-@models_app.command
-def rollback(name: str, /, *, reason: Reason = "by hand") -> None:
-    """Put the previous champion of NAME into service again."""
-    from flows.cli import stored
-
-    stored.rollback(name, reason=reason)
-
-
-@models_app.command
-def verify(model: str, /) -> None:
-    """Check the files of NAME@VERSION, or of a bundle folder, and replay its golden samples."""
-    from flows.cli import stored
-
-    stored.verify(model)
-
-
-@models_app.command
-def export(model: str, to: Path, /) -> None:
-    """Copy the bundle of NAME@VERSION to the new folder TO."""
-    from flows.cli import stored
-
-    stored.export(model, to)
-
-
 @app.command
 def deploy(
     *settings: Settings,
     config: Config = None,
     cron: str | None = None,
     timezone: str = "UTC",
+    when_busy: Literal["wait", "skip"] = "wait",
+    notify: Annotated[list[str] | None, Parameter(negative="")] = None,
+    cool_down: Annotated[float, Parameter(validator=validators.Number(gte=0))] = 30,
 ) -> None:
-    """Register the pipeline with the Prefect server and keep serving its runs, until Ctrl-C.
+    """Register every flow with the Prefect server and run what is asked of it, until Ctrl-C.
 
     trainserve deploy [PRESET | -c FILE.yaml] [--dataset.source flowers/] ... [--cron "0 3 * * *"]
 
@@ -188,19 +152,52 @@ def deploy(
         When to run by itself, such as "0 3 * * *"; without it, only on demand.
     timezone
         Of --cron, such as Europe/Berlin.
+    when_busy
+        What a run by the clock does that comes due while another one trains: wait for it, or be skipped.
+    notify
+        A block of the Prefect server, such as slack-webhook/team, that failures, refusals and promotions go to.
+    cool_down
+        Minutes in which `trainserve retrain` begins one run at most.
     """
-    from flows.cli import overrides
-    from flows.deployments import serve_pipeline
+    from flows.cli import deploying
+    from flows.settings import overrides
 
-    serve_pipeline(overrides.experiment(settings, config=config), cron=cron, timezone=timezone)
+    deploying.deploy(
+        overrides.experiment(settings, config=config),
+        cron=cron,
+        timezone=timezone,
+        when_busy=when_busy,
+        notify=notify or (),
+        cool_down_min=cool_down,
+    )
 
 
 @app.command
-def doctor(*, as_json: Json = False) -> None:
-    """Say what is wrong with this installation, and the remedy; exit status 1 if something is."""
+def retrain(*, reason: str) -> None:
+    """Ask the server for a training; what `trainserve deploy` keeps going carries it out, once in a while at most.
+
+    Parameters
+    ----------
+    reason
+        Why, for whoever reads the history later.
+    """
+    from flows.cli import retraining
+
+    retraining.retrain(reason)
+
+
+@app.command
+def doctor(*, fix: Annotated[bool, Parameter(negative="")] = False, as_json: Json = False) -> None:
+    """Say what is wrong with this installation, and the remedy; exit status 1 if something is.
+
+    Parameters
+    ----------
+    fix
+        Mend what can be mended, then look again. No model is touched.
+    """
     from flows.cli import checkup
 
-    checkup.run(as_json=as_json)
+    checkup.run(as_json=as_json, fix=fix)
 
 
 def main(tokens: Sequence[str] | None = None) -> None:

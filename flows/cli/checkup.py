@@ -1,14 +1,13 @@
-"""`trainserve doctor`: what is wrong with this installation, and the remedy."""
+"""`trainserve doctor`: what is wrong with this installation, and the remedy; with --fix, what could be mended is."""
 
 import json
 import os
-import shutil
 import sys
-from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -16,143 +15,131 @@ from rich.table import Table
 from rich.text import Text
 
 from data.errors import InputError
-from data.spec import Frozen
 from flows import server
 from flows.console import stdout_console
-from flows.place import home, writable_home
-from models.bundle.manifest import BundleError
-from serving import store
+from flows.health import checks_machine, checks_store
+from flows.health.checked import Checked, Checks
+from flows.place import home
 
-ENOUGH_DISK_GB = 5.0
 STYLES = {"ok": "green", "note": "dim", "wrong": "red"}
+SHORT_S = 2.0  # for an answer of the server: a doctor that is slow is not asked
+
+Check = Callable[[], Checks]
 
 
-class Checked(Frozen):
-    """One line of the examination."""
-
-    what: str
-    level: Literal["ok", "note", "wrong"]
-    message: str
-
-
-# package -> (first release that does not work, what happens)
-TOO_NEW = {
-    "fastapi": ((0, 153), "Prefect 3.8's server does not start with it; install 'fastapi<0.153'"),
-    "sqlalchemy": ((2, 1), "Prefect 3.8 never creates a scheduled run with it; install 'sqlalchemy<2.1'"),
-}
-TOO_OLD = {
-    "onnx": ((1, 21), "it follows external-data paths out of the model folder (CVE-2025-51480); install 'onnx>=1.21'"),
-    "torch": ((2, 11), "it is older than what is tested; install 'torch>=2.11'"),
-}
-
-
-def run(*, as_json: bool) -> None:
-    """Exit status 1 if something is wrong."""
-    found = list(examine())
+def run(*, as_json: bool, fix: bool = False) -> None:
+    """Exit status 1 if something is wrong, with `fix` if something still is."""
+    found = examined()
+    mended = mend(found) if fix else []
+    if mended:
+        found = examined()
     if as_json:
-        sys.stdout.write(json.dumps({"checks": [one.model_dump() for one in found]}) + "\n")
+        checks = [{"what": one.what, "level": one.level, "message": one.message} for one in found]
+        sys.stdout.write(json.dumps({"checks": checks, **({"fixed": mended} if fix else {})}) + "\n")
     else:
-        show(found, stdout_console())
+        show(found, mended, stdout_console(), fix=fix)
     if any(one.level == "wrong" for one in found):
         sys.exit(1)
 
 
-def examine() -> Iterator[Checked]:
-    checks: tuple[Callable[[], Iterator[Checked]], ...] = (versions, home_folder, disk, prefect_api, models, gpu)
+def examined() -> list[Checked]:
+    """Every check; one that fails is a finding, and the others go on."""
+    machine = (checks_machine.versions, checks_machine.home_folder, checks_machine.disk, checks_machine.ports)
+    return collect((*machine, *asked_for(of_the_server), *of_the_store(), checks_machine.gpu))
+
+
+def asked_for(checks: Callable[[], tuple[Check, ...]]) -> tuple[Check, ...]:
+    """Or the reason why there are none, such as a profile of Prefect's that cannot be read."""
+    try:
+        return checks()
+    except Exception as error:  # noqa: BLE001 - as below
+        said = " ".join(str(error).split())[:300]
+        return (partial(one, Checked("Prefect", "wrong", f"could not be asked: {type(error).__name__}: {said}")),)
+
+
+def collect(checks: Sequence[Check]) -> list[Checked]:
+    found: list[Checked] = []
     for check in checks:
-        yield from check()
-
-
-def versions() -> Iterator[Checked]:
-    for package in ("torch", "prefect", "fastapi", "sqlalchemy", "onnx", "onnxruntime", "bentoml"):
         try:
-            installed = version(package)
-        except PackageNotFoundError:
-            yield Checked(what=package, level="note", message="not installed; needed for training, not for serving")
-            continue
-        number = _numbers(installed)
-        if package in TOO_NEW and number >= TOO_NEW[package][0]:
-            yield Checked(what=package, level="wrong", message=f"{installed}: {TOO_NEW[package][1]}")
-        elif package in TOO_OLD and number < TOO_OLD[package][0]:
-            yield Checked(what=package, level="wrong", message=f"{installed}: {TOO_OLD[package][1]}")
-        else:
-            yield Checked(what=package, level="ok", message=installed)
+            found += check()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next check may say more
+            name = getattr(check, "func", check).__name__.replace("_", " ")
+            found.append(Checked(name, "wrong", f"could not be checked: {type(error).__name__}: {error}"))
+    return found
 
 
-def home_folder() -> Iterator[Checked]:
-    try:
-        yield Checked(what="home", level="ok", message=f"{writable_home()} can be written")
-    except InputError as error:
-        yield Checked(what="home", level="wrong", message=str(error))
+def of_the_store() -> tuple[Check, ...]:
+    return checks_store.models, checks_store.roles, checks_store.half_saved
 
 
-def disk() -> Iterator[Checked]:
-    place = next(folder for folder in (home(), *home().parents) if folder.exists())
-    free = shutil.disk_usage(place).free / 1e9
-    if free < ENOUGH_DISK_GB:
-        remedy = f"{free:.1f} GB free at {place}; training wants {ENOUGH_DISK_GB:.0f}: delete old runs or move the home"
-        yield Checked(what="disk", level="wrong", message=remedy)
-    else:
-        yield Checked(what="disk", level="ok", message=f"{free:.0f} GB free at {place}")
-
-
-def prefect_api() -> Iterator[Checked]:
+def of_the_server() -> tuple[Check, ...]:
+    """What can be asked of a Prefect server, if one is chosen and answers."""
     if find_spec("prefect") is None:
-        return
-    api = server.configured()
-    if api is None:
+        return ()
+    url = server.configured()
+    if url is None:
+        from flows.health import checks_work
+
         message = "no server chosen: each run brings its own; a schedule needs `prefect server start`"
-        yield Checked(what="Prefect", level="note", message=message)
-        return
+        return partial(one, Checked("Prefect", "note", message)), partial(checks_work.old_things, home(), None)
+    os.environ["PREFECT_API_URL"] = url
     try:
-        server.require_answer(api)
-        yield Checked(what="Prefect", level="ok", message=f"{api} answers")
+        server.require_answer(url)
     except InputError as error:
-        yield Checked(what="Prefect", level="wrong", message=str(error))
+        return (partial(one, Checked("Prefect", "wrong", str(error))),)
+    return partial(one, Checked("Prefect", "ok", f"{url} answers")), *asked_of(url)
 
 
-def models() -> Iterator[Checked]:
-    """Every model that has a role must open; the service would refuse it otherwise."""
-    stored = [one for one in store.listing() if one.roles]
-    if not stored:
-        yield Checked(
-            what="models", level="note", message=f"none in service in {store.home()}; `trainserve run` trains one"
-        )
-    for one in stored:
-        roles = ", ".join(one.roles)
-        try:
-            store.verify(one.ref)
-            yield Checked(what="model", level="ok", message=f"{one.ref} ({roles}) is whole and answers as it did")
-        except BundleError as error:
-            remedy = f"{error}; `trainserve models rollback {one.ref.name}` or train again"
-            yield Checked(what="model", level="wrong", message=f"{one.ref} ({roles}): {remedy}")
+def asked_of(url: str) -> tuple[Check, ...]:
+    """In the order in which one thing is the cause of the next."""
+    from flows.api import Api
+    from flows.health import checks_database, checks_server, checks_work
+
+    api, now = Api(url, timeout_s=SHORT_S), datetime.now(UTC)
+    return (
+        partial(checks_server.server_version, api, version("prefect")),
+        partial(checks_server.clock, api),
+        partial(checks_database.database, api, url),
+        partial(checks_database.events, api),
+        partial(checks_server.workers, api, now),
+        partial(checks_server.schedules, api, now),
+        partial(checks_server.automation, api, now),
+        partial(checks_work.dead_runs, api, home(), now),
+        partial(checks_work.missed_runs, api, now),
+        partial(checks_work.places, api),
+        partial(checks_work.upkeep, api, now),
+        partial(checks_work.old_things, home(), api),
+    )
 
 
-def gpu() -> Iterator[Checked]:
-    if find_spec("torch") is None:
-        return
-    import torch
-
-    if torch.cuda.is_available():
-        yield Checked(what="GPU", level="ok", message=torch.cuda.get_device_name())
-    elif Path("/dev/nvidia0").exists():
-        remedy = "there is one that torch cannot use; check the driver with nvidia-smi"
-        yield Checked(what="GPU", level="wrong", message=remedy)
-    else:
-        yield Checked(what="GPU", level="note", message=f"none; training uses {os.cpu_count()} CPU cores")
+def one(found: Checked) -> Checks:
+    yield found
 
 
-def show(found: list[Checked], console: Console) -> None:
+def mend(found: Sequence[Checked]) -> list[str]:
+    """What was done, a sentence each."""
+    said = []
+    for checked in found:
+        if checked.fix is not None:
+            try:
+                said.append(checked.fix())
+            except Exception as error:  # noqa: BLE001 - the others may be mended all the same
+                said.append(f"{checked.what} could not be mended: {type(error).__name__}: {error}")
+    return said
+
+
+def show(found: Sequence[Checked], mended: Sequence[str], console: Console, *, fix: bool) -> None:
+    for sentence in mended:
+        console.print(Text.assemble(("fixed", "green"), f"  {sentence}"))
+    if fix and not mended:
+        console.print("nothing to mend", style="dim")
     table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for one in found:
-        table.add_row(Text(one.level, style=STYLES[one.level]), one.what, Text(one.message))
+    for checked in found:
+        table.add_row(Text(checked.level, style=STYLES[checked.level]), checked.what, Text(checked.message))
     console.print(table)
-
-
-def _numbers(installed: str) -> tuple[int, ...]:
-    """2.15.0+cu130 -> (2, 15, 0)."""
-    parts = installed.partition("+")[0].split(".")
-    return tuple(int(part) for part in parts if part.isdecimal())
+    mendable = sum(checked.fix is not None for checked in found)
+    if mendable and not fix:
+        console.print(f"{mendable} of these can be mended: trainserve doctor --fix", highlight=False)

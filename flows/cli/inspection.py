@@ -11,9 +11,9 @@ from rich.table import Table
 from data import prepare
 from data.errors import DataRefused
 from data.validate import ValidationReport
-from flows.cli import overrides
 from flows.console import display, shown, stderr_console, stdout_console
 from flows.place import writable_home
+from flows.settings import overrides
 
 STYLES = {"stop": "red", "warn": "yellow", "note": "dim"}
 

@@ -9,8 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from flows.cli.fields import Setting, groups
 from flows.presets import PRESETS
+from flows.settings.fields import Setting, groups
 
 ROOM = 120  # columns; in fewer, a table would break words
 

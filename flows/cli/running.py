@@ -15,14 +15,24 @@ from rich.table import Table
 from data.errors import DataRefused
 from flows import logs, server, stopping
 from flows.console import Display, duration, shown, stderr_console, stdout_console
+from flows.engines import RunnerConfig
 from flows.importing import beginning_of_a_flow, uncollected
 from flows.outcome import Outcome
 from flows.place import home
+from flows.reuse.stages import Refresh
 from models.config import Experiment
 from models.evaluation.metrics import Metrics
 
 
-def run(experiment: Experiment, own: server.LocalServer | None, *, as_json: bool, resume: str | None = None) -> None:
+def run(
+    experiment: Experiment,
+    own: server.LocalServer | None,
+    *,
+    as_json: bool,
+    resume: str | None = None,
+    refresh: tuple[Refresh, ...] = (),
+    runner: RunnerConfig = RunnerConfig(),  # noqa: B008 - frozen
+) -> None:
     """The whole chain, reporting to `own`, which has been started, or to the server that the user has chosen.
 
     Raises `InputError`, or whatever went wrong.
@@ -34,10 +44,12 @@ def run(experiment: Experiment, own: server.LocalServer | None, *, as_json: bool
     ):
         with view.stage("start"), uncollected():
             imported(view, own, meanwhile=lambda: refuse_early(experiment))
+        from prefect import tags
+
         from flows.pipeline import pipeline
 
-        with logs.kept_in(log_file()):
-            outcome = pipeline(experiment, resume)
+        with logs.kept_in(log_file()), tags("trainserve"):  # by which it is found, if it dies
+            outcome = pipeline(experiment, resume=resume, refresh=refresh, runner=runner)
     log_file().unlink(missing_ok=True)  # all went well, and the run's folder has its own
     if as_json:
         sys.stdout.write(outcome.model_dump_json() + "\n")
@@ -127,6 +139,7 @@ def summarise(outcome: Outcome, console: Console) -> None:
     console.print()
     console.print(table)
     mark = "[green]promoted[/]" if outcome.verdict.promoted else "[yellow]not promoted[/]"
+    mark = "[green]in service[/]" if outcome.verdict.champion == outcome.model else mark
     lines = {
         "model": outcome.model,
         "run folder": str(outcome.run_folder),

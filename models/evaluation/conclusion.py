@@ -23,6 +23,8 @@ def standing(verdict: Verdict | None, model: str) -> Markup:
         said = UNDECIDED
     elif verdict.promoted:
         said = Markup('<b class="right">it went into service</b> as <code>{}</code>.').format(model)
+    elif verdict.champion == model:
+        said = Markup('<b class="right">it is in service</b> as <code>{}</code>, as before.').format(model)
     else:
         said = Markup('<b class="wrong">it was not promoted</b> (<code>{}</code>).').format(model)
     if verdict is not None:

@@ -1,6 +1,7 @@
 """Stratified k-fold cross-validation: the same `fit`, k times, on the development rows; never on the test rows."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -12,12 +13,14 @@ from models.config import Experiment
 from models.device import training_device
 from models.mirror import Mirrored
 from models.records import CVResult, FoldResult
+from models.room import must_be_written
 from models.run import RunFolder
+from models.training.checkpoint import Checkpoints
 from models.training.fit import ignore
-from models.training.folds import ended_folds, keep_folds
+from models.training.folds import ended_folds, fold_folder, keep_folds, summarise
 from models.training.learn import Learner, learner_for, run_fit
 from models.training.memory import Short, until_it_fits
-from models.training.pulse import never
+from models.training.pulse import ProgressUpdate, never
 from models.training.state import FitResult
 
 FOLD = 4  # which random numbers; order, changes and dropout are 1 to 3
@@ -29,25 +32,35 @@ def cross_validate(
     folder: RunFolder | None = None,
     *,
     on_fold: Callable[[FoldResult], None] = ignore,
+    on_progress: Callable[[int, ProgressUpdate], None] = lambda *_: None,
     on_trouble: Callable[[str], None] = ignore,
     stop: Callable[[], bool] = never,
 ) -> CVResult:
     """One fold after another; the pictures are placed on the device once.
 
     With `folder`, of this experiment and these pictures, every fold that has ended is kept there and not trained again:
-    a run that was killed or stopped goes on with the first that has not, `on_fold` hears of those that are trained now.
+    a run that was killed or stopped goes on with those that have not, within a fold from its checkpoint, and `on_fold`
+    hears of those that are trained now. `on_progress` hears of the fold, from 0, and how far it is.
     Raises `InputError`, `Diverged`, `Stopped`.
     """
-    results = [] if folder is None else list(ended_folds(folder))
-    if len(results) == experiment.crossval.folds:
-        return summarise(results)
-    pictures = Pictures(dataset.images.pixels, training_device(experiment.train.devices))
-    for index in range(len(results), experiment.crossval.folds):
-        results.append(one_fold(experiment, dataset, index, pictures=pictures, on_trouble=on_trouble, stop=stop))
+    ended = {} if folder is None else {result.fold: result for result in ended_folds(folder)}
+    missing = [index for index in range(experiment.crossval.folds) if index not in ended]
+    pictures = Pictures(dataset.images.pixels, training_device(experiment.train.devices)) if missing else None
+    for index in missing:
+        ended[index] = one_fold(
+            experiment,
+            dataset,
+            index,
+            pictures=pictures,
+            folder=None if folder is None else fold_folder(folder, index),
+            on_progress=partial(on_progress, index),
+            on_trouble=on_trouble,
+            stop=stop,
+        )
         if folder is not None:
-            keep_folds(folder, results, on_trouble)
-        on_fold(results[-1])
-    return summarise(results)
+            keep_folds(folder, list(ended.values()), on_trouble)
+        on_fold(ended[index])
+    return summarise(ended.values())
 
 
 def one_fold(
@@ -56,27 +69,29 @@ def one_fold(
     fold_index: int,
     *,
     pictures: Pictures | None = None,
+    folder: RunFolder | None = None,
+    on_progress: Callable[[ProgressUpdate], None] = ignore,
     on_trouble: Callable[[str], None] = ignore,
     stop: Callable[[], bool] = never,
 ) -> FoldResult:
     """A function of its arguments alone, so that folds may run anywhere and in any order.
 
     The epoch is chosen on the rows that are then reported, as with the final model's validation figures: compare it
-    with those, and trust the test figures.
+    with those, and trust the test figures. `folder` is the fold's own, to go on from where another process ended.
     """
     images, seed = dataset.images, experiment.train.seed
     fold = folds(images, dataset.split.development, k=experiment.crossval.folds, seed=seed)[fold_index]
     placed = pictures or Pictures(images.pixels, training_device(experiment.train.devices))
     learner_with = partial(learner_for, experiment, images, placed, train=fold.train, val=fold.val)
+    left = Left(experiment, folder, fold_index, on_trouble)
 
     def train(size: int | None) -> tuple[Learner, FitResult]:
         learner = learner_with(seed=fold_seed(seed, fold_index), batch_size=size, stop=stop)
-        return learner, run_fit(experiment, learner, stop=stop)
+        left.chosen(learner.batches.batch_size)
+        fitted = partial(run_fit, checkpoints=left.checkpoints, on_progress=on_progress, stop=stop)
+        return learner, fitted(experiment, learner)
 
-    def again(short: Short) -> None:
-        on_trouble(f"fold {fold_index + 1}: {short}")
-
-    learner, result = until_it_fits(train, size=None, on_short=again)
+    learner, result = until_it_fits(train, size=left.batch_size(), on_short=left.begin_again)
     return FoldResult(
         fold=fold_index,
         accuracy=accuracy_of(experiment, learner, result),
@@ -84,6 +99,39 @@ def one_fold(
         epochs_run=result.summary.epochs_run,
         seconds=result.summary.seconds,
     )
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a fold leaves in its folder while it trains, if it has one, and another process goes on from."""
+
+    experiment: Experiment
+    folder: RunFolder | None
+    fold: int
+    on_trouble: Callable[[str], None]
+
+    @property
+    def checkpoints(self) -> Checkpoints | None:
+        if self.folder is None:
+            return None
+        every = self.experiment.train.checkpoint_every
+        return Checkpoints(self.folder.checkpoint, every_steps=every, on_trouble=self.on_trouble)
+
+    def batch_size(self) -> int | None:
+        return None if self.folder is None else self.folder.batch_size()
+
+    def chosen(self, size: int) -> None:
+        """Where that was left open another trial may choose another, and the checkpoint would not fit."""
+        if self.folder is not None and self.experiment.train.batch_size == "auto":
+            with must_be_written(self.folder.path):
+                self.folder.write_batch_size(size)
+
+    def begin_again(self, short: Short) -> None:
+        """The checkpoints go first, or a kill in between would leave some of other batches."""
+        if self.checkpoints is not None:
+            self.checkpoints.clear()
+        self.chosen(short.fits)
+        self.on_trouble(f"fold {self.fold + 1}: {short}")
 
 
 def accuracy_of(experiment: Experiment, learner: Learner, result: FitResult) -> float:
@@ -97,9 +145,3 @@ def accuracy_of(experiment: Experiment, learner: Learner, result: FitResult) -> 
 def fold_seed(seed: int, fold_index: int) -> int:
     """Folds differ in their random numbers too, or their spread would leave out that of the training."""
     return int(np.random.SeedSequence([seed, fold_index, FOLD]).generate_state(1)[0])
-
-
-def summarise(results: list[FoldResult]) -> CVResult:
-    """At least two folds."""
-    accuracies = [result.accuracy for result in results]
-    return CVResult(folds=tuple(results), mean=float(np.mean(accuracies)), std=float(np.std(accuracies, ddof=1)))

@@ -3,22 +3,19 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from data.errors import RunFailed
 from models.training.checkpoint import Checkpoints
 from models.training.optim import peak_of
 from models.training.state import Training
+from models.training.told import ProgressUpdate as ProgressUpdate
+from models.training.told import Stopped as Stopped
 
 PULSE_S = 0.25  # how often progress is told; looking at the loss makes a GPU wait
 
 
 class Diverged(RunFailed):
     """The loss is no longer a number: a smaller step is needed."""
-
-
-class Stopped(Exception):  # noqa: N818 - asked for, and no error
-    """Training was asked to stop, and did so after a step; the checkpoint holds what was learnt, if anything was."""
 
 
 def never() -> bool:
@@ -34,19 +31,6 @@ def heed(stop: Callable[[], bool], *, during: str) -> None:
 
 def nothing() -> None:
     """Done where there is nothing to do."""
-
-
-@dataclass(frozen=True)
-class ProgressUpdate:
-    """Told a few times a second within an epoch."""
-
-    epoch: int  # from 0
-    epochs: int  # planned
-    step: int  # done in the whole run
-    total_steps: int
-    train_loss: float  # mean over the epoch so far
-    images_per_s: float
-    seconds_left: float  # if early stopping does not end it sooner
 
 
 class Pulse:

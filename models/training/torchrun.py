@@ -7,58 +7,28 @@ share. `trainserve run --train.devices 2` starts this by itself; on several node
 Rank 0 says on standard output, one JSON object per line, how far training is; every rank says why it ended.
 """
 
-import json
-import os
-import signal
 import sys
 import threading
-import traceback
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from data import whole
-from data.errors import DataRefused, InputError, RunFailed
-from data.prepare import prepare
 from models.records import EpochRecord
-from models.run import RunFolder, read_fingerprint
+from models.run import RunFolder
+from models.training import child
+from models.training.child import say
 from models.training.distributed import joined
 from models.training.learn import learn
-from models.training.pulse import ProgressUpdate, Stopped
-
-FOLLOW = "--follow"  # standard input is a pipe: "stop" asks for a stop, its end says that the parent is gone
+from models.training.told import ProgressUpdate
 
 
 def main() -> None:
-    folder, asked = RunFolder(Path(sys.argv[1]).resolve()), threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.set())
-    if FOLLOW in sys.argv:
-        threading.Thread(target=follow, args=(asked,), daemon=True).start()
-    status = 0
-    try:
-        train(folder, asked)
-    except Stopped as stopped:
-        say("stopped", str(stopped))
-    except (InputError, RunFailed) as error:
-        say("wrong" if isinstance(error, InputError) else "failed", str(error))
-        status = 1
-    except Exception as error:  # noqa: BLE001 - the parent makes a sentence of it, the log keeps the trace
-        traceback.print_exc()
-        say("broken", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-        status = 1
-    sys.stderr.flush()
-    os._exit(status)  # without waiting for ranks that wait for this one
+    child.run(partial(train, RunFolder(Path(sys.argv[1]).resolve())))
 
 
 def train(folder: RunFolder, asked: threading.Event) -> None:
-    experiment = folder.experiment()
-    dataset = prepare(experiment.pictures, folder.path.parents[1])
-    if dataset.images.snapshot.fingerprint != read_fingerprint(folder):
-        raise DataRefused(
-            f"the pictures of {experiment.dataset.source} are not those that run {folder.run_id} was started with; "
-            "put them back, or start another run"
-        )
+    experiment, dataset = child.opened(folder)
 
     def epoch(record: EpochRecord) -> None:
         say("epoch", record.model_dump())
@@ -88,18 +58,6 @@ def train(folder: RunFolder, asked: threading.Event) -> None:
                 stop=asked.is_set,
                 ranks=ranks,
             )
-
-
-def say(what: str, told: Any) -> None:
-    """One write of one line, so that the ranks' lines do not mix."""
-    os.write(sys.stdout.fileno(), (json.dumps({what: told}) + "\n").encode())
-
-
-def follow(asked: threading.Event) -> None:
-    while line := sys.stdin.buffer.readline():
-        if line == b"stop\n":
-            asked.set()
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -77,6 +77,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def web() -> Iterator[Web]:
+    yield from serving()
+
+
+@pytest.fixture
+def other_web() -> Iterator[Web]:
+    """Another server, which is to say another port."""
+    yield from serving()
+
+
+def serving() -> Iterator[Web]:
     server = Web()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

@@ -54,6 +54,10 @@ def test_each_kind_of_source_is_told_apart(tmp_path):
         ("https://host:x/a.zip", "is no http or https address"),
         ("http://[::1/a.zip", "is no http or https address"),
         ("a/" * 3000, "cannot be looked at: File name too long"),
+        ("https://me:swordfish@host.org/a.zip", "dataset.source https://host.org/a.zip has a user or a password in it"),
+        ("ftp://me:swordfish@host.org/a.zip", "in ~/.netrc or TRAINSERVE_SOURCE_HEADER"),
+        ("https://host.org/a.zip?v=2&token=swordfish", "https://host.org/a.zip has a secret in it, as `token`"),
+        ("https://host.org/a.zip?X-Amz-Signature=swordfish", "a secret in it, as `X-Amz-Signature`"),
         ("~nobody-of-that-name/pictures", "cannot be looked at: Could not determine home directory"),
         ("nul\0/a.zip", "there is no file or folder 'nul\\x00/a.zip'"),
     ],
@@ -62,6 +66,7 @@ def test_a_source_that_is_not_there_is_one_sentence_with_the_remedy(text, senten
     with pytest.raises(SourceError) as caught:
         parse_source(text)
     assert sentence in str(caught.value)
+    assert "swordfish" not in str(caught.value)
 
 
 def test_a_file_that_is_no_archive_is_refused(tmp_path):
@@ -143,6 +148,25 @@ def test_a_url_is_downloaded_and_unpacked(web, home):
     assert pictures(found.root) == ["rose/1.jpg", "tulip/1.jpg"]
     assert fetch(spec, home) == found
     assert len(web.requests) == 1
+
+
+def test_a_url_behind_a_password_is_fetched_by_what_the_environment_says(web, home, monkeypatch):
+    content = zipped({"rose/1.jpg": b"x", "tulip/1.jpg": b"y"})
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        known = request.headers.get("Authorization") == "Bearer swordfish"
+        request.send_response(200 if known else 401)
+        request.send_header("Content-Length", str(len(content) if known else 0))
+        request.end_headers()
+        request.wfile.write(content if known else b"")
+
+    web.answers = [answer]
+    monkeypatch.setenv("TRAINSERVE_SOURCE_HEADER", "127.0.0.1 Authorization: Bearer swordfish")  # of another port
+    with pytest.raises(SourceError, match="status 401"):
+        fetch(DatasetSpec(source=web.url()), home)
+    host = f"127.0.0.1:{web.server_address[1]}"
+    monkeypatch.setenv("TRAINSERVE_SOURCE_HEADER", f"{host} Authorization: Bearer swordfish")
+    assert pictures(fetch(DatasetSpec(source=web.url()), home).root) == ["rose/1.jpg", "tulip/1.jpg"]
 
 
 def test_a_web_page_instead_of_an_archive_is_one_sentence(web, home):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from data import download as module
 from data.download import Patience, download
 from data.errors import DownloadError
 
@@ -180,7 +179,7 @@ def test_bytes_that_rotted_between_two_runs_are_fetched_again(web, tmp_path):
     assert download(web.url(), tmp_path / "a.zip", sha256=SHA256, patience=QUICK).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("code", [401, 403, 404, 410])
+@pytest.mark.parametrize("code", [400, 404, 410])
 def test_what_is_not_there_is_said_at_once(web, tmp_path, code):
     web.answers = [status(code)]
     with pytest.raises(DownloadError, match=f"answers with status {code} .*check the address"):
@@ -288,8 +287,27 @@ def test_a_compressed_archive_is_stored_as_it_comes(web, tmp_path):
     assert download(web.url("a.tar.gz"), tmp_path / "a.tar.gz", sha256=SHA256).read_bytes() == CONTENT
 
 
-def test_passwords_in_a_url_are_not_repeated():
-    assert module.shown("https://me:secret@host.org/a.zip?token=1") == "https://host.org/a.zip"
+def test_a_header_goes_to_its_server_and_not_where_that_one_sends_us_on_to(web, other_web, tmp_path):
+    secret = {"Private-Token": "swordfish", "Authorization": "Basic x"}
+    web.answers = [status(302, Location=other_web.url("b.zip"))]
+    other_web.answers = [whole()]
+    assert download(web.url(), tmp_path / "a.zip", headers=secret).read_bytes() == CONTENT
+    assert web.requests[0]["private-token"] == "swordfish"
+    assert web.requests[0]["authorization"] == "Basic x"
+    assert not {"private-token", "authorization"} & other_web.requests[0].keys()
+    assert "swordfish" not in "".join(path.read_text() for path in tmp_path.glob("*.json"))
+
+
+def test_a_header_stays_when_the_same_server_sends_us_on(web, tmp_path):
+    web.answers = [status(302, Location="/b.zip"), whole()]
+    download(web.url(), tmp_path / "a.zip", headers={"Private-Token": "swordfish"})
+    assert [request["private-token"] for request in web.requests] == ["swordfish", "swordfish"]
+
+
+def test_a_server_that_wants_to_know_who_asks_is_one_sentence_with_the_ways_to_tell(web, tmp_path):
+    web.answers = [status(401)]
+    with pytest.raises(DownloadError, match=r"status 401 .*; give what it wants to see in ~/.netrc or TRAINSERVE_"):
+        download(web.url(), tmp_path / "a.zip", patience=QUICK)
 
 
 def _fetch(url: str, target: Path) -> None:

@@ -1,18 +1,23 @@
 """A tiny folder of pictures, the console script, and a real Prefect server."""
 
 import json
-import socket
-import subprocess
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `lamps`; the tests are no package
+sys.path.insert(0, str(Path(__file__).parent))  # for `lamps` and `servers`; the tests are no package
 
-from lamps import TINY, Command, FinishedRun, draw, environment, wait_for
+from lamps import TINY, Command, FinishedRun, draw, environment
+from servers import QUICK, PrefectServer, Template
+
+
+@pytest.fixture(scope="session", autouse=True)
+def template(tmp_path_factory: pytest.TempPathFactory) -> None:
+    own = tmp_path_factory.getbasetemp()
+    Template.folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
@@ -28,36 +33,15 @@ def command(tmp_path: Path) -> Command:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Its address; a home of its own, gone with the session."""
-    home = tmp_path_factory.mktemp("prefect-server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    env = environment(home, PREFECT_UI_API_URL=f"{url}/api", PREFECT_API_URL=f"{url}/api")
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-            env=env,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        wait_for(lambda: _answers(f"{url}/api/health"), timeout_s=180)
-        yield url
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    with PrefectServer(tmp_path_factory.mktemp("prefect-server")) as server:
+        yield server.url
 
 
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).status_code == 200
-    except httpx.HTTPError:
-        return False
+@pytest.fixture(scope="module")
+def quick_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A server of the module's own, whose loops run every second or two; tests may kill it and start it again."""
+    with PrefectServer(tmp_path_factory.mktemp("quick-server"), more=QUICK) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

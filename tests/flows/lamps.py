@@ -38,6 +38,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
         "TRAINSERVE_HOME": str(home / "trainserve"),
         "BENTOML_HOME": str(home / "bentoml"),
         "PREFECT_HOME": str(home / "prefect"),
+        "TRAINSERVE_PLACES": str(home / "places"),
         "PYTHONPATH": str(ROOT),
         "COLUMNS": "160",
         "OMP_NUM_THREADS": "1",

@@ -17,9 +17,9 @@ from rich.console import Console
 
 from data.errors import InputError
 from flows.cli.app import main
-from flows.cli.fields import settings
 from flows.cli.listing import show_settings
-from models.config import Experiment, TrainConfig
+from flows.settings.fields import settings
+from models.config import CrossvalConfig, Experiment, TrainConfig
 
 Making = Callable[[Path], Path]
 
@@ -70,7 +70,7 @@ def test_help_of_run_breaks_no_word(columns: int):
     assert max(map(len, out.getvalue().splitlines())) <= columns
 
 
-@pytest.mark.parametrize("command", ["run", "data", "serve", "predict", "models", "deploy", "doctor"])
+@pytest.mark.parametrize("command", ["run", "data", "serve", "predict", "models", "deploy", "retrain", "doctor"])
 def test_every_public_command_is_in_the_help(command: str, capsys: pytest.CaptureFixture[str]):
     main(["--help"])
     assert f" {command} " in capsys.readouterr().out
@@ -97,9 +97,13 @@ def test_every_public_command_is_in_the_help(command: str, capsys: pytest.Captur
         (["models", "promote", "../x@1"], "cannot be stored"),
         (["serve", "--port", "70000"], "70000"),
         (["deploy"], "prefect server start"),
+        (["retrain", "--reason", "x"], "prefect server start"),
+        (["retrain"], "--reason"),
         (["run", "--train.devices", "1024"], "train.devices 1024 asks for more than the"),
         (["run", "--resume", "latest"], "no unfinished run is in"),
         (["run", "--resume", "nonsense", "--train.epochs", "3"], "there is no run 'nonsense'"),
+        (["run", "--refresh", "training"], "--refresh"),
+        (["run", "--resume", "latest", "--refresh", "train"], "leave out one of them"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -234,6 +238,19 @@ def test_the_flow_itself_refuses_a_device_that_is_not_there_before_the_pictures(
     assert not (tmp_path / "home").exists()
 
 
+def test_the_flow_itself_refuses_an_engine_that_is_not_there_before_the_pictures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    from flows.engines import RunnerConfig
+    from flows.pipeline import chain
+
+    monkeypatch.setenv("TRAINSERVE_HOME", str(tmp_path / "home"))
+    gone = RunnerConfig(kind="dask", address="tcp://127.0.0.1:1")
+    with pytest.raises(InputError, match="nothing answers at"):
+        chain(Experiment(crossval=CrossvalConfig(folds=2)), None, runner=gone)
+    assert not (tmp_path / "home").exists()
+
+
 def test_run_says_that_the_chosen_prefect_server_is_not_there(tmp_path: Path):
     gone = Command(tmp_path, environment(tmp_path, PREFECT_API_URL="http://127.0.0.1:9/api"))
     done = gone("run")
@@ -263,15 +280,16 @@ def test_asking_nobody_names_the_remedy(tmp_path: Path, capsys: pytest.CaptureFi
 def test_what_nobody_foresaw_is_one_sentence_with_the_log_and_status_1(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    """A card of the store that is no card: not the user's input, and not foreseen by `models list`."""
+    """A folder where the roles of a model should be: not the user's input, and not foreseen by `models list`."""
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
     monkeypatch.setenv("TRAINSERVE_HOME", str(tmp_path / "home"))
     card = tmp_path / "models" / "lamps" / "1" / "bundle" / "card.json"
     card.parent.mkdir(parents=True)
     card.write_text("{}")
+    (tmp_path / "trainserve" / "aliases" / "lamps.json").mkdir(parents=True)
     with pytest.raises(SystemExit) as left:
         main(["models", "list"])
     said = capsys.readouterr().err
     assert left.value.code == 1
-    assert "failed: ValidationError" in one_sentence(said)
+    assert "failed: IsADirectoryError" in one_sentence(said)
     assert "Traceback" in Path(said.strip().rpartition("the log is ")[2]).read_text()

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from data.spec import DatasetSpec
-from flows.judge import judge, try_as_service
+from flows.judge import judge, settled, try_as_service
 from models.bundle.bundle import Bundle, BundleError
 from models.config import Experiment, ReleaseConfig
+from models.evaluation.metrics import Metrics, score
 from models.records import Verdict
 from models.run import RunFolder
 from serving import store
@@ -140,3 +141,26 @@ def test_a_bundle_is_tried_in_a_process_like_the_service_s(tmp_path: Path):
     (tmp_path / "broken" / "card.json").write_text("{}")
     with pytest.raises(BundleError, match="does not open in a fresh process"):
         try_as_service(tmp_path / "broken")
+
+
+def figures() -> Metrics:
+    return score(np.eye(2)[[0, 1, 1]], np.array([0, 1, 1]), ("bright", "dark"))
+
+
+def test_a_model_in_service_that_is_made_of_the_same_again_stays_there_without_a_new_verdict(ref: ModelRef):
+    verdict = settled(ref, figures(), run_id="another")
+    assert verdict is not None
+    assert (verdict.promoted, verdict.relation, verdict.champion) == (False, "same", str(ref))
+    assert settled(ref, figures(), run_id=ref.version) is None  # a release of its own that was cut off
+
+
+def test_a_model_that_a_person_took_out_of_service_is_not_put_back_by_a_night_that_makes_it_again(ref: ModelRef):
+    stored = store.home() / "models" / "digits"
+    shutil.copytree(stored / ref.version, stored / "new")
+    store.promote(NEW, reason="test")
+    assert settled(ref, figures(), run_id="another") is None  # replaced by a better one: they may be compared
+    assert store.rollback("digits", reason="it sees ghosts") == ref
+    verdict = settled(NEW, figures(), run_id="another")
+    assert verdict is not None
+    assert not verdict.promoted
+    assert f"trainserve models promote {NEW}" in verdict.reason

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from data.errors import InputError
-from flows.cli.fields import settings
-from flows.cli.overrides import experiment
 from flows.presets import PRESETS
+from flows.settings.fields import settings
+from flows.settings.overrides import experiment
 from models.config import Experiment
 from models.training.config import CosineConfig, FocalConfig, LinearConfig, OneCycleConfig, SGDConfig, StepConfig
 from models.zoo.config import CNNConfig

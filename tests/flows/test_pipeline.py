@@ -49,6 +49,7 @@ def test_every_promised_artifact_is_there(finished: FinishedRun):
         "metrics",
         "per-class",
         "confusion-matrix",
+        "mistakes",
         "curves",
         "diagnosis",
         "cross-validation",
@@ -88,10 +89,15 @@ def test_the_bundle_answers_about_a_picture_without_a_service(finished: Finished
 def test_the_same_again_is_the_same_model_and_is_not_promoted(finished: FinishedRun, pictures: Path):
     """A second release of equal weights must not count as an improvement."""
     finished.command("models", "promote", finished.outcome["model"])
-    done = finished.command("run", "--dataset.source", pictures, *TINY, "--crossval.folds", "2", "--json")
+    anew = ["--refresh", "train", "--crossval.folds", "2", "--json"]
+    done = finished.command("run", "--dataset.source", pictures, *TINY, *anew)
     again = json.loads(done.stdout)
     assert done.returncode == 0
     assert again["run_id"] != finished.outcome["run_id"]
+    assert again["reused"] == {"cross-validate": finished.outcome["run_id"]}
+    assert again["model"] == f"lamps@{again['run_id']}"
+    first, second = (Path(o["run_folder"]) / "weights.safetensors" for o in (finished.outcome, again))
+    assert first.read_bytes() == second.read_bytes()
     assert again["verdict"]["promoted"] is False
     assert again["verdict"]["relation"] == "same"
     assert again["verdict"]["champion"] == finished.outcome["model"]

@@ -13,9 +13,10 @@ from data.errors import InputError
 from flows import resuming
 from flows.console import shown
 from flows.home import VERDICT
+from models.claims import release
 from models.config import Experiment, TrainConfig
 from models.records import FoldResult
-from models.run import RunFolder, new_run, release
+from models.run import RunFolder, new_run
 from models.training.folds import keep_folds
 from models.zoo.config import CNNConfig, ViTConfig
 

@@ -68,6 +68,21 @@ def test_a_second_interruption_does_not_wait():
     over.set()
 
 
+def test_a_second_sigterm_is_the_same_request_from_another_side():
+    saved = []
+
+    def work(stop: Callable[[], bool]) -> None:
+        while not stop():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        saved.append(True)
+
+    soon(signal.SIGTERM, times=3)
+    with pytest.raises(Interrupted), terminable():
+        stoppable(work, on_stop=ignore)
+    assert saved == [True]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
 def test_once_all_is_saved_the_next_interruption_ends_the_process_whatever_it_waits_for(number: int):
     done = ended(

@@ -12,9 +12,11 @@ from data.validate import ClassCount, Finding, ValidationReport
 from flows import pages, server
 from flows.artifacts import Progress
 from flows.console import Display, duration, going_on, shown
+from flows.prepare import left
 from flows.train import Watch
 from models.config import TrainConfig
 from models.evaluation.diagnosis.remark import Remark
+from models.evaluation.report import Picture
 from models.records import EpochRecord, Verdict
 from models.training.pulse import ProgressUpdate
 
@@ -113,6 +115,14 @@ def test_a_stage_that_fails_is_marked_and_timed():
     assert display.seconds["export"] >= 0
 
 
+@pytest.mark.parametrize(
+    ("took_s", "done", "total", "said"),
+    [(30, 100, 400, ", 1:30 left"), (30, 0, 400, ""), (30, 400, 400, ""), (0, 100, 400, ""), (30, 12, 0, "")],
+)
+def test_the_time_left_of_the_pictures_is_told_by_the_pace_so_far(took_s: float, done: int, total: int, said: str):
+    assert left(took_s, done, total) == said
+
+
 def report(*labels: str) -> ValidationReport:
     return ValidationReport(
         name="lamps",
@@ -138,6 +148,14 @@ def test_a_thousand_classes_do_not_make_a_thousand_rows():
     page = pages.data_page(report(*(f"class {k}" for k in range(1000))), {})
     assert page.count("\n") < 40
     assert "and 980 more" in page
+
+
+def test_the_page_of_mistakes_has_a_picture_for_each_and_says_where_there_are_none():
+    wrong = (Picture("a|b/1.png", "a|b", "<i>", 0.987, b"jpeg"), Picture("c/2.png", "c", "d", 0.6, None))
+    first, second = pages.mistakes_page(wrong).splitlines()[-2:]
+    assert first == "| ![](data:image/jpeg;base64,anBlZw==) | a\\|b | &lt;i> | 98.7 % | a\\|b/1.png |"
+    assert second == "| cannot be shown | c | d | 60.0 % | c/2.png |"
+    assert pages.mistakes_page(()) == "Every test picture was answered rightly.\n"
 
 
 def test_the_verdict_page_has_the_figures_of_both():

@@ -10,10 +10,10 @@ from data.prepare import Dataset
 from data.spec import AugmentConfig
 from data.split import folds
 from models.config import AnswerConfig, CrossvalConfig, Experiment
-from models.records import CVResult
+from models.records import CVResult, FoldResult
 from models.run import RunFolder
 from models.training.cross_validate import cross_validate, fold_seed, one_fold
-from models.training.folds import ended_folds, keep_folds
+from models.training.folds import ended_folds, fold_folder, keep_folds, summarise
 from models.training.pulse import Stopped
 from models.zoo.config_classic import SoftmaxConfig
 
@@ -63,12 +63,34 @@ def test_folds_that_have_ended_are_kept_and_a_run_that_was_stopped_goes_on_with_
     with pytest.raises(Stopped, match="after step 1 of "):
         cross_validate(three_folds, toy, folder, on_fold=told.append, stop=lambda: len(told) == 1)
     assert ended_folds(folder) == tuple(told)
-    assert [file.name for file in tmp_path.iterdir()] == ["folds.jsonl"]
+    assert fold_folder(folder, 1).checkpoint.exists()
     resumed = cross_validate(three_folds, toy, folder, on_fold=told.append)
     assert [fold.fold for fold in told] == [0, 1, 2]
     assert without_times(resumed) == without_times(cross_validate(three_folds, toy))
     assert cross_validate(three_folds, toy, folder, on_fold=told.append) == resumed
     assert len(told) == 3
+    assert sorted(file.name for file in (tmp_path / "folds").iterdir()) == ["0.json", "1.json", "2.json"]
+
+
+def test_a_fold_that_was_stopped_goes_on_from_its_checkpoint(three_folds: Experiment, toy: Dataset, tmp_path: Path):
+    left, steps = RunFolder(tmp_path / "fold"), []
+    with pytest.raises(Stopped, match="after step 5 of "):
+        one_fold(three_folds, toy, 1, folder=left, stop=lambda: bool(steps.append(0)) or len(steps) == 5)
+    del steps[:]
+    resumed = one_fold(three_folds, toy, 1, folder=left, stop=lambda: bool(steps.append(0)))
+    undisturbed: list[int] = []
+    whole = one_fold(three_folds, toy, 1, stop=lambda: bool(undisturbed.append(0)))
+    assert len(steps) == len(undisturbed) - 5
+    assert resumed.model_copy(update={"seconds": 0.0}) == whole.model_copy(update={"seconds": 0.0})
+
+
+def test_folds_may_end_in_any_order_and_a_run_begun_when_they_shared_one_file_goes_on(tmp_path: Path):
+    folder = RunFolder(tmp_path)
+    results = [FoldResult(fold=k, accuracy=0.5 + k / 10, n=10, epochs_run=2, seconds=1.0) for k in range(4)]
+    (tmp_path / "folds.jsonl").write_text("".join(f"{one.model_dump_json()}\n" for one in results[:2]))
+    keep_folds(folder, [results[3]], pytest.fail)
+    assert ended_folds(folder) == (results[0], results[1], results[3])
+    assert summarise(reversed(results)).folds == tuple(results)
 
 
 def test_a_fold_that_a_full_disk_keeps_out_is_written_with_the_next(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from flows.cli.fields import Setting, by_path
+from flows.settings.fields import Setting, by_path
 
 Choice = TypeVar("Choice")
 

@@ -9,9 +9,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from data.errors import InputError
-from flows.cli.fields import Setting, by_path, kind_of, settings, variants
-from flows.cli.spelling import same_word, spelled
 from flows.presets import PRESETS
+from flows.settings.fields import Setting, by_path, kind_of, settings, variants
+from flows.settings.spelling import same_word, spelled
 from models.config import Experiment
 
 Tree = dict[str, Any]
@@ -31,6 +31,14 @@ def experiment(tokens: Sequence[str], *, config: Path | None = None) -> Experime
         return validated(merged(_preset(names[0]), chosen))
     elsewhere = "source" in chosen.get("dataset", {})
     return validated(merged(_defaults() if elsewhere else _preset("digits"), chosen))
+
+
+def changed(experiment: Experiment, changes: Sequence[str]) -> Experiment:
+    """`train.epochs=3` and the like laid over it; the dashes of the command line may be there. Raises `InputError`."""
+    words, chosen = read_tokens([change if change.startswith("-") else f"--{change}" for change in changes])
+    if words:
+        raise InputError(f"{words[0]!r} is no change of a setting; write such as train.epochs=3")
+    return validated(merged(experiment.model_dump(mode="python"), chosen)) if chosen else experiment
 
 
 def read_tokens(tokens: Sequence[str]) -> tuple[list[str], Tree]:

@@ -1,0 +1,25 @@
+"""Addresses on the web: what must not be in them, since they are kept in settings, databases and model cards."""
+
+import re
+
+USER = r"[A-Za-z][\w+.-]*://[^/?#]*@"
+NAMED = (
+    r"([\w-]*[-_])?([Tt]oken|[Ss]ecret|[Pp]asswo?r?d|[Pp]assphrase|[Ss]ig|[Ss]ignature|[Cc]redentials?|[Aa]uth"
+    r"|[Aa]uthorization|[Aa]pi[-_]?[Kk]ey|[Aa]ccess[-_]?[Kk]ey)"
+)
+
+WITHOUT_SECRETS = rf"^(?!{USER})(?![A-Za-z][\w+.-]*://.*[?&#]{NAMED}=)"
+"""For the JSON schema of a form, which then refuses an address before it is kept anywhere."""
+
+
+def secret_in(url: str) -> str | None:
+    """What of it looks like a secret, in words that do not tell it; None where nothing does."""
+    if re.match(USER, url):
+        return "a user or a password in it"
+    named = re.match(rf"[a-z][\w+.-]*://.*[?&#]({NAMED})=", url, re.IGNORECASE)
+    return f"a secret in it, as `{named[1]}`" if named else None
+
+
+def shown(url: str) -> str:
+    """The address without what may be secret in it."""
+    return re.split(r"[?#]", re.sub(r"(?<=://)[^/?#]*@", "", url), maxsplit=1)[0]

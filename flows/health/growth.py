@@ -1,0 +1,122 @@
+"""All that may grow on disk, gathered into values: run folders, models, caches, archives, logs, sweeps.
+
+Processes work in these folders meanwhile: what vanishes between two looks at it is no error.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows.health.retention import Thing
+from flows.home import VERDICT
+from models.claims import worked_on
+from models.run import RunFolder, runs
+from serving import store
+
+UNPACKED = re.compile(r".+-[0-9a-f]{12}")  # name and digest: a source that changes leaves one for each time
+
+
+def things(home: Path) -> list[Thing]:
+    """In no order."""
+    found = [*models_and_runs(home)]
+    caches = (home / "images").glob("[!.]*")
+    found += [Thing(kind="cache", name=str(path), bytes=size(path), used=read_at(path)) for path in caches]
+    found += [unpacked(path) for path in (home / "datasets").glob("*") if UNPACKED.fullmatch(path.name)]
+    logs = (home / "logs").glob("run-*.log")
+    found += [Thing(kind="log", name=str(path), bytes=size(path), used=written_at([path])) for path in logs]
+    sweeps = {path: trials_of(path) for path in (home / "sweeps").glob("[!.]*") if path.is_dir()}
+    found += [sweep(path, trials) for path, trials in sweeps.items()]
+    known = {trial for trials in sweeps.values() for trial in trials}
+    left = [path for path in (home / "trials").glob("[!.]*") if path not in known]
+    return found + [sweep(path, []) for path in left]
+
+
+def models_and_runs(home: Path) -> Iterator[Thing]:
+    """Where the store cannot be read none of them may go: a run folder may be that of the champion."""
+    try:
+        stored = store.listing()
+        used = [one for one in stored if one.roles]
+        cited = {store.card(one.ref).lineage.run_id: f"the run of {one.ref}, {one.roles[0]}" for one in used}
+        unread = None
+    except (OSError, ValueError):  # damaged; the doctor says what
+        stored, cited, unread = (), {}, "the model store cannot be read"
+    yield from (run_folder(folder, cited.get(folder.run_id, unread)) for folder in runs(home))
+    for one in stored:
+        held = f"it is the {one.roles[0]}" if one.roles else None
+        made = datetime.fromisoformat(one.created)
+        yield Thing(kind="model", name=str(one.ref), bytes=one.bytes, used=made, held=held, group=one.ref.name)
+
+
+def run_folder(folder: RunFolder, cited: str | None) -> Thing:
+    return Thing(
+        kind="run folder",
+        name=folder.run_id,
+        bytes=size(folder.path),
+        used=written_at(folder.path.glob("*")),
+        held=cited or busy(folder.path),
+        unfinished=not (folder.path / VERDICT).exists(),
+    )
+
+
+def unpacked(folder: Path) -> Thing:
+    """Whoever asks for it anew sets its time."""
+    return Thing(kind="unpacked archive", name=str(folder), bytes=size(folder), used=written_at([folder]))
+
+
+def sweep(folder: Path, trials: list[Path]) -> Thing:
+    """With its trials, which lie elsewhere."""
+    parts = [folder, *trials]
+    return Thing(
+        kind="sweep",
+        name=str(folder),
+        bytes=sum(map(size, parts)),
+        used=written_at(path for part in parts for path in below(part)),
+        held=busy(folder),
+    )
+
+
+def trials_of(sweep: Path) -> list[Path]:
+    """`home/trials/NAME-001` and so on."""
+    own = re.compile(rf"{re.escape(sweep.name)}-\d{{3,}}")
+    return sorted(path for path in (sweep.parents[1] / "trials").glob(f"{sweep.name}-*") if own.fullmatch(path.name))
+
+
+def busy(folder: Path) -> str | None:
+    try:
+        return "a process works in it" if worked_on(folder) else None
+    except OSError:
+        return "it is another user's"
+
+
+def size(path: Path) -> int:
+    return sum(file.st_size for file in states(below(path)) if stat.S_ISREG(file.st_mode))
+
+
+def below(path: Path) -> Iterator[Path]:
+    """`rglob` would stumble over a folder that vanishes."""
+    if not path.is_dir():
+        yield path
+    for folder, _, names in os.walk(path):
+        yield from (Path(folder, name) for name in names)
+
+
+def states(paths: Iterable[Path]) -> Iterator[os.stat_result]:
+    """Of those that are still there."""
+    for path in paths:
+        with suppress(FileNotFoundError):
+            yield path.lstat()
+
+
+def written_at(paths: Iterable[Path]) -> datetime:
+    """Locks left aside: a look at a folder writes them."""
+    times = (file.st_mtime for file in states(path for path in paths if path.name != "lock"))
+    return datetime.fromtimestamp(max(times, default=0.0), UTC)
+
+
+def read_at(folder: Path) -> datetime:
+    times = (max(file.st_atime, file.st_mtime) for file in states((folder, *below(folder))))
+    return datetime.fromtimestamp(max(times, default=0.0), UTC)

@@ -1,0 +1,1 @@
+"""The settings of an experiment as people write them: on the command line, in YAML, in a request."""

@@ -1,0 +1,185 @@
+"""`trainserve deploy` as a process of its own, and what the Prefect server knows of its runs."""
+
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from lamps import TRAINSERVE, environment, wait_for
+
+POOL = "trainserve"
+FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+@dataclass
+class Server:
+    """What is asked of the REST API."""
+
+    api: str
+
+    def get(self, path: str) -> Any:
+        return self._asked("GET", path).json()
+
+    def post(self, path: str, **tree: Any) -> Any:
+        done = self._asked("POST", path, tree)
+        return done.json() if done.content else None
+
+    def _asked(self, method: str, path: str, tree: Any = None) -> httpx.Response:
+        """Again where its SQLite is busy, as Prefect's own clients do."""
+        for pause_s in (0.5, 1, 2, 4, 8):
+            done = httpx.request(method, f"{self.api}/{path}", json=tree, timeout=60)
+            if done.status_code != 503:
+                break
+            time.sleep(pause_s)
+        return done.raise_for_status()
+
+    def patch(self, path: str, **tree: Any) -> None:
+        self._asked("PATCH", path, tree)
+
+    def delete(self, path: str) -> None:
+        self._asked("DELETE", path)
+
+    def deployments(self) -> dict[str, dict[str, Any]]:
+        """By their names."""
+        return {one["name"]: one for one in self.post("deployments/filter")}
+
+    def begin(self, deployment: str, **parameters: Any) -> str:
+        """A run by hand; its id."""
+        identity = self.deployments()[deployment]["id"]
+        return str(self.post(f"deployments/{identity}/create_flow_run", parameters=parameters)["id"])
+
+    def state(self, run: str) -> dict[str, Any]:
+        return dict(self.get(f"flow_runs/{run}")["state"])
+
+    def states(self, run: str) -> list[str]:
+        """Names, the oldest first."""
+        history = self.get(f"flow_run_states/?flow_run_id={run}")
+        return [state["name"] for state in sorted(history, key=lambda state: state["timestamp"])]
+
+    def wait_until(self, run: str, *names: str, timeout_s: float = 120) -> dict[str, Any]:
+        """The state that has one of these names, or failing that another one that is final."""
+
+        def reached() -> bool:
+            state = self.state(run)
+            return state["name"] in names or state["type"] in FINAL
+
+        wait_for(reached, timeout_s=timeout_s)
+        state = self.state(run)
+        assert state["name"] in names, f"{state['name']}: {state['message']}"
+        return state
+
+    def runs(self, deployment: str) -> list[dict[str, Any]]:
+        identity = self.deployments()[deployment]["id"]
+        return list(self.post("flow_runs/filter", deployments={"id": {"any_": [identity]}}))
+
+    def automations(self) -> dict[str, dict[str, Any]]:
+        return {one["name"]: one for one in self.post("automations/filter")}
+
+    def workers(self) -> list[dict[str, Any]]:
+        return list(self.post(f"work_pools/{POOL}/workers/filter"))
+
+
+class Deployed:
+    """`with Deployed(home, api, "--cron", ...) as deployed: ...` begins when its worker has shown itself."""
+
+    def __init__(self, home: Path, api: str, *tokens: str | Path, **more: str) -> None:
+        self.home, self.server = home, Server(api)
+        self.env = environment(home, PREFECT_API_URL=api, **more)
+        self.tokens = [str(token) for token in tokens]
+        self.log = home / "deploy.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def runs_at(self) -> Path:
+        return self.home / "trainserve" / "runs"
+
+    def start(self) -> None:
+        self.home.mkdir(parents=True, exist_ok=True)
+        began = datetime.now(UTC).isoformat()
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*TRAINSERVE, "deploy", *self.tokens], cwd=self.home, env=self.env, stdout=log, stderr=log
+            )
+        wait_for(lambda: self._shown_since(began), timeout_s=180)
+
+    def _shown_since(self, began: str) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.said()  # it ended: the reason is its last line
+        try:
+            return any(worker["last_heartbeat_time"] > began for worker in self.server.workers())
+        except httpx.HTTPStatusError:  # no pool so far
+            return False
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, timeout_s: float = 60) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(timeout_s)
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def worker_pid(self) -> int:
+        """Of the process that the command keeps."""
+        assert self.process is not None
+        (pid,) = [pid for pid in processes("flows.deploy.worker") if parent(pid) == self.process.pid]
+        return pid
+
+    def epochs(self) -> int:
+        """Of the newest run."""
+        files = sorted(self.runs_at.glob("*/history.jsonl"))
+        return len(files[-1].read_text().splitlines()) if files else 0
+
+    def __enter__(self) -> "Deployed":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None and self.process.poll() is None:
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+def processes(module: str) -> list[int]:
+    """Those started as `python -m module`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            words = _read(entry / "cmdline").split(b"\0")
+            if b"-m" in words and module.encode() in words:
+                found.append(int(entry.name))
+    return found
+
+
+def processes_of(run: str) -> list[int]:
+    """Those that carry the id of this flow run: its own and its children."""
+    mark = f"PREFECT__FLOW_RUN_ID={run}".encode()
+    return [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and mark in _read(entry / "environ").split(b"\0")
+    ]
+
+
+def parent(pid: int) -> int:
+    text = _read(Path(f"/proc/{pid}/stat")).decode(errors="replace")
+    return int(text.rpartition(")")[2].split()[1]) if text else 0
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:  # it has just ended, or is another user's
+        return b""
+
+
+def kill(pid: int) -> None:
+    """`kill -9`."""
+    os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,232 @@
+"""`trainserve deploy` against a real server: what it registers, what it keeps alive, and how it ends."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from deployed import POOL, Deployed, Server, kill, processes_of
+from lamps import ROOT, SMALL, TINY, Command, wait_for
+from servers import PrefectServer
+
+from flows.deploy.definitions import definitions
+from models.config import Experiment
+
+pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(400)]
+
+CRON = f"0 {(datetime.now(UTC) - timedelta(hours=2)).hour} * * *"  # in 22 hours
+SLOW = [*SMALL, "--train.batch_size", "4", "--train.epochs", "5000", "--train.patience", "never"]
+WAYS = ("name", "entrypoint", "tags", "parameter_openapi_schema", "description", "work_queue_name")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("deployed")
+
+
+@pytest.fixture(scope="module")
+def deployed(quick_server: PrefectServer, pictures: Path, home: Path) -> Iterator[Deployed]:
+    """With a schedule that is not due while the tests last."""
+    with Deployed(home, quick_server.api, "--dataset.source", pictures, *TINY, "--cron", CRON) as there:
+        yield there
+
+
+def owned(server: Server) -> dict[str, str]:
+    """Automations, by name: their ids."""
+    return {name: one["id"] for name, one in server.automations().items()}
+
+
+def test_a_run_by_hand_is_carried_out_in_a_process_group_of_its_own(deployed: Deployed):
+    server = deployed.server
+    run = server.begin("train-by-hand")
+    server.wait_until(run, "Running", "Completed")
+    pids = processes_of(run)
+    groups = {os.getpgid(pid) for pid in pids if Path(f"/proc/{pid}").exists()}
+    assert groups <= set(pids)  # led by the run's own process
+    server.wait_until(run, "Completed")
+    (worker,) = server.workers()
+    assert worker["status"] == "ONLINE"
+    assert server.get(f"flow_runs/{run}")["labels"]["prefect.worker.name"] == worker["name"]
+    (folder,) = deployed.runs_at.glob("[0-9]*")
+    assert (folder / "verdict.json").exists()
+
+
+def test_a_stored_model_is_judged_again(deployed: Deployed):
+    (folder,) = deployed.runs_at.glob("[0-9]*")
+    before = json.loads((folder / "verdict.json").read_text())
+    run = deployed.server.begin("release", model=f"lamps@{folder.name}")
+    state = deployed.server.wait_until(run, "Completed", "Failed", "Crashed")
+    assert state["name"] == "Completed", state["message"]
+    assert deployed.server.get(f"flow_runs/{run}")["work_queue_name"] == "light"
+    assert json.loads((folder / "verdict.json").read_text())["challenger_accuracy"] == before["challenger_accuracy"]
+
+
+def test_a_wrong_value_is_refused_before_the_run_exists(deployed: Deployed):
+    server = deployed.server
+    identity = server.deployments()["train-by-hand"]["id"]
+    before = len(server.runs("train-by-hand"))
+    wrong = {"parameters": {"experiment": {"train": {"epochs": 0}}}}
+    done = httpx.post(f"{server.api}/deployments/{identity}/create_flow_run", json=wrong)
+    assert done.status_code == 409
+    assert "epochs" in done.text
+    assert len(server.runs("train-by-hand")) == before
+
+
+def test_a_second_one_in_the_same_home_says_so(deployed: Deployed):
+    done = Command(deployed.home, deployed.env)("deploy", *deployed.tokens)
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith(
+        f"another `trainserve deploy` works in {deployed.home / 'trainserve'} already; "
+        "end that one first, or set TRAINSERVE_HOME"
+    )
+
+
+def test_a_worker_that_is_killed_is_followed_by_another_one_within_ten_seconds(deployed: Deployed):
+    pid = deployed.worker_pid()
+    seen = max(worker["last_heartbeat_time"] for worker in deployed.server.workers())
+    kill(pid)
+
+    def another() -> bool:
+        (worker,) = deployed.server.workers()
+        return worker["last_heartbeat_time"] > seen and worker["status"] == "ONLINE"
+
+    wait_for(another, timeout_s=25)  # ten seconds, and Prefect's import on a busy machine
+    assert deployed.worker_pid() != pid
+    assert "the worker ended with status -9" in deployed.said()
+
+
+def test_prefect_deploy_makes_the_same_deployments_from_the_file(deployed: Deployed, tmp_path: Path):
+    """Those of `trainserve deploy`, but for how a worker starts them."""
+    server, checkout = deployed.server, tmp_path / "checkout"
+    before, defaults = server.deployments(), {one.name: one.parameters for one in definitions(Experiment())}
+    checkout.mkdir()
+    shutil.copy(ROOT / "prefect.yaml", checkout)
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(
+        command, cwd=checkout, env=deployed.env | {"PWD": str(checkout)}, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    after = server.deployments()
+    assert after.keys() == before.keys()
+    for name, one in after.items():
+        assert one["id"] == before[name]["id"]
+        assert one["pull_steps"] in ([], None)
+        assert one["job_variables"]["command"] == "python -m flows.deploy.engine"
+        assert one["job_variables"]["working_dir"] == str(checkout)
+        assert {way: one[way] for way in WAYS} == {way: before[name][way] for way in WAYS}
+        assert one["enforce_parameter_schema"]
+        assert one["parameters"] == defaults[name]
+
+
+def test_sigterm_leaves_the_schedule_active_and_the_same_again_writes_nothing(deployed: Deployed):
+    server = deployed.server
+    assert deployed.stop() == 0
+    deployed.start()  # over what `prefect deploy` has written
+    before, automations = server.deployments(), owned(server)
+    (schedule,) = before["train"]["schedules"]
+    assert schedule["active"]
+    assert not before["train"]["paused"]
+    wait_for(lambda: bool(server.runs("train")), timeout_s=30)  # the scheduler has made the next one
+
+    assert deployed.stop() == 0
+    stopped = server.deployments()
+    assert stopped["train"]["schedules"] == [schedule]
+    assert not stopped["train"]["paused"]
+    coming = {run["id"] for run in server.runs("train") if run["state"]["name"] == "Scheduled"}
+    assert coming
+
+    deployed.start()
+    assert f"pipeline/train           at {CRON!r} (UTC); as before" in deployed.said()
+    again = server.deployments()
+    assert {name: one["updated"] for name, one in again.items()} == {n: one["updated"] for n, one in before.items()}
+    assert again["train"]["schedules"] == [schedule]
+    assert owned(server) == automations
+    assert coming <= {run["id"] for run in server.runs("train")}
+
+
+def test_what_a_person_switched_off_stays_off_and_what_was_deleted_is_made_again(deployed: Deployed):
+    """Of what the last command asked for: switched off for a holiday, deleted by mistake, or never made, by a kill."""
+    server = deployed.server
+    deployed.stop()
+    (schedule,) = server.deployments()["train"]["schedules"]
+    server.patch(f"deployments/{server.deployments()['train']['id']}/schedules/{schedule['id']}", active=False)
+    (asked,) = [one for name, one in server.automations().items() if "retrain.requested" in name]
+    server.delete(f"automations/{asked['id']}")
+    deployed.start()
+    assert f"at {CRON!r} (UTC); as before; it is switched off in the Prefect UI, and stays so" in deployed.said()
+    assert any("retrain.requested" in name for name in server.automations())
+
+    deployed.stop()
+    (upkeep,) = server.deployments()["maintain"]["schedules"]
+    server.delete(f"deployments/{server.deployments()['maintain']['id']}/schedules/{upkeep['id']}")
+    server.delete(f"work_pools/{POOL}")
+    deployed.tokens += ["--timezone", "Europe/Berlin"]
+    deployed.start()
+    there = server.deployments()
+    assert {one["work_pool_name"] for one in there.values()} == {POOL}
+    assert [one["schedule"]["cron"] for one in there["maintain"]["schedules"]] == ["17 * * * *"]
+    (train,) = there["train"]["schedules"]
+    assert (train["schedule"]["timezone"], train["active"]) == ("Europe/Berlin", False)
+    deployed.tokens = deployed.tokens[:-2]
+
+
+def test_without_cron_no_schedule_and_no_run_to_come_is_left(deployed: Deployed):
+    server = deployed.server
+    deployed.stop()
+    deployed.tokens = deployed.tokens[:-2]
+    deployed.start()
+    assert server.deployments()["train"]["schedules"] == []
+    assert [run for run in server.runs("train") if run["state"]["name"] == "Scheduled"] == []
+
+
+def test_ctrl_c_waits_for_the_run_under_way_and_once_more_has_it_save_and_stop(
+    deployed: Deployed, quick_server: PrefectServer, pictures: Path, tmp_path: Path
+):
+    deployed.stop()  # of two workers either one would take the run
+    with Deployed(tmp_path / "other", quick_server.api, "--dataset.source", pictures, *SLOW) as other:
+        server = other.server
+        run = server.begin("train-by-hand")
+        wait_for(lambda: other.epochs() >= 2, timeout_s=120)
+        waiting = server.begin("train-by-hand")
+        assert other.process is not None
+        other.process.send_signal(signal.SIGINT)
+        wait_for(lambda: "the one under way is waited for" in other.said(), timeout_s=20)
+        assert server.state(run)["name"] == "Running"
+        assert other.stop(signal.SIGINT) == 0
+        state = server.state(run)
+        assert (state["name"], state["type"]) == ("Cancelled", "CANCELLED")
+        (folder,) = other.runs_at.glob("[0-9]*")
+        assert list((folder / "checkpoint").glob("*.pt"))
+        assert f"`trainserve run --resume {folder.name}` goes on with it" in other.said()
+        assert server.state(waiting)["name"] in ("Scheduled", "Late")  # the queue holds one training at a time
+        assert not processes_of(run)
+        server.post(f"flow_runs/{waiting}/set_state", state={"type": "CANCELLED"}, force=True)
+
+
+def test_sigterm_puts_a_run_off_and_the_next_start_goes_on_with_it(
+    deployed: Deployed, quick_server: PrefectServer, pictures: Path, tmp_path: Path
+):
+    """As when the machine is started again."""
+    deployed.stop()
+    settings = [*SMALL, "--train.batch_size", "4", "--train.epochs", "25", "--train.patience", "never"]
+    with Deployed(tmp_path / "put-off", quick_server.api, "--dataset.source", pictures, *settings) as other:
+        server = other.server
+        run = server.begin("train-by-hand")
+        wait_for(lambda: other.epochs() >= 2, timeout_s=120)
+        assert other.stop() == 0
+        assert server.state(run)["name"] == "AwaitingRetry"
+        before = other.epochs()
+        other.start()
+        server.wait_until(run, "Completed", timeout_s=180)
+        (folder,) = other.runs_at.glob("[0-9]*")
+        epochs = [json.loads(line)["epoch"] for line in (folder / "history.jsonl").read_text().splitlines()]
+        assert epochs == list(range(25))
+        assert 2 <= before < 25
+        assert server.get(f"flow_runs/{run}")["run_count"] == 2
