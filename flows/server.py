@@ -21,6 +21,8 @@ from data.address import secret_in, shown
 from data.errors import InputError
 from flows.importing import uncollected
 
+CONNECT_S = 10.0
+STALLED_S = 90.0  # a server on SQLite may stand still, rarely, until its wait of 60 s for the database is over
 START_UP_S = 180.0  # its first start makes the database: half a minute on a slow machine
 ASKED_EVERY_S = 0.02  # whether it answers: a refused connection costs next to nothing
 
@@ -112,7 +114,7 @@ def configured() -> str | None:
     return get_current_settings().api.url
 
 
-def require_answer(api: str) -> None:
+def require_answer(api: str, *, timeout_s: float = STALLED_S) -> None:
     """Raises `InputError` if the Prefect server is not there, or is protected and does not know us."""
     import httpx
 
@@ -121,9 +123,10 @@ def require_answer(api: str) -> None:
             f"the address {shown(api)} has {secret_in(api)}, and would be kept with every run; "
             "leave that out of PREFECT_API_URL and set PREFECT_API_AUTH_STRING=user:password"
         )
+    timeout = httpx.Timeout(timeout_s, connect=CONNECT_S)
     try:
-        httpx.get(f"{api.rstrip('/')}/health", timeout=10).raise_for_status()
-        known = httpx.get(f"{api.rstrip('/')}/admin/version", headers=authorization(), timeout=10)  # health is for all
+        httpx.get(f"{api.rstrip('/')}/health", timeout=timeout).raise_for_status()
+        known = httpx.get(f"{api.rstrip('/')}/admin/version", headers=authorization(), timeout=timeout)  # unlike health
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise InputError(
             f"the Prefect server at {api} does not answer ({error or type(error).__name__}); "

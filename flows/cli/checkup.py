@@ -84,7 +84,7 @@ def of_the_server() -> tuple[Check, ...]:
         return partial(one, Checked("Prefect", "note", message)), partial(checks_work.old_things, home(), None)
     os.environ["PREFECT_API_URL"] = url
     try:
-        server.require_answer(url)
+        server.require_answer(url, timeout_s=10)
     except InputError as error:
         return (partial(one, Checked("Prefect", "wrong", str(error))),)
     return partial(one, Checked("Prefect", "ok", f"{url} answers")), *asked_of(url)

@@ -2,12 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import random
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from data.errors import InputError
@@ -19,6 +22,11 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.client.schemas.responses import DeploymentResponse
+
+T = TypeVar("T")
+
+TAKEN_S = 120.0
+PAUSE_S = (0.3, 1.5)
 
 
 class Registered(NamedTuple):
@@ -38,12 +46,35 @@ def register(
 
     schedules = {one.name: schedules_of(one) for one in wanted}  # before anything is written: a wrong one is refused
     with get_client(sync_client=True) as client:
-        notices.notify(client, notify)
-        automations.ensure(client, automations.dead_runs())
-        _pool(client)
-        _queue(client, "light", None)
-        _queue(client, "training", places)
-        return tuple(_deployment(client, one, schedules[one.name], home) for one in wanted)
+        patiently(lambda: notices.notify(client, notify))
+        patiently(lambda: automations.ensure(client, automations.dead_runs()))
+        patiently(lambda: _pool(client))
+        patiently(lambda: _queue(client, "light", None))
+        patiently(lambda: _queue(client, "training", places))
+        return tuple(patiently(partial(_deployment, client, one, schedules[one.name], home=home)) for one in wanted)
+
+
+def patiently(step: Callable[[], T]) -> T:
+    """Again while the server says 503. Its SQLite gives up a transaction that reads and then writes as soon as another
+    one has written in between, so that a busy server refuses every other request, and more of the long ones. Prefect's
+    client tries five times in half a minute. Raises `InputError` after `TAKEN_S`."""
+    from prefect.exceptions import PrefectHTTPStatusError
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    until = time.monotonic() + TAKEN_S
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # its pauses grow to minutes
+        while True:
+            try:
+                return step()
+            except PrefectHTTPStatusError as error:
+                if error.response.status_code != 503:
+                    raise
+                if time.monotonic() > until:
+                    raise InputError(
+                        f"the Prefect server was too busy for {TAKEN_S:.0f} s to take what was registered; try again "
+                        "when less runs there, or give it a PostgreSQL database"
+                    ) from None
+            time.sleep(random.uniform(*PAUSE_S))
 
 
 def schedules_of(one: Definition) -> "list[DeploymentScheduleCreate]":

@@ -32,7 +32,7 @@ class Server:
     def _asked(self, method: str, path: str, tree: Any = None) -> httpx.Response:
         """Again where its SQLite is busy, as Prefect's own clients do."""
         for pause_s in (0.5, 1, 2, 4, 8):
-            done = httpx.request(method, f"{self.api}/{path}", json=tree, timeout=60)
+            done = httpx.request(method, f"{self.api}/{path}", json=tree, timeout=90)
             if done.status_code != 503:
                 break
             time.sleep(pause_s)

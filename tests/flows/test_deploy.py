@@ -4,9 +4,13 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -184,6 +188,35 @@ def test_without_cron_no_schedule_and_no_run_to_come_is_left(deployed: Deployed)
     deployed.start()
     assert server.deployments()["train"]["schedules"] == []
     assert [run for run in server.runs("train") if run["state"]["name"] == "Scheduled"] == []
+
+
+@contextmanager
+def written_to(database: Path, *, seconds: float) -> Iterator[None]:
+    """By somebody else, all the time: whoever has read in a transaction cannot write in it any more."""
+
+    def write() -> None:
+        with closing(sqlite3.connect(database, timeout=60, isolation_level=None)) as connection:
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("PRAGMA user_version = 1")
+                time.sleep(0.3)
+                connection.execute("COMMIT")
+
+    with ThreadPoolExecutor(1) as other:
+        writing = other.submit(write)
+        yield
+        writing.result()
+
+
+def test_a_server_that_is_too_busy_to_take_it_is_asked_again(deployed: Deployed, quick_server: PrefectServer):
+    deployed.stop()
+    deployed.tokens += ["--train.seed", "7"]
+    deployed.env["PREFECT_CLIENT_MAX_RETRIES"] = "0"  # of Prefect's own, which are spent in half a minute
+    with written_to(quick_server.home / "prefect" / "prefect.db", seconds=20):
+        deployed.start()
+    deployment = deployed.server.deployments()["train-by-hand"]
+    assert deployment["parameters"]["experiment"]["train"]["seed"] == 7
 
 
 def test_ctrl_c_waits_for_the_run_under_way_and_once_more_has_it_save_and_stop(

@@ -109,6 +109,12 @@ def runs(first: tuple[dict[str, Any], Command, list[str]], prefect_server: str) 
     process.wait(60)
 
 
+def without_seconds(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Of two commands at the same moment one takes over the other's figures, and then has folds of its own beside."""
+    folds = [{**fold, "seconds": None} for fold in metrics["crossval"]["folds"]]
+    return {**metrics, "crossval": {**metrics["crossval"], "folds": folds}}
+
+
 def test_the_same_command_again_takes_seconds_and_makes_no_new_version(first):
     made, command, settings = first
     before = command("models", "list", "--json").stdout
@@ -154,7 +160,7 @@ def test_a_stage_that_is_refreshed_is_made_anew_and_comes_out_the_same(runs: Run
     outcome = runs(refresh=("evaluate",))
     assert list(outcome["reused"]) == ["cross-validate", "train"]
     assert outcome["model"] == f"lamps@{outcome['run_id']}"
-    assert outcome["metrics"] == first[0]["metrics"]
+    assert without_seconds(outcome["metrics"]) == without_seconds(first[0]["metrics"])
     everything = runs(refresh=("all",))
     assert everything["reused"] == {}
     assert weights(everything).read_bytes() == weights(first[0]).read_bytes()
