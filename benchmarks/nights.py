@@ -32,7 +32,7 @@ from typing import Any
 import httpx
 
 from benchmarks import machine
-from benchmarks.overhead import standing_server
+from benchmarks.overhead import environment, standing_server
 from benchmarks.spread import spread
 
 RESULTS = Path(__file__).parent / "results"
@@ -164,14 +164,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="trainserve-bench-") as name:
         home = Path(name)
         with standing_server(home, options.port) as api:
-            env = os.environ | {
-                "TRAINSERVE_HOME": str(home / "trainserve"),
-                "TRAINSERVE_PLACES": str(home / "places"),
-                "BENTOML_HOME": str(home / "bentoml"),
-                "PREFECT_HOME": str(home / "prefect"),
-                "PREFECT_API_URL": api,
-                "OMP_NUM_THREADS": str(options.threads),
-            }
+            env = environment(home, api, options.threads)
             asked = Requests(api)
             with deployed(env, home / "deploy.log"):
                 wait_for(asked.ready)

@@ -109,6 +109,19 @@ def one(kind: str, *, epochs: int, seed: int) -> Figures:
     return {"import_s": import_s, "chain_s": time.perf_counter() - began, "chain_cpu_s": time.process_time() - used}
 
 
+def environment(home: Path, api: str, threads: int) -> dict[str, str]:
+    """Nothing of the user's."""
+    return {
+        **os.environ,
+        "TRAINSERVE_HOME": str(home / "trainserve"),
+        "TRAINSERVE_PLACES": str(home / "places"),
+        "BENTOML_HOME": str(home / "bentoml"),
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_API_URL": api,
+        "OMP_NUM_THREADS": str(threads),
+    }
+
+
 @contextmanager
 def standing_server(home: Path, port: int) -> Iterator[str]:
     """The address of its API."""
@@ -185,13 +198,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="trainserve-bench-") as name:
         home = Path(name)
         with standing_server(home, options.port) as api:
-            env = os.environ | {
-                "TRAINSERVE_HOME": str(home / "trainserve"),
-                "BENTOML_HOME": str(home / "bentoml"),
-                "PREFECT_HOME": str(home / "prefect"),
-                "PREFECT_API_URL": api,
-                "OMP_NUM_THREADS": str(options.threads),
-            }
+            env = environment(home, api, options.threads)
             measured("flow", epochs=1, seed=0, env=env)  # caches, byte code, the first champion
             lengths = [compared(epochs, options.repeats, env) for epochs in options.epochs]
     figures = {

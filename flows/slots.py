@@ -150,13 +150,8 @@ def lock(name: str, held: ExitStack) -> bool:
             f"the locks of training places cannot be written to {folder()} ({error.strerror}); "
             "set TRAINSERVE_PLACES to a folder you own"
         ) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
+    if not taken(descriptor):
         return False
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps({"pid": os.getpid()}).encode(), 0)  # for people; the lock is what counts
     held.callback(os.close, descriptor)
     return True
 

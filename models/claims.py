@@ -15,6 +15,14 @@ def claim(path: Path) -> bool:
     if path in _claimed:
         return True
     descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    if not taken(descriptor):
+        return False
+    _claimed[path] = descriptor
+    return True
+
+
+def taken(descriptor: int) -> bool:
+    """Lock the open file until it is closed, and write down who did; closed if another process has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -22,7 +30,6 @@ def claim(path: Path) -> bool:
         return False
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps({"pid": os.getpid()}).encode(), 0)  # for people; the lock is what counts
-    _claimed[path] = descriptor
     return True
 
 
