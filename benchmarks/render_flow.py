@@ -28,10 +28,10 @@ def overhead(read: Read, table: Table) -> str:
         if reckoned := f["ten_minutes"]:
             parts.append(
                 f"Once: {reckoned['once_s']:.2f} s (goal under {f['goals']['once_s']:.0f}). For each second of "
-                f"training: {1000 * reckoned['per_second_cpu_s']:.1f} ms of processor time. Together "
+                f"training: {1000 * reckoned['per_second_cpu_s']:.1f} ms of processor time, by all but the thread that "
+                f"trains. Together "
                 f"{reckoned['share_of_ten_minutes']:.2%} of ten minutes (goal under "
-                f"{f['goals']['share_of_ten_minutes']:.0%}), reckoned from the two lengths. The server's own processor "
-                "time is not in these."
+                f"{f['goals']['share_of_ten_minutes']:.0%}), reckoned. The server's own processor time is not in these."
             )
     return "\n\n".join(parts)
 
@@ -47,6 +47,7 @@ def nights(read: Read, table: Table) -> str:
             ["attempts", ", ".join(f"{times}: {num}" for times, num in many["attempts"].items())],
             ["run folders made", str(many["run_folders"])],
             ["processes left", str(many["processes_left"])],
+            ["requests that were sent again after a 503", str(many["asked_again"])],
             ["seconds for a run", f"{many['seconds_per_run']:.1f}"],
             ["the database grows by, kB a run", f"{many['database_bytes_per_run'] / 1000:.0f}"],
         ]
