@@ -15,6 +15,7 @@ from pathlib import Path
 
 from data.errors import InputError
 from flows.leases import leased
+from models.claims import taken
 from models.config import Experiment
 from models.training.nodes import several_nodes
 from models.training.told import Stopped
