@@ -40,7 +40,8 @@ RESULTS = Path(__file__).parent / "results"
 TRAINSERVE = str(Path(sys.executable).with_name("trainserve"))  # of this environment
 SETTINGS = ["digits", "--train.epochs", "1", "--train.patience", "never", "--train.checkpoint_every", "1"]
 LIMIT_S = 300.0
-BUSY_TRIES, BUSY_S = 20, 0.5
+BUSY_TRIES, BUSY_S = 60, 0.5
+STALLED_S = 120.0  # its SQLite's wait of 60 s for a lock may hold up everything
 PAGE = 200  # runs in an answer of the server
 
 
@@ -56,40 +57,45 @@ def deployed(env: dict[str, str], log: Path) -> Iterator[None]:
 
 
 class Requests:
-    """What a person or a program does, over HTTP."""
+    """What a person or a program does, over HTTP: each on a connection of its own, as curl's are. Prefect's server ends
+    the one on which it has answered 503."""
 
     def __init__(self, api: str) -> None:
-        self._client = httpx.Client(base_url=api, timeout=30)
+        self._api = api
         self.deployment = ""
         self.busy = 0  # answers of 503: another transaction had the database
 
-    def ready(self) -> bool:
-        """The deployment is there, and a worker asks for its runs."""
-        found = self._client.get("/deployments/name/pipeline/train-by-hand")
-        if found.status_code != 200:
-            return False
-        self.deployment = found.json()["id"]
-        workers = self._client.post("/work_pools/trainserve/workers/filter", json={})
-        return workers.status_code == 200 and any(worker["status"] == "ONLINE" for worker in workers.json())
-
-    def begin(self, seed: int) -> str:
-        tree = {"parameters": {"changes": [f"train.seed={seed}"]}}
+    def _ask(self, method: str, path: str, tree: Any = None) -> httpx.Response:
         for _ in range(BUSY_TRIES):
-            done = self._client.post(f"/deployments/{self.deployment}/create_flow_run", json=tree)
+            done = httpx.request(method, f"{self._api}{path}", json=tree, timeout=STALLED_S)
             if done.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 break
             self.busy += 1
             time.sleep(BUSY_S)
-        return str(done.raise_for_status().json()["id"])
+        return done
+
+    def ready(self) -> bool:
+        """The deployment is there, and a worker asks for its runs."""
+        found = self._ask("GET", "/deployments/name/pipeline/train-by-hand")
+        if found.status_code != httpx.codes.OK:
+            return False
+        self.deployment = found.json()["id"]
+        workers = self._ask("POST", "/work_pools/trainserve/workers/filter", {})
+        return workers.status_code == httpx.codes.OK and any(one["status"] == "ONLINE" for one in workers.json())
+
+    def begin(self, seed: int) -> str:
+        tree = {"parameters": {"changes": [f"train.seed={seed}"]}}
+        done = self._ask("POST", f"/deployments/{self.deployment}/create_flow_run", tree).raise_for_status()
+        return str(done.json()["id"])
 
     def state(self, run: str) -> str:
-        return str(self._client.get(f"/flow_runs/{run}").raise_for_status().json()["state"]["name"])
+        return str(self._ask("GET", f"/flow_runs/{run}").raise_for_status().json()["state"]["name"])
 
     def all(self) -> list[dict[str, Any]]:
         runs: list[dict[str, Any]] = []
         while True:
             tree = {"limit": PAGE, "offset": len(runs), "sort": "ID_DESC"}
-            page = self._client.post("/flow_runs/filter", json=tree).raise_for_status().json()
+            page = self._ask("POST", "/flow_runs/filter", tree).raise_for_status().json()
             runs += page
             if len(page) < PAGE:
                 return runs
