@@ -27,7 +27,7 @@ def test_the_thread_itself_does_not_count_and_the_others_do():
     beside.look("looked at")
     over.set()
     thread.join()
-    assert 0.15 < beside.cpu_s < 0.28
+    assert 0.15 < beside.cpu_s < 0.4  # 0.5 with it
     assert beside.seconds > 0
 
 
