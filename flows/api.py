@@ -1,9 +1,11 @@
 """The Prefect server by its REST interface: one short question, one answer, soon or not at all.
 
-For what watches runs from the side: threads that look again in a few seconds anyway, the doctor, the clearing up.
-Prefect's own client is patient, as a run's own reports want it: it tries for minutes where the server is away.
+For what watches runs from the side: threads that look again in a few seconds anyway, the doctor. The clearing up, and
+what has to be written, such as a promotion's event, are given patience. What runs do, Prefect's own client reports
+(flows.patience).
 """
 
+import random
 import time
 from datetime import datetime
 from types import TracebackType
@@ -18,7 +20,10 @@ from flows import server
 TIMEOUT_S = 5.0
 MOST = 200  # what the server gives at once
 NEWEST = "START_TIME_DESC"
-BUSY_TRIES, BUSY_S = 4, 0.5
+BUSY = httpx.codes.SERVICE_UNAVAILABLE  # its SQLite refuses who has read and then writes, if another one wrote between
+BUSY_S = 10.0  # for as long it is asked again
+TAKEN_S = 120.0  # what has to be written is tried for as long, also where the server is away or stands still
+PAUSE_S = (0.3, 1.0)  # before it is asked again; by chance, or two that disturb each other would do so again
 
 Away = httpx.HTTPError
 """The server did not answer, or not as it should have."""
@@ -59,10 +64,12 @@ class FlowRun(BaseModel):
 
 
 class Api:
-    """`with Api(url) as api: api.get("health")`. Every call may raise `Away`."""
+    """`with Api(url) as api: api.get("health")`. Every call may raise `Away`: where the server is too busy, after
+    `busy_s`; where it is away, after `away_s`, by default at once."""
 
-    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, busy_s: float = BUSY_S, away_s: float = 0.0) -> None:
         self._client = httpx.Client(base_url=f"{url.rstrip('/')}/", timeout=timeout_s, headers=server.authorization())
+        self._busy_s, self._away_s = busy_s, away_s
 
     def __enter__(self) -> Self:
         return self
@@ -72,13 +79,17 @@ class Api:
 
     def ask(self, method: str, path: str, body: object = None) -> httpx.Response:
         """Whatever it answers, also a refusal. Raises `Away` only if there is no answer."""
-        answer = self._client.request(method, path, json=body)
-        for _ in range(BUSY_TRIES):
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                break
-            time.sleep(BUSY_S)  # somebody else writes to its SQLite
-            answer = self._client.request(method, path, json=body)
-        return answer
+        began = time.monotonic()
+        while True:
+            try:
+                answer = self._client.request(method, path, json=body)
+            except httpx.TransportError:
+                if time.monotonic() - began >= self._away_s:
+                    raise
+            else:
+                if answer.status_code != BUSY or time.monotonic() - began >= self._busy_s:
+                    return answer
+            time.sleep(random.uniform(*PAUSE_S))
 
     def get(self, path: str) -> Any:
         return self._done(self.ask("GET", path))
@@ -114,7 +125,21 @@ class Api:
         return answer.json() if answer.content else None
 
 
-def lasting(*, timeout_s: float = TIMEOUT_S) -> Api | None:
+def lasting(*, timeout_s: float = TIMEOUT_S, busy_s: float = BUSY_S, away_s: float = 0.0) -> Api | None:
     """The server that the user has chosen; None where there is none, or one that ends with this process."""
     url = server.configured()
-    return None if url is None or server.is_ours() else Api(url, timeout_s=timeout_s)
+    if url is None or server.is_ours():
+        return None
+    return Api(url, timeout_s=timeout_s, busy_s=busy_s, away_s=away_s)
+
+
+def why(error: Away) -> str:
+    """In a few words, for people."""
+    match error:
+        case httpx.HTTPStatusError():
+            status = error.response.status_code
+            return "it is busy" if status == BUSY else f"it answers with status {status}"
+        case httpx.TimeoutException():
+            return "it does not answer in time"
+        case _:
+            return " ".join(str(error).split()) or type(error).__name__

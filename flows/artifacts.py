@@ -7,9 +7,10 @@ from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec
+from typing import ParamSpec, cast
 from uuid import UUID
 
+import httpx
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
@@ -17,6 +18,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.logging import get_run_logger
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from data.prepare import Dataset
 from flows import elsewhere, pages
@@ -27,6 +29,9 @@ from models.records import CVResult, RunResult, Verdict
 from models.run import RunFolder
 
 POST_EVERY_S = 3.0
+RETRIES = 12  # about a minute (flows.patience): the run waits for it, once
+
+_away = threading.Event()  # the server, when it was last to be shown something
 MISTAKES = 12  # pictures: each artifact stays in the server's database for weeks
 
 P = ParamSpec("P")
@@ -37,9 +42,14 @@ def harmless(show: Callable[P, object]) -> Callable[P, None]:
 
     @wraps(show)
     def shown(*args: P.args, **kwargs: P.kwargs) -> None:
+        retries = 0 if _away.is_set() else min(RETRIES, PREFECT_CLIENT_MAX_RETRIES.value())
         try:
-            show(*args, **kwargs)
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries}):
+                show(*args, **kwargs)
+            _away.clear()
         except Exception as error:  # noqa: BLE001 - drawing and posting may fail in any way
+            if isinstance(error, httpx.HTTPError):
+                _away.set()
             with suppress(Exception):
                 get_run_logger().warning("artifact %s left out: %s: %s", show.__name__, type(error).__name__, error)
 
@@ -52,32 +62,35 @@ class Progress:
     def __init__(self) -> None:
         self._latest = (0.0, "starting")
         self._posted: tuple[float, str] | None = None
+        self._artifact: UUID | None = None
         self._over = threading.Event()
 
     def moved(self, share: float, text: str) -> None:
         """`share` 0 to 1."""
         self._latest = (100 * min(max(share, 0.0), 1.0), text)
 
-    def _post(self, artifact: UUID | None) -> None:
-        if artifact is None or self._latest == self._posted:
+    def _post(self, key: str) -> None:
+        latest = self._latest
+        if latest == self._posted:
             return
-        self._posted = self._latest
         with suppress(Exception):  # the next one may get through
-            update_progress_artifact(artifact, *self._latest)
+            if self._artifact is None:
+                self._artifact = cast("UUID", create_progress_artifact(latest[0], key=key, description=latest[1]))
+            else:
+                update_progress_artifact(self._artifact, *latest)
+            self._posted = latest
 
-    def _keep_posting(self, artifact: UUID | None) -> None:
-        while not self._over.wait(POST_EVERY_S):
-            self._post(artifact)
-        self._post(artifact)
+    def _keep_posting(self, key: str) -> None:
+        last = False
+        while not last:
+            last = self._over.is_set()
+            self._post(key)
+            self._over.wait(POST_EVERY_S)
 
     @contextmanager
     def shown(self, key: str) -> Iterator[None]:
-        artifact: UUID | None = None
-        with suppress(Exception):
-            created = create_progress_artifact(0.0, key=key, description="starting")
-            artifact = created if isinstance(created, UUID) else None
         context = copy_context()  # the thread posts on behalf of this task
-        thread = threading.Thread(target=context.run, args=(self._keep_posting, artifact), daemon=True)
+        thread = threading.Thread(target=context.run, args=(self._keep_posting, key), daemon=True)
         thread.start()
         try:
             yield

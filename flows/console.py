@@ -45,6 +45,7 @@ class Display:
         self.run_id: str | None = None  # as soon as it is known
         self.seconds: dict[str, float] = {}  # stage -> how long it took
         self.reused: dict[str, str] = {}  # stage -> the run that had made it
+        self.result: object | None = None  # of the flow, once all that it does is done
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Events of ours at the Prefect server: one asks for a training, others tell what became of a model."""
 
-from contextlib import suppress
+import logging
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -14,40 +15,55 @@ REFUSED = "trainserve.model.refused"
 SILENT = "trainserve.schedule.silent"
 """A schedule that should be active has nothing due, or something waits while nothing runs."""
 
-TIMEOUT_S = 10.0
+SERVICE = {"prefect.resource.id": "trainserve.service", "prefect.resource.name": "trainserve"}
+
+logger = logging.getLogger("trainserve.events")
 
 
 def ask(api: str, method: str, path: str, tree: Any = None) -> Any:
-    """What the server answers. Raises `InputError` where it does not, in a sentence that a person can act on."""
-    from flows.api import Api, Away
+    """What the server answers, which may be busy for a while, or away. Raises `InputError` where it does not answer, in
+    a sentence that a person can act on."""
+    from flows.api import TAKEN_S, Api, Away, why
 
     try:
-        with Api(api, timeout_s=TIMEOUT_S) as asked:
+        with Api(api, timeout_s=server.STALLED_S, busy_s=TAKEN_S, away_s=TAKEN_S) as asked:
             done = asked.ask(method, path, tree).raise_for_status()
     except Away as error:
-        raise InputError(f"the Prefect server at {api} did not take {method} /{path}: {error}") from None
+        raise InputError(f"the Prefect server at {api} did not take {method} /{path}: {why(error)}") from None
     return done.json() if done.content else None
 
 
-def send(api: str, name: str, payload: dict[str, str]) -> None:
-    """Returns once the server has it: Prefect's own way loses it when a command ends. Raises `InputError`."""
+def send(
+    api: str,
+    name: str,
+    payload: Mapping[str, str],
+    *,
+    of: Mapping[str, str] = SERVICE,
+    related: Sequence[Mapping[str, str]] = (),
+) -> None:
+    """Returns once the server has it: Prefect's own way loses it where the server is away for half a minute, and when a
+    command ends. Raises `InputError`."""
     event = {
         "occurred": datetime.now(UTC).isoformat(),
         "event": name,
         "id": str(uuid4()),
-        "payload": payload,
-        "related": [],
-        "resource": {"prefect.resource.id": "trainserve.service", "prefect.resource.name": "trainserve"},
+        "payload": dict(payload),
+        "related": [dict(one) for one in related],
+        "resource": dict(of),
     }
     ask(api, "POST", "events", [event])
 
 
 def tell(event: str, model: str, /, **payload: str) -> None:
-    """From within a run, in the background. That nobody hears of it is no reason to fail."""
-    if server.is_ours():
+    """From within a run. That nobody hears of it is no reason to fail."""
+    api = server.configured()
+    if api is None or server.is_ours():
         return
-    with suppress(Exception):
-        from prefect.events import emit_event
+    from prefect.runtime import flow_run
 
-        resource = {"prefect.resource.id": f"trainserve.model.{model}", "prefect.resource.name": model}
-        emit_event(event, resource=resource, payload=dict(payload))
+    resource = {"prefect.resource.id": f"trainserve.model.{model}", "prefect.resource.name": model}
+    related = [{"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.role": "flow-run"}]
+    try:
+        send(api, event, payload, of=resource, related=related if flow_run.id else [])
+    except Exception as error:  # noqa: BLE001 - whatever it is, the model is in service, or refused
+        logger.warning("%s is told to nobody: %s", event, error)

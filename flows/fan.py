@@ -10,6 +10,7 @@ from typing import Any
 
 from prefect import Task
 from prefect.futures import PrefectFuture
+from prefect.settings import PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED, temporary_settings
 from prefect.task_runners import TaskRunner
 
 from data.errors import InputError, RunFailed
@@ -30,7 +31,9 @@ class Fan:
         if self._runner is None:
             self._stack.close()  # what is left of a pool that lost a process
             self._runner = self._stack.enter_context(self._make())
-        future = self._runner.submit(self._task, {"number": number, **parameters})
+        # The flow has looked at it. A task that asks the server for nothing begins also while that is away.
+        with temporary_settings({PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False}):
+            future = self._runner.submit(self._task, {"number": number, **parameters})
         self.under_way.add(number)
         context = copy_context()
         threading.Thread(target=context.run, args=(self._wait, number, future, self._runner), daemon=True).start()

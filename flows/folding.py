@@ -39,7 +39,6 @@ ENDS_S = 60.0  # how long tasks may take to stop
     retries=1,
     retry_delay_seconds=1,
     retry_condition_fn=lost,
-    tags=["trainserve-fold"],
     cache_policy=NO_CACHE,
     persist_result=False,
 )

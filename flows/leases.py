@@ -21,7 +21,7 @@ from flows.api import Api, Away
 
 LEASE_S = 60.0  # the shortest that Prefect takes
 RENEWED_EVERY_S = 20.0
-LOCKED, GONE, CONFLICT = 423, 410, 409
+LOCKED, CONFLICT = 423, 409
 
 logger = logging.getLogger("trainserve.places")
 
@@ -86,6 +86,8 @@ class Lease:
 
     def _renewed(self) -> bool:
         answer = self._server.ask("POST", f"v2/concurrency_limits/leases/{self._id}/renew", {"lease_duration": LEASE_S})
+        if answer.is_server_error:
+            answer.raise_for_status()  # it may well know the lease: a second one would be in the first one's way
         return answer.is_success
 
     def _taken(self) -> UUID:

@@ -14,6 +14,7 @@ def quiet_terminal() -> None:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_INTERNAL_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
+    logging.raiseExceptions = False  # lines that the server did not take are in the run's log, and told to nobody
     logging.captureWarnings(True)
 
 

@@ -16,7 +16,7 @@ from flows.health.retention import Keep, Plan
 from flows.place import writable_home
 from flows.watched import watched
 
-PATIENT_S = 60.0  # to delete runs with all their logs takes a server of many runs some seconds
+ANSWER_S = 60.0  # to delete runs with all their logs takes a server of many runs some seconds
 TOLD_AGAIN = timedelta(hours=23, minutes=30)  # every 24th time
 
 
@@ -27,7 +27,7 @@ def maintain(keep: Keep = Keep()) -> str:  # noqa: B008 - frozen; the UI's form 
     Args:
         keep: How much of the past stays: flow runs, run folders, models, caches, logs.
     """
-    server = api.lasting(timeout_s=PATIENT_S)
+    server = api.lasting(timeout_s=ANSWER_S, busy_s=api.TAKEN_S, away_s=api.TAKEN_S)
     if server is None:
         return tidy(None, keep)
     with watched(flow_run.id), server:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from prefect import flow
+from prefect.context import TagsContext
 from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
@@ -66,7 +67,8 @@ def pipeline(
         reason: Why this run was asked for; kept with the model.
     """
     try:
-        with watched(flow_run.id):
+        # The run's tags are not its tasks': those would ask the server for limits of their tags before they begin.
+        with watched(flow_run.id), TagsContext(current_tags=set()):
             if (instead := due.instead_of(flow_run.id)) is not None:
                 return cast("Outcome", Cancelled(name=instead.state_name, message=instead.message))
             return chain(overrides.changed(experiment, changes), resume, refresh, runner, reason)
@@ -107,7 +109,9 @@ def chain(
         bundle = export(prepared, run.path)
         model, verdict = release(prepared, run.path, bundle, experiment.release)
     shown, url = display(), lineage.flow_run_url
-    return outcome_of(run, result, model=model, verdict=verdict, seconds=shown.seconds, reused=shown.reused, url=url)
+    outcome = outcome_of(run, result, model=model, verdict=verdict, seconds=shown.seconds, reused=shown.reused, url=url)
+    shown.result = outcome
+    return outcome
 
 
 def lasting_url() -> str | None:

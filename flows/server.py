@@ -20,6 +20,7 @@ from pathlib import Path
 from data.address import secret_in, shown
 from data.errors import InputError
 from flows.importing import uncollected
+from flows.patience import RETRIES
 
 CONNECT_S = 10.0
 STALLED_S = 90.0  # a server on SQLite may stand still, rarely, until its wait of 60 s for the database is over
@@ -168,7 +169,7 @@ def _mentions(file: Path, *words: str) -> bool:
     return any(word in text for word in words) or (file.name == "prefect.toml" and "url" in text)
 
 
-def quiet_environment() -> None:
+def quiet_environment(*, retries: int = RETRIES) -> None:
     """What a run sets before Prefect and torch are imported, unless the user has: no telemetry, patience with slow
     disks, and OpenMP threads that sleep soon, since spinning ones make each other wait on a busy machine."""
     for name, value in {
@@ -177,6 +178,7 @@ def quiet_environment() -> None:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(round(START_UP_S)),
         "PREFECT_CLIENT_METRICS_ENABLED": "false",
+        "PREFECT_CLIENT_MAX_RETRIES": str(retries),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # Prefect's least: a run that dies is missed by them
         "BENTOML_DO_NOT_TRACK": "True",
     }.items():

@@ -126,9 +126,9 @@ def soon_over() -> Iterator[None]:
     ended: list[int] = []
 
     @atexit.register
-    def end() -> None:
+    def leave_at_once() -> None:
         if ended:
-            _end(ended[0])
+            end(ended[0])
 
     try:
         yield
@@ -141,7 +141,8 @@ def soon_over() -> Iterator[None]:
         raise
 
 
-def _end(status: int) -> None:
+def end(status: int) -> None:
+    """At once: nothing that is still to be told to anybody is waited for."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
@@ -150,5 +151,5 @@ def _end(status: int) -> None:
 def leave(status: int) -> NoReturn:
     """End the process; a thread that still trains, after a second Ctrl-C, is not waited for."""
     if any(thread.name == THREAD for thread in threading.enumerate()):
-        _end(status)
+        end(status)
     sys.exit(status)

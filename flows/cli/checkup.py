@@ -16,6 +16,7 @@ from rich.text import Text
 
 from data.errors import InputError
 from flows import server
+from flows.api import Api, Away, why
 from flows.console import stdout_console
 from flows.health import checks_machine, checks_store
 from flows.health.checked import Checked, Checks
@@ -23,13 +24,14 @@ from flows.place import home
 
 STYLES = {"ok": "green", "note": "dim", "wrong": "red"}
 SHORT_S = 2.0  # for an answer of the server: a doctor that is slow is not asked
+MENDING_S = 20.0  # for a busy one to take what mends it
 
 Check = Callable[[], Checks]
 
 
 def run(*, as_json: bool, fix: bool = False) -> None:
     """Exit status 1 if something is wrong, with `fix` if something still is."""
-    found = examined()
+    found = examined(busy_s=MENDING_S if fix else SHORT_S)
     mended = mend(found) if fix else []
     if mended:
         found = examined()
@@ -42,10 +44,11 @@ def run(*, as_json: bool, fix: bool = False) -> None:
         sys.exit(1)
 
 
-def examined() -> list[Checked]:
+def examined(*, busy_s: float = SHORT_S) -> list[Checked]:
     """Every check; one that fails is a finding, and the others go on."""
     machine = (checks_machine.versions, checks_machine.home_folder, checks_machine.disk, checks_machine.ports)
-    return collect((*machine, *asked_for(of_the_server), *of_the_store(), checks_machine.gpu))
+    server_checks = partial(of_the_server, busy_s=busy_s)
+    return collect((*machine, *asked_for(server_checks), *of_the_store(), checks_machine.gpu))
 
 
 def asked_for(checks: Callable[[], tuple[Check, ...]]) -> tuple[Check, ...]:
@@ -64,15 +67,21 @@ def collect(checks: Sequence[Check]) -> list[Checked]:
             found += check()
         except Exception as error:  # noqa: BLE001 - whatever it is, the next check may say more
             name = getattr(check, "func", check).__name__.replace("_", " ")
-            found.append(Checked(name, "wrong", f"could not be checked: {type(error).__name__}: {error}"))
+            found.append(Checked(name, "wrong", f"could not be checked: {said(error)}"))
     return found
+
+
+def said(error: Exception) -> str:
+    if isinstance(error, Away):
+        return f"the Prefect server does not tell, {why(error)}"
+    return f"{type(error).__name__}: {error}"
 
 
 def of_the_store() -> tuple[Check, ...]:
     return checks_store.models, checks_store.roles, checks_store.half_saved
 
 
-def of_the_server() -> tuple[Check, ...]:
+def of_the_server(*, busy_s: float = SHORT_S) -> tuple[Check, ...]:
     """What can be asked of a Prefect server, if one is chosen and answers."""
     if find_spec("prefect") is None:
         return ()
@@ -87,15 +96,14 @@ def of_the_server() -> tuple[Check, ...]:
         server.require_answer(url, timeout_s=10)
     except InputError as error:
         return (partial(one, Checked("Prefect", "wrong", str(error))),)
-    return partial(one, Checked("Prefect", "ok", f"{url} answers")), *asked_of(url)
+    return partial(one, Checked("Prefect", "ok", f"{url} answers")), *asked_of(url, busy_s=busy_s)
 
 
-def asked_of(url: str) -> tuple[Check, ...]:
+def asked_of(url: str, *, busy_s: float) -> tuple[Check, ...]:
     """In the order in which one thing is the cause of the next."""
-    from flows.api import Api
     from flows.health import checks_database, checks_server, checks_work
 
-    api, now = Api(url, timeout_s=SHORT_S), datetime.now(UTC)
+    api, now = Api(url, timeout_s=SHORT_S, busy_s=busy_s), datetime.now(UTC)
     return (
         partial(checks_server.server_version, api, version("prefect")),
         partial(checks_server.clock, api),
@@ -118,14 +126,14 @@ def one(found: Checked) -> Checks:
 
 def mend(found: Sequence[Checked]) -> list[str]:
     """What was done, a sentence each."""
-    said = []
+    done = []
     for checked in found:
         if checked.fix is not None:
             try:
-                said.append(checked.fix())
+                done.append(checked.fix())
             except Exception as error:  # noqa: BLE001 - the others may be mended all the same
-                said.append(f"{checked.what} could not be mended: {type(error).__name__}: {error}")
-    return said
+                done.append(f"{checked.what} could not be mended: {said(error)}")
+    return done
 
 
 def show(found: Sequence[Checked], mended: Sequence[str], console: Console, *, fix: bool) -> None:

@@ -10,7 +10,7 @@ from flows.console import duration
 from flows.events import RETRAIN, ask, send
 
 DEPLOYMENT = "train-by-hand"
-ANSWER_S = 20.0  # the server takes a second or two from an event to the run
+ANSWER_S = 60.0  # the server takes a second or two from an event to the run, and longer where it is busy
 COOLING_S = 5.0  # that no run begins, is waited for as long
 LOOK_EVERY_S = 0.5
 

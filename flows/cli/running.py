@@ -7,13 +7,14 @@ from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from typing import TypeVar, cast
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from data.errors import DataRefused
-from flows import logs, server, stopping
+from flows import logs, patience, server, stopping
 from flows.console import Display, duration, shown, stderr_console, stdout_console
 from flows.engines import RunnerConfig
 from flows.importing import beginning_of_a_flow, uncollected
@@ -22,6 +23,8 @@ from flows.place import home
 from flows.reuse.stages import Refresh
 from models.config import Experiment
 from models.evaluation.metrics import Metrics
+
+T = TypeVar("T")
 
 
 def run(
@@ -49,12 +52,31 @@ def run(
         from flows.pipeline import pipeline
 
         with logs.kept_in(log_file()), tags("trainserve"):  # by which it is found, if it dies
-            outcome = pipeline(experiment, resume=resume, refresh=refresh, runner=runner)
+            outcome, told = ended(
+                lambda: pipeline(experiment, resume=resume, refresh=refresh, runner=runner), view=view
+            )
     log_file().unlink(missing_ok=True)  # all went well, and the run's folder has its own
     if as_json:
         sys.stdout.write(outcome.model_dump_json() + "\n")
     else:
         summarise(outcome, stdout_console())
+    if not told:
+        stopping.end(0)
+
+
+def ended(flow: Callable[[], T], *, view: Display) -> tuple[T, bool]:
+    """What the flow comes to; and false where the Prefect server could not be told of its end, so that whatever else it
+    is to be told would be tried for minutes."""
+    try:
+        return flow(), True
+    except Exception as error:
+        if view.result is None:
+            raise
+        why = " ".join(str(error).split())[:200] or type(error).__name__
+        view.note(
+            f"the Prefect server did not hear that this run has ended, and may call it dead: {why}", style="yellow"
+        )
+        return cast("T", view.result), False
 
 
 @contextmanager
@@ -82,6 +104,7 @@ def imported(view: Display, own: server.LocalServer | None, *, meanwhile: Callab
 
     view.moved("importing Prefect", 0, 0)
     beginning_of_a_flow()
+    patience.soon_again(on_wait=view.note)
     if own is not None:
         view.moved("waiting for Prefect's server", 0, 0)
         own.wait()

@@ -10,6 +10,7 @@ from data.errors import InputError
 from flows import engines, logs, server, stopping
 from flows.devices import require_devices_of
 from flows.engines import RunnerConfig
+from flows.patience import WATCHED_RETRIES
 from flows.place import home, writable_home
 from flows.reuse.stages import Refresh
 from models.config import Experiment
@@ -25,7 +26,7 @@ def run(
     runner: RunnerConfig = RunnerConfig(),  # noqa: B008 - frozen
 ) -> None:
     """The whole chain. Raises `InputError`, or whatever went wrong."""
-    server.quiet_environment()
+    server.quiet_environment(retries=WATCHED_RETRIES)
     logs.quiet_terminal()
     warnings.simplefilter("ignore")
     keep_freed_memory()

@@ -18,6 +18,7 @@ from flows.console import shown, stderr_console, stdout_console
 from flows.devices import require_devices_of
 from flows.engines import RunnerConfig
 from flows.importing import uncollected
+from flows.patience import WATCHED_RETRIES
 from flows.settings import overrides
 from models.training.allocation import keep_freed_memory
 
@@ -40,7 +41,7 @@ def sweep(
     parsed(search, experiment)
     require_optuna()
     engines.require(runner)
-    server.quiet_environment()
+    server.quiet_environment(retries=WATCHED_RETRIES)
     logs.quiet_terminal()
     warnings.simplefilter("ignore")
     keep_freed_memory()
@@ -59,8 +60,15 @@ def sweep(
             from flows.sweep.flow import SweepConfig
             from flows.sweep.flow import sweep as flow
         with logs.kept_in(running.log_file()), tags("trainserve"):  # as `running`
-            result = flow(experiment, search, SweepConfig(trials=trials, prune=prune), runner)
+            how = SweepConfig(trials=trials, prune=prune)
+            result, told = running.ended(lambda: flow(experiment, search, how, runner), view=view)
     running.log_file().unlink(missing_ok=True)
+    say(result, as_json=as_json)
+    if not told:
+        stopping.end(0)
+
+
+def say(result: "SweepResult", *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(result.model_dump_json() + "\n")
     else:

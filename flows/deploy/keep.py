@@ -17,6 +17,7 @@ from types import FrameType
 
 from data.errors import InputError
 from flows import resuming
+from flows.api import Away, why
 from flows.deploy.definitions import ROOT, worker_name
 from flows.health.rounds import Rounds, say
 from models.claims import claim
@@ -174,11 +175,13 @@ def looking(looked_after: Sequence[Step], every_s: float) -> Iterator[None]:
 
 def _guarded(step: Step) -> str:
     """What went wrong, in one line; "" where nothing did."""
+    name = getattr(step, "__name__", "a look").replace("_", " ")
     try:
         step()
-    except Exception as error:  # noqa: BLE001 - the server may be away, and the next look is soon
-        name = getattr(step, "__name__", "a look")
-        return f"{name.replace('_', ' ')} did not get through: {type(error).__name__}: {' '.join(str(error).split())}"
+    except Away as error:  # the next look is soon
+        return f"{name} did not get through to the Prefect server: {why(error)}"
+    except Exception as error:  # noqa: BLE001 - nor does any other end those that follow
+        return f"{name} did not get through: {type(error).__name__}: {' '.join(str(error).split())}"
     return ""
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from data.errors import InputError
+from flows.api import BUSY, PAUSE_S, TAKEN_S, Away, why
 from flows.deploy import automations, notices
 from flows.deploy.cron import next_time
 from flows.deploy.definitions import POOL, QUEUES, Definition, job_variables
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
 
 T = TypeVar("T")
-
-TAKEN_S = 120.0
-PAUSE_S = (0.3, 1.5)
 
 
 class Registered(NamedTuple):
@@ -55,10 +53,10 @@ def register(
 
 
 def patiently(step: Callable[[], T]) -> T:
-    """Again while the server says 503. Its SQLite gives up a transaction that reads and then writes as soon as another
-    one has written in between, so that a busy server refuses every other request, and more of the long ones. Prefect's
-    client tries five times in half a minute. Raises `InputError` after `TAKEN_S`."""
-    from prefect.exceptions import PrefectHTTPStatusError
+    """Again while the server is busy, stands still or is started anew. A busy one refuses every other request, and more
+    of the long ones: Prefect's client, which tries five times in half a minute, gives up. Raises `InputError` after
+    `TAKEN_S`."""
+    import httpx
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     until = time.monotonic() + TAKEN_S
@@ -66,13 +64,13 @@ def patiently(step: Callable[[], T]) -> T:
         while True:
             try:
                 return step()
-            except PrefectHTTPStatusError as error:
-                if error.response.status_code != 503:
+            except Away as error:
+                if isinstance(error, httpx.HTTPStatusError) and error.response.status_code != BUSY:
                     raise
                 if time.monotonic() > until:
                     raise InputError(
-                        f"the Prefect server was too busy for {TAKEN_S:.0f} s to take what was registered; try again "
-                        "when less runs there, or give it a PostgreSQL database"
+                        f"the Prefect server did not take in {TAKEN_S:.0f} s what is to be registered: {why(error)}; "
+                        "try again when less runs there, or give it a PostgreSQL database"
                     ) from None
             time.sleep(random.uniform(*PAUSE_S))
 

@@ -24,6 +24,7 @@ import httpx
 from prefect.states import AwaitingRetry
 from prefect.workers.process import ProcessWorker
 
+from flows import patience
 from flows.deploy.definitions import POOL, QUEUES
 
 PATIENCE_S = 60.0  # for runs to save and end; what has not by then is killed
@@ -166,6 +167,7 @@ def _refused(error: httpx.HTTPError) -> bool:
 
 async def work(name: str) -> None:
     """Until it is told to leave."""
+    patience.soon_again()
     worker = Worker(name)
     loop = asyncio.get_running_loop()
 

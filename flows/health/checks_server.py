@@ -171,9 +171,10 @@ def ensure_automation() -> str:
     from prefect.client.orchestration import get_client  # seconds, and only where something is mended
 
     from flows.deploy import automations
+    from flows.deploy.register import patiently
 
     with get_client(sync_client=True) as client:
-        automations.ensure(client, automations.dead_runs())
+        patiently(lambda: automations.ensure(client, automations.dead_runs()))
     return "the automation that marks dead runs is there and switched on"
 
 

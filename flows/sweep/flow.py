@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.context import TagsContext
 from prefect.runtime import flow_run
 from pydantic import Field
 
@@ -67,7 +68,7 @@ def sweep(
         config: How many trials, and whether bad ones are given up early.
         runner: Where trials are computed.
     """
-    with watched(flow_run.id):
+    with watched(flow_run.id), TagsContext(current_tags=set()):  # as in `flows.pipeline`
         return cancelled_by_signals(
             lambda: searched(experiment, search, config, runner), going_on="the same sweep goes on with what was tried"
         )
@@ -83,6 +84,7 @@ def searched(experiment: Experiment, search: dict[str, str], config: SweepConfig
     folder = claimed(prepared.home, experiment, space, prepared.fingerprint)
     with logs.kept_in(folder / "sweep.log"):
         result: SweepResult = trials(experiment, space, config, runner, prepared, folder)
+    display().result = result
     return result
 
 

@@ -34,7 +34,6 @@ STOP = "stop"  # a file that the flow leaves in the folder of a trial that it gi
     retries=1,
     retry_delay_seconds=1,
     retry_condition_fn=lost,
-    tags=["trainserve-trial"],
     cache_policy=NO_CACHE,
     persist_result=False,
 )
