@@ -9,6 +9,7 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,14 @@ def module_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imports(path: Path) -> Iterator[tuple[int, str]]:
     """(line, dotted name) of every import statement, wherever it stands."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -60,10 +66,17 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
 
 def loaded_after(*modules: str) -> set[str]:
     """Top-level packages in a fresh interpreter after these imports."""
-    code = f"import sys, {', '.join(modules)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    (loaded,) = loaded_one_by_one(", ".join(modules))
+    return loaded
+
+
+def loaded_one_by_one(*imported: str) -> list[set[str]]:
+    """The same, after each of several imports, each of which comes on top of those before it."""
+    told = "print(*{name.partition('.')[0] for name in sys.modules})"
+    code = "\n".join(["import sys", *(f"import {modules}; {told}" for modules in imported)])
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return set(done.stdout.split())
+    return [set(line.split()) for line in done.stdout.splitlines()]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -110,15 +123,14 @@ def test_serving_loads_no_torch_no_prefect_and_no_flows():
     assert not loaded_after(*modules) & {*LEARNING, "prefect", "flows"}
 
 
-def test_the_command_line_starts_without_torch_or_prefect():
-    assert not loaded_after("flows.cli") & {*LEARNING, *ENGINES}
-
-
-def test_a_run_starts_its_prefect_server_before_it_loads_what_looks_at_pictures():
+def test_the_command_line_starts_without_torch_or_prefect_and_a_run_its_server_before_it_looks_at_pictures():
     """The server takes longest to start, and waits for what is imported before."""
     heavy = {"PIL", "httpx", "numpy", *LEARNING, *ENGINES}
-    assert not loaded_after("flows.cli.app", "flows.settings.overrides", "flows.cli.starting") & heavy
-    assert not loaded_after("flows.cli.running") & heavy - {"numpy"}
+    before, when_running = loaded_one_by_one(
+        "flows.cli, flows.cli.app, flows.settings.overrides, flows.cli.starting", "flows.cli.running"
+    )
+    assert not before & heavy
+    assert not when_running & heavy - {"numpy"}
 
 
 def test_no_folder_and_no_file_is_named_after_nothing():
@@ -132,7 +144,7 @@ def test_files_and_functions_stay_short():
         text = path.read_text(encoding="utf-8")
         if text.count("\n") > LONGEST_FILE:
             long.append(f"{path.relative_to(ROOT)}: {text.count(chr(10))} lines")
-        for node in ast.walk(ast.parse(text)):
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or node.lineno) - node.lineno + 1
                 if lines > LONGEST_FUNCTION:

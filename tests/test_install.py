@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,11 +14,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests/golden/bundle-v1"
 SOURCES = ("pyproject.toml", "requirements.lock", "README.md", "LICENSE", "data", "models", "serving", "flows")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+START_S = 120.0  # this machine may be busy
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +113,7 @@ def url(bin_folder, environment, python, tmp_path_factory) -> Iterator[str]:
         f"store.promote(store.save(Path({str(GOLDEN)!r})), reason='test')"
     )
     assert saved.returncode == 0, saved.stderr
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [bin_folder / "trainserve", "serve", "--port", str(port)]
     log = tmp_path_factory.mktemp("log") / "service.log"
     with log.open("wb") as output:
@@ -124,14 +125,14 @@ def url(bin_folder, environment, python, tmp_path_factory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=20)
+        process.wait(timeout=START_S)
 
 
 def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if httpx.get(f"{url}/readyz", trust_env=False).is_success:
+            if httpx.get(f"{url}/readyz", trust_env=False, timeout=5).is_success:
                 return
         except httpx.TransportError:
             pass
@@ -144,7 +145,8 @@ def test_the_service_answers_as_the_golden_samples_promise(url):
     golden = json.loads((GOLDEN / "golden/golden.json").read_text())
     for sample in golden["samples"]:
         picture = base64.b64encode((GOLDEN / "golden" / sample["file"]).read_bytes()).decode()
-        answer = httpx.post(f"{url}/predict", json={"image": picture}, trust_env=False).raise_for_status().json()
+        asked = httpx.post(f"{url}/predict", json={"image": picture}, trust_env=False, timeout=START_S)
+        answer = asked.raise_for_status().json()
         promised = max(sample["probabilities"])
         assert answer["label"] == classes[sample["probabilities"].index(promised)]
         assert answer["probability"] == pytest.approx(promised, abs=golden["tolerance"])

@@ -32,7 +32,7 @@ def places(num: int, height: int, width: int) -> Tensor:
     return torch.stack([y, x, n], 3).to(torch.uint8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     num=st.integers(1, 9),
     size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
@@ -148,7 +148,7 @@ def test_a_crop_of_a_view_is_right_too():
 
 
 @given(padding=st.integers(0, 12), size=st.integers(1, 9))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_padding_mirrors_as_numpy_does(padding, size):
     pixels = noise(2, size, size + 1)
     some = min(padding, size - 1), min(padding, size)
@@ -197,7 +197,7 @@ def test_colour_is_saturation_then_contrast_then_brightness(channels):
 
 
 @given(share=st.floats(0.01, 0.9), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_zoom_shows_at_least_the_promised_share(share, seed):
     seen = augment.zoom(places(32, 64, 64), (64, 64), share=share, degrees=0, generator=seeded(seed))
     tall = (seen[:, -1, 0, 0] - seen[:, 0, 0, 0] + 2) / 64  # half a pixel is cut from each side
@@ -206,7 +206,7 @@ def test_a_zoom_shows_at_least_the_promised_share(share, seed):
 
 
 @given(height=st.integers(16, 48), width=st.integers(16, 48), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_rotation_turns_about_the_middle_and_keeps_lengths(height, width, seed):
     seen = augment.zoom(places(4, height, width), (height, width), share=0, degrees=30, generator=seeded(seed))
     y, x = height // 2, width // 2

@@ -84,7 +84,7 @@ def test_two_epochs_in_turns_show_both_sides_of_every_picture(zoom: float):
     assert turned(0, 1, start_step=2).items() <= second.items()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(num=st.integers(1, 60), batch_size=st.integers(1, 60), epoch=st.integers(0, 3), data=st.data())
 def test_every_training_row_comes_once_an_epoch_and_no_other(num, batch_size, epoch, data):
     rows = np.array(sorted(data.draw(st.sets(st.integers(0, num - 1), min_size=1))))
@@ -125,7 +125,7 @@ def test_an_epoch_can_start_in_the_middle(config, balanced):
             assert torch.equal(expected.targets, batch.targets)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(counts=st.lists(st.integers(1, 30), min_size=1, max_size=6), seed=st.integers(0, 9), epoch=st.integers(0, 40))
 def test_balanced_epochs_have_every_class_equally_often(counts, seed, epoch):
     labels = np.repeat(np.arange(len(counts)) * 3, counts)  # some classes have no training pictures

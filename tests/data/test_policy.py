@@ -139,7 +139,7 @@ def test_operations_follow_each_other_and_moves_come_first() -> None:
     assert difference.median() < 4, "sampled once instead of twice: a little sharper"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     num=st.integers(1, 9),
     size=st.tuples(st.integers(1, 20), st.integers(1, 20)),

@@ -62,7 +62,7 @@ def png_claiming(width: int, height: int) -> bytes:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     full=st.tuples(st.integers(1, 50), st.integers(1, 50)),
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
@@ -80,7 +80,7 @@ def test_any_picture_becomes_the_shape_that_was_asked_for(full, size, margin, ch
     assert to_pixels(file, spec).shape == (size[0], size[1], channels)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     channels=st.sampled_from([1, 3]),
@@ -93,7 +93,7 @@ def test_a_picture_of_the_exact_size_passes_unchanged(size, channels, kind, fit)
     assert np.array_equal(to_pixels(encode(pixels, kind), spec).squeeze(), pixels.squeeze())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     value=st.integers(0, 255),
     full=st.tuples(st.integers(1, 60), st.integers(1, 60)),
@@ -339,7 +339,7 @@ def test_what_is_no_picture_is_refused_in_our_own_words(file, sentence):
     assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     kind=st.sampled_from(["JPEG", "PNG", "WEBP", "BMP", "GIF"]),
     where=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=8),

@@ -56,7 +56,7 @@ COUNTS = st.lists(st.integers(3, 60), min_size=2, max_size=8)
 FRACTIONS = st.floats(0.02, 0.49)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(counts=COUNTS, val=FRACTIONS, test=FRACTIONS, seed=st.integers(0, 9))
 @example(counts=[3, 3], val=0.49, test=0.49, seed=0)
 @example(counts=[7, 7], val=0.4375, test=0.46875, seed=0)
@@ -78,7 +78,7 @@ def test_a_split_is_a_stratified_partition(tmp_path_factory, counts, val, test, 
     assert min(per_class(found, split.test)) >= 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(counts=COUNTS, more=st.lists(st.integers(0, 60), min_size=8, max_size=8))
 def test_a_growing_data_set_keeps_its_parts(tmp_path_factory, counts, more):
     home = tmp_path_factory.mktemp("home")
@@ -143,7 +143,7 @@ def test_test_alone_is_refused(tmp_path):
         assign(images(plain([9, 9], Part.TEST)), SPEC, tmp_path)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_the_same_content_is_never_in_two_parts(tmp_path_factory, data):
     parts = data.draw(st.sampled_from([(None,), (Part.TRAIN, Part.TEST), tuple(Part), (Part.TRAIN, Part.VAL)]))
@@ -174,7 +174,7 @@ def test_a_damaged_split_is_not_silently_made_anew(tmp_path):
         assign(found, SPEC, tmp_path)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(counts=st.lists(st.integers(5, 30), min_size=2, max_size=6), k=st.integers(2, 5), seed=st.integers(0, 9))
 def test_folds_partition_the_examples(counts, k, seed):
     found = images(plain(counts))
@@ -189,7 +189,7 @@ def test_folds_partition_the_examples(counts, k, seed):
             assert abs(got - n / k) < 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_copies_stay_in_one_fold(data):
     drawn = st.tuples(st.integers(0, 1), st.integers(0, 15).map(str), st.none())

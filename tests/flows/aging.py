@@ -3,11 +3,12 @@
 import os
 import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
 DAY = timedelta(days=1)
+WAITS_S = 300.0  # for the lock, while a server writes
 
 # What runs leave behind. Workers, queues and schedules go on by today's clock.
 TABLES = (
@@ -25,7 +26,7 @@ TABLES = (
 
 def a_day_passes(database: Path, folders: Iterable[Path]) -> None:
     """Runs that have ended, with all that hangs on them, and files."""
-    with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+    with closing(sqlite3.connect(database, timeout=WAITS_S)) as connection, connection:
         connection.create_function("day_before", 1, _day_before, deterministic=True)
         for table in TABLES:
             columns = _times(connection, table)
@@ -36,20 +37,21 @@ def a_day_passes(database: Path, folders: Iterable[Path]) -> None:
     for folder in folders:
         for path in folder.rglob("*"):
             if not path.is_symlink():
-                there = path.stat()
-                os.utime(path, (there.st_atime - DAY.total_seconds(), there.st_mtime - DAY.total_seconds()))
+                with suppress(FileNotFoundError):  # a temporary one, of a worker that goes on
+                    there = path.stat()
+                    os.utime(path, (there.st_atime - DAY.total_seconds(), there.st_mtime - DAY.total_seconds()))
 
 
 def rows(database: Path) -> dict[str, int]:
     """Of every table; those of a full-text index as well."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as connection:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=WAITS_S)) as connection:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         return {name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in names}
 
 
 def bytes_used(database: Path) -> int:
     """Pages that hold something: a file keeps those that have become free, and fills them again."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as connection:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=WAITS_S)) as connection:
         pages, free, size = (
             connection.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "freelist_count", "page_size")
         )

@@ -3,11 +3,14 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from lamps import PATIENCE_S
+
+from tests.ports import free_port
 
 OWNER = "postgres"  # it does not run as root; the package makes this user
 NAME = "prefect"
@@ -36,16 +39,14 @@ class PostgreSQL:
         return f"postgresql+asyncpg://{OWNER}@127.0.0.1:{self.port}/{NAME}"
 
     def __enter__(self) -> "PostgreSQL":
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         if os.getuid() == 0:
             user = pwd.getpwnam(OWNER)
             os.chown(self.folder, user.pw_uid, user.pw_gid)
         data, log = self.folder / "data", self.folder / "log"
         quick = f"-p {self.port} -k {self.folder} -c fsync=off -c full_page_writes=off -c listen_addresses=127.0.0.1"
         self._run("initdb", "-D", str(data), "-U", OWNER, "-A", "trust", "-E", "UTF8", "--no-sync")
-        self._run("pg_ctl", "-D", str(data), "-l", str(log), "-o", quick, "-w", "start")
+        self._run("pg_ctl", "-D", str(data), "-l", str(log), "-o", quick, "-w", "-t", "240", "start")
         self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", OWNER, NAME)
         return self
 
@@ -66,7 +67,7 @@ class PostgreSQL:
             cwd="/",  # which anyone may enter
             capture_output=program != "pg_ctl",  # what it starts would hold the pipe
             text=True,
-            timeout=120,
+            timeout=PATIENCE_S,
         )
         assert done.returncode == 0, f"{program}: {done.stderr}"
         return done.stdout or ""

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 from PIL import Image
+from rest import asked
 
 ROOT = Path(__file__).parents[2]
 TRAINSERVE = [sys.executable, "-c", "from flows.cli import main; main()"]
 SMALL = ["--model.width", "8", "--dataset.size", "12"]
 TINY = [*SMALL, "--train.epochs", "2", "--train.batch_size", "16"]
+PATIENCE_S = 300.0  # where no time is stated: the machine may be slow, and a server stand still for a minute
 
 
 def draw(folder: Path, *, per_class: int = 30, side: int = 12) -> Path:
@@ -56,7 +57,7 @@ class Command:
     cwd: Path
     env: dict[str, str]
 
-    def __call__(self, *tokens: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *tokens: str | Path, timeout: float = 2 * PATIENCE_S) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*TRAINSERVE, *map(str, tokens)],
             cwd=self.cwd,
@@ -89,18 +90,27 @@ class FinishedRun:
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         """`task_runs` or `artifacts` of its flow run, as the server tells them."""
         chosen = {"flow_runs": {"id": {"any_": [self.flow_run["id"]]}}}
-        found: list[dict[str, Any]] = httpx.post(f"{self.server}/api/{kind}/filter", json=chosen).json()
-        return found
+        return list(asked("POST", f"{self.server}/api/{kind}/filter", chosen).raise_for_status().json())
 
     @property
     def flow_run(self) -> dict[str, Any]:
         run_id = self.outcome["flow_run_url"].rpartition("/")[2]
-        run: dict[str, Any] = httpx.get(f"{self.server}/api/flow_runs/{run_id}").json()
-        return run
+        return dict(asked("GET", f"{self.server}/api/flow_runs/{run_id}").raise_for_status().json())
 
 
-def wait_for(done: Callable[[], bool], *, timeout_s: float, every_s: float = 0.2) -> None:
+def wait_for(
+    done: Callable[[], bool],
+    *,
+    timeout_s: float = PATIENCE_S,
+    every_s: float = 0.2,
+    said: Callable[[], object] = lambda: "",
+) -> None:
+    """Looks at least once after the time is over: a look may take a minute itself, where it asks a server. `said` is
+    what to tell if it was in vain."""
     until = time.monotonic() + timeout_s
-    while not done():
-        assert time.monotonic() < until, f"not within {timeout_s:.0f} s"
+    while True:
+        looked_at = time.monotonic()
+        if done():
+            return
+        assert looked_at < until, f"not within {timeout_s:.0f} s {said()}"
         time.sleep(every_s)

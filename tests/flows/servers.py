@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -11,8 +10,10 @@ from pathlib import Path
 
 import httpx
 from lamps import environment, wait_for
+from rest import asked
 
 from data import whole
+from tests.ports import free_port
 
 # Prefect's own loops, so fast that a test need not wait for them.
 QUICK = {
@@ -26,16 +27,8 @@ QUICK = {
 
 
 def begun(create: str, auth: tuple[str, str] | None = None) -> str:
-    """The id of a run by hand. The server asks to try again while its database is taken by the registration."""
-    answers: list[httpx.Response] = []
-
-    def asked() -> bool:
-        answers.append(httpx.post(create, json={}, auth=auth, timeout=60))
-        return answers[-1].status_code != 503
-
-    wait_for(asked, timeout_s=60, every_s=1)
-    assert answers[-1].is_success, answers[-1].text
-    return str(answers[-1].json()["id"])
+    """The id of a run by hand."""
+    return str(asked("POST", create, {}, auth=auth).raise_for_status().json()["id"])
 
 
 class Template:
@@ -68,9 +61,7 @@ class PrefectServer:
     process: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
 
     @property
     def url(self) -> str:
@@ -99,9 +90,11 @@ class PrefectServer:
                 stdout=log,
                 stderr=log,
             )
-        wait_for(self.answers, timeout_s=180)
+        wait_for(self.answers, said=(self.home / "server.log").read_text)
 
     def answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.home / "server.log").read_text()
         try:
             return httpx.get(f"{self.api}/health", timeout=5).status_code == 200
         except httpx.HTTPError:

@@ -1,7 +1,6 @@
 """Where notifications arrive: an HTTP server and an SMTP server of this machine."""
 
 import json
-import socket
 import threading
 from dataclasses import dataclass, field
 from email import message_from_bytes
@@ -10,6 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from aiosmtpd.controller import Controller
+from lamps import PATIENCE_S
+
+from tests.ports import free_port
 
 
 class WebSink:
@@ -57,10 +59,8 @@ class MailSink:
         return "250 taken"
 
     def __enter__(self) -> "MailSink":
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
+        self.port = free_port()
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port, ready_timeout=PATIENCE_S)
         self._controller.start()
         return self
 

@@ -15,6 +15,7 @@ from flows import leases
 from flows.cli import checkup
 from flows.health import checks_database, checks_machine, checks_server, checks_store, checks_work, listeners
 from flows.health.checked import Checked
+from tests.ports import free_port
 
 NOW = datetime(2026, 11, 22, 6, 30, tzinfo=UTC)
 NOWHERE: Any = None  # a server that is not asked, as nothing is mended
@@ -74,9 +75,7 @@ def test_the_holder_of_a_port_is_named():
         assert str(listeners.holder(port)).startswith(f"process {os.getpid()} (")
         found = list(checks_machine.ports(serving=port, prefect=port))
     assert f"{port} is taken by process {os.getpid()}" in found[0].message
-    with socket.socket() as gone:
-        gone.bind(("127.0.0.1", 0))
-        free = gone.getsockname()[1]
+    free = free_port()
     assert not listeners.taken(free)
     assert levels(checks_machine.ports(serving=free, prefect=free)) == ["ok"]
 

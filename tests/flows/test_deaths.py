@@ -7,12 +7,14 @@ that nobody disturbed. What is left is told by the list of processes, not by sta
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 
 import pytest
-from deployed import Deployed, Server, kill, processes_of
+from deployed import Deployed, Server, kill, processes_of, words_of
 from lamps import SMALL, Command, wait_for
 from servers import PrefectServer
 
@@ -22,11 +24,12 @@ from models.records import FoldResult
 from models.run import RunFolder
 from models.training.folds import ended_folds
 
-pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 EPOCHS = 24
 ALL = [*SMALL, "--train.batch_size", "4", "--train.epochs", str(EPOCHS), "--train.patience", "never"]
-FOREVER = ["train.epochs=5000"]
+STOPPED = "stopped after step"
+FOREVER = ["train.epochs=10000", "crossval.folds=0"]
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +48,7 @@ def deployed(quick_server: PrefectServer, pictures: Path, home: Path) -> Iterato
 def undisturbed(deployed: Deployed) -> bytes:
     """Weights."""
     run = begin(deployed, "undisturbed")
-    deployed.server.wait_until(run, "Completed", "Failed", "Crashed", timeout_s=240)
-    assert deployed.server.states(run)[-1] == "Completed"
+    deployed.server.wait_until(run, "Completed")
     return weights(folder(deployed, "undisturbed"))
 
 
@@ -75,7 +77,7 @@ def epochs(deployed: Deployed, name: str) -> list[int]:
 
 
 def in_the_middle(deployed: Deployed, name: str, *, at_least: int = 4) -> None:
-    wait_for(lambda: len(epochs(deployed, name)) >= at_least, timeout_s=180, every_s=0.05)
+    wait_for(lambda: len(epochs(deployed, name)) >= at_least, every_s=0.05)
 
 
 def folds(deployed: Deployed, name: str) -> tuple[FoldResult, ...]:
@@ -99,7 +101,7 @@ def kill_deploy(deployed: Deployed, *more: int) -> None:
 
 
 def engine_of(run: str) -> int:
-    (pid,) = [pid for pid in processes_of(run) if runs_flows(Path(f"/proc/{pid}/cmdline").read_bytes())]
+    (pid,) = [pid for pid in processes_of(run) if runs_flows(b"\0".join(words_of(pid)))]
     return pid
 
 
@@ -121,28 +123,33 @@ def counted(server: Server) -> int:
     return sum(int(one["active_slots"]) for one in server.post("v2/concurrency_limits/filter", limit=200))
 
 
+def changes(deployed: Deployed, run: str) -> list[str]:
+    """Names of its states; two who look after runs may tell the server the same."""
+    return [name for name, _ in groupby(deployed.server.states(run)) if name not in ("Late", "Submitting")]
+
+
 def went_on(deployed: Deployed, run: str, name: str, before: tuple[FoldResult, ...], undisturbed: bytes) -> None:
     """To the end, as if nothing had happened."""
-    wait_for(lambda: deployed.server.state(run)["name"] == "Completed", timeout_s=240)
+    deployed.server.wait_until(run, "Completed")
     there = folder(deployed, name)
     assert epochs(deployed, name) == list(range(EPOCHS))
     assert ended_folds(RunFolder(there)) == before  # with the seconds that each took
     assert weights(there) == undisturbed
-    wait_for(lambda: nothing_left(deployed, run), timeout_s=20)
-    wait_for(lambda: counted(deployed.server) == 0, timeout_s=20)
+    wait_for(lambda: nothing_left(deployed, run))
+    wait_for(lambda: counted(deployed.server) == 0)
 
 
 def test_a_run_that_is_killed_is_marked_at_once_and_goes_on(deployed: Deployed, undisturbed: bytes):
+    server = deployed.server
     run = begin(deployed, "killed")
     in_the_middle(deployed, "killed")
     before, done = folds(deployed, "killed"), len(epochs(deployed, "killed"))
     kill(engine_of(run))
-    killed_at = time.monotonic()
-    wait_for(lambda: "Crashed" in deployed.server.states(run), timeout_s=15)
-    took = time.monotonic() - killed_at
+    killed_at = server.clock()
+    wait_for(lambda: "Crashed" in server.states(run))
+    took = server.clock() - killed_at
     went_on(deployed, run, "killed", before, undisturbed)
-    states = deployed.server.states(run)
-    assert [name for name in states if name not in ("Late", "Submitting")] == [
+    assert changes(deployed, run) == [
         *("Scheduled", "Pending", "Running", "Crashed"),
         *("AwaitingRetry", "Pending", "Running", "Completed"),
     ]
@@ -150,27 +157,34 @@ def test_a_run_that_is_killed_is_marked_at_once_and_goes_on(deployed: Deployed, 
     assert took < 10  # the stated 5 s, and a busy machine
 
 
-def test_a_run_whose_worker_is_killed_goes_on_by_itself(deployed: Deployed, undisturbed: bytes):
+def test_a_run_whose_worker_is_killed_goes_on_by_itself_and_another_worker_follows(
+    deployed: Deployed, undisturbed: bytes
+):
     run = begin(deployed, "worker")
     in_the_middle(deployed, "worker")
-    before = folds(deployed, "worker")
-    kill(deployed.worker_pid())
+    before, killed = folds(deployed, "worker"), deployed.worker_pid()
+    kill(killed)
+    killed_at = time.monotonic()
+    wait_for(lambda: any(pid != killed for pid in deployed.worker_pids()))
+    assert time.monotonic() - killed_at < 10  # the stated time; Prefect's import is as long as the machine makes it
+    assert "the worker ended with status -9" in deployed.said()
     went_on(deployed, run, "worker", before, undisturbed)
-    assert "Crashed" not in deployed.server.states(run)
+    assert changes(deployed, run).count("Pending") == 1  # the same process to the end
     # That further runs happen, with the worker that follows, is what the next test begins with.
 
 
 def test_a_run_whose_worker_and_keeper_are_killed_is_marked_by_the_server_and_goes_on_later(
     deployed: Deployed, undisturbed: bytes
 ):
+    server = deployed.server
     run = begin(deployed, "all")
     in_the_middle(deployed, "all")
     before = folds(deployed, "all")
-    killed_at = time.monotonic()
+    killed_at = server.clock()
     kill_deploy(deployed, engine_of(run))
-    wait_for(lambda: nothing_left(deployed, run), timeout_s=10)
-    wait_for(lambda: deployed.server.state(run)["name"] == "Crashed", timeout_s=130)
-    assert time.monotonic() - killed_at < 120  # the stated time
+    wait_for(lambda: nothing_left(deployed, run))
+    wait_for(lambda: server.state(run)["name"] == "Crashed", every_s=1)
+    assert server.clock() - killed_at < 120  # the stated time
     deployed.start()
     went_on(deployed, run, "all", before, undisturbed)
 
@@ -187,8 +201,8 @@ def test_a_run_that_died_with_its_machine_goes_on_as_soon_as_that_is_back(
     quick_server.start()
     assert deployed.server.state(run)["name"] == "Running"
     deployed.start()
-    wait_for(lambda: "Crashed" in deployed.server.states(run), timeout_s=15)
     went_on(deployed, run, "machine", before, undisturbed)
+    assert "Crashed" in deployed.server.states(run)
 
 
 def test_a_run_whose_server_is_killed_goes_on(deployed: Deployed, quick_server: PrefectServer, undisturbed: bytes):
@@ -196,81 +210,81 @@ def test_a_run_whose_server_is_killed_goes_on(deployed: Deployed, quick_server: 
     in_the_middle(deployed, "server")
     before, engine = folds(deployed, "server"), engine_of(run)
     quick_server.kill()
-    time.sleep(15)
+    wait_for(lambda: len(epochs(deployed, "server")) == EPOCHS)  # it trains all the same
     assert Path(f"/proc/{engine}").exists()
     quick_server.start()
     went_on(deployed, run, "server", before, undisturbed)
-    assert "Crashed" not in deployed.server.states(run)
+    assert changes(deployed, run).count("Pending") == 1  # the same process to the end
 
 
-def test_a_run_that_is_marked_as_dead_by_mistake_says_that_it_lives(deployed: Deployed, undisturbed: bytes):
-    """As the server's automation marks it when that server was away for some minutes."""
-    run = begin(deployed, "mistaken")
-    in_the_middle(deployed, "mistaken")
-    before, engine = folds(deployed, "mistaken"), engine_of(run)
-    deployed.server.post(f"flow_runs/{run}/set_state", state={"type": "CRASHED", "name": "Crashed"})
-    wait_for(lambda: deployed.server.state(run)["name"] == "Running", timeout_s=10)
-    assert engine_of(run) == engine
-    went_on(deployed, run, "mistaken", before, undisturbed)
-    assert deployed.server.states(run)[-3:] == ["Crashed", "Running", "Completed"]
+def cancelled_within_ten_seconds(server: Server, run: str, there: Path, gone: Callable[[], bool]) -> None:
+    """From the click to the last step, which is kept, and to the end of all that was started for the training. What the
+    run itself has left to do, tell the server and find its way out of Python, is as long as the machine makes it."""
+    log = there / "run.log"
+    before = log.read_text().count(STOPPED)
 
+    def stopped() -> bool:
+        server.state(run)  # or the clock would not notice that it stands still
+        return log.read_text().count(STOPPED) > before and len(processes_of(run)) <= 1
 
-def cancelled_within(deployed: Deployed, run: str, seconds: float) -> None:
-    """From the click to an empty list of processes."""
-    deployed.server.post(f"flow_runs/{run}/set_state", state={"type": "CANCELLING"})
-    clicked = time.monotonic()
-    wait_for(lambda: nothing_left(deployed, run), timeout_s=60, every_s=0.05)
-    took = time.monotonic() - clicked
-    deployed.server.wait_until(run, "Cancelled", timeout_s=20)
-    wait_for(lambda: counted(deployed.server) == 0, timeout_s=20)
-    assert took < seconds
-
-
-def test_a_cancel_ends_all_processes_within_ten_seconds_and_keeps_the_step(deployed: Deployed):
-    run = begin(deployed, "cancelled", *FOREVER, "crossval.folds=0", "train.checkpoint_every=100000")
-    in_the_middle(deployed, "cancelled")
-    cancelled_within(deployed, run, 10)
-    there = folder(deployed, "cancelled")
+    server.post(f"flow_runs/{run}/set_state", state={"type": "CANCELLING"})
+    clicked = server.clock()
+    wait_for(stopped, every_s=0.1)
+    took = server.clock() - clicked
     assert list((there / "checkpoint").glob("*.pt"))
-    command = Command(deployed.home, deployed.env)
-    process = command.start("run", "--resume", there.name)
-    try:  # it goes on from the step that the cancel had it save
-        wait_for(lambda: "going on with run" in (there / "run.log").read_text(), timeout_s=120)
-    finally:
-        process.terminate()
-        _, said = process.communicate(timeout=60)
-    assert "from step " in said
+    server.wait_until(run, "Cancelled")
+    wait_for(gone)
+    wait_for(lambda: counted(server) == 0)
+    assert took < 10
 
 
-def test_a_cancel_reaches_torchruns_children(deployed: Deployed):
-    run = begin(deployed, "several", *FOREVER, "crossval.folds=0", "train.devices=2")
+def test_a_run_that_is_marked_as_dead_by_mistake_says_that_it_lives_and_a_cancel_reaches_torchruns_children(
+    deployed: Deployed,
+):
+    """Marked as the server's automation does when that server was away for some minutes."""
+    server = deployed.server
+    run = begin(deployed, "several", *FOREVER, "train.devices=2")
     in_the_middle(deployed, "several", at_least=2)
+    engine = engine_of(run)
+    server.post(f"flow_runs/{run}/set_state", state={"type": "CRASHED", "name": "Crashed"})
+    wait_for(lambda: server.state(run)["name"] == "Running")
+    assert server.states(run)[-2:] == ["Crashed", "Running"]
+    assert Path(f"/proc/{engine}").exists()
+
     assert len(processes_of(run)) >= 4  # the run, torchrun, and two that train
-    cancelled_within(deployed, run, 10)
-    assert list((folder(deployed, "several") / "checkpoint").glob("*.pt"))
+    cancelled_within_ten_seconds(server, run, folder(deployed, "several"), lambda: nothing_left(deployed, run))
 
 
-def test_a_cancel_reaches_a_run_that_has_no_worker_any_more(deployed: Deployed):
-    run = begin(deployed, "orphan", *FOREVER, "crossval.folds=0")
-    in_the_middle(deployed, "orphan")
-    kill_deploy(deployed)
-    cancelled_within(deployed, run, 10)
-    assert list((folder(deployed, "orphan") / "checkpoint").glob("*.pt"))
+def test_a_cancel_ends_a_run_within_ten_seconds_and_the_next_one_goes_on_with_the_step_that_it_kept(
+    deployed: Deployed,
+):
+    server = deployed.server
+    asked = [*FOREVER, "name=cancelled", "train.checkpoint_every=100000"]
+    run = server.begin("train-by-hand", changes=asked)
+    in_the_middle(deployed, "cancelled")
+    there = folder(deployed, "cancelled")
+    cancelled_within_ten_seconds(server, run, there, lambda: nothing_left(deployed, run))
+
+    again = server.begin("train-by-hand", changes=asked)
+    wait_for(lambda: f"going on with run {there.name} from step " in (there / "run.log").read_text())
+    kill_deploy(deployed)  # a cancel reaches a run that has no worker any more
+    cancelled_within_ten_seconds(server, again, there, lambda: nothing_left(deployed, again))
 
 
 def test_a_run_at_a_terminal_is_cancelled_from_the_ui_as_well(deployed: Deployed, pictures: Path, tmp_path: Path):
+    server = deployed.server
     command = Command(tmp_path, {**deployed.env, "TRAINSERVE_HOME": str(tmp_path / "terminal")})
-    forever = [*SMALL, "--train.batch_size", "4", "--train.epochs", "5000", "--train.patience", "never"]
-    process = command.start("run", "--dataset.source", pictures, *forever)
-    try:
-        there = tmp_path / "terminal" / "runs"
-        wait_for(lambda: bool(list(there.glob("*/history.jsonl"))), timeout_s=120)
-        chosen = {"tags": {"all_": ["trainserve"]}, "state": {"type": {"any_": ["RUNNING"]}}}
-        (run,) = deployed.server.post("flow_runs/filter", flow_runs=chosen)
-        deployed.server.post(f"flow_runs/{run['id']}/set_state", state={"type": "CANCELLING"})
-        _, said = process.communicate(timeout=20)
-        assert process.returncode == 143
-        assert "`trainserve run --resume" in said
-        deployed.server.wait_until(run["id"], "Cancelled", timeout_s=10)
-    finally:
-        process.kill()
+    forever = ["--train.batch_size", "4", "--train.epochs", "10000", "--train.patience", "never", "--name", "terminal"]
+    process = command.start("run", "--dataset.source", pictures, *SMALL, *forever)
+    with ThreadPoolExecutor(1) as other:
+        ended = other.submit(process.communicate)  # it says so much that somebody has to listen
+        try:
+            wait_for(lambda: any((tmp_path / "terminal" / "runs").glob("*/history.jsonl")))
+            (there,) = (tmp_path / "terminal" / "runs").glob("[0-9]*")
+            (run,) = server.post("flow_runs/filter", flow_runs={"name": {"any_": ["terminal"]}})
+            assert "trainserve" in run["tags"]
+            cancelled_within_ten_seconds(server, run["id"], there, ended.done)
+        finally:
+            process.kill()
+    assert process.returncode == 143
+    assert "`trainserve run --resume" in ended.result()[1]

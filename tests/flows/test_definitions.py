@@ -4,11 +4,11 @@ import ast
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml as pyyaml
+from lamps import wait_for
 
 from data.errors import InputError
 from flows.deploy import yaml
@@ -132,10 +132,7 @@ def test_what_is_looked_after_goes_on_where_nothing_can_be_said(monkeypatch: pyt
 
     monkeypatch.setattr(sys, "stderr", Full())
     with looking((dead_runs,), 0.01):
-        until = time.monotonic() + 5
-        while len(looked) < 3 and time.monotonic() < until:
-            time.sleep(0.01)
-    assert len(looked) >= 3
+        wait_for(lambda: len(looked) >= 3, every_s=0.01)
 
 
 def test_what_is_looked_after_goes_on_after_one_of_it_failed(capsys: pytest.CaptureFixture[str]):
@@ -149,9 +146,7 @@ def test_what_is_looked_after_goes_on_after_one_of_it_failed(capsys: pytest.Capt
         seen.append("done")
 
     with looking((dead_runs, missed_runs), 0.01):
-        until = time.monotonic() + 5
-        while seen.count("done") < 3 and time.monotonic() < until:
-            time.sleep(0.01)
+        wait_for(lambda: seen.count("done") >= 3, every_s=0.01)
     assert seen[:6] == ["failed", "done"] * 3
     assert capsys.readouterr().err == "dead runs did not get through: ConnectionError: no server\n"
 

@@ -10,23 +10,22 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import pytest
-from deployed import POOL, Deployed, Server, kill, processes_of
-from lamps import ROOT, SMALL, TINY, Command, wait_for
+from deployed import POOL, Deployed, Server, processes_of
+from lamps import PATIENCE_S, ROOT, SMALL, TINY, Command, wait_for
 from servers import PrefectServer
 
 from flows.deploy.definitions import definitions
 from models.config import Experiment
 
-pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 CRON = f"0 {(datetime.now(UTC) - timedelta(hours=2)).hour} * * *"  # in 22 hours
-SLOW = [*SMALL, "--train.batch_size", "4", "--train.epochs", "5000", "--train.patience", "never"]
+SLOW = [*SMALL, "--train.batch_size", "4", "--train.epochs", "10000", "--train.patience", "never"]
 WAYS = ("name", "entrypoint", "tags", "parameter_openapi_schema", "description", "work_queue_name")
 
 
@@ -47,16 +46,24 @@ def owned(server: Server) -> dict[str, str]:
     return {name: one["id"] for name, one in server.automations().items()}
 
 
+def groups_of(pids: list[int]) -> set[int]:
+    """Of those that are still there."""
+    groups = set()
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            groups.add(os.getpgid(pid))
+    return groups
+
+
 def test_a_run_by_hand_is_carried_out_in_a_process_group_of_its_own(deployed: Deployed):
     server = deployed.server
     run = server.begin("train-by-hand")
     server.wait_until(run, "Running", "Completed")
     pids = processes_of(run)
-    groups = {os.getpgid(pid) for pid in pids if Path(f"/proc/{pid}").exists()}
-    assert groups <= set(pids)  # led by the run's own process
+    assert groups_of(pids) <= set(pids)  # led by the run's own process
     server.wait_until(run, "Completed")
+    wait_for(lambda: [worker["status"] for worker in server.workers()] == ["ONLINE"])
     (worker,) = server.workers()
-    assert worker["status"] == "ONLINE"
     assert server.get(f"flow_runs/{run}")["labels"]["prefect.worker.name"] == worker["name"]
     (folder,) = deployed.runs_at.glob("[0-9]*")
     assert (folder / "verdict.json").exists()
@@ -66,8 +73,7 @@ def test_a_stored_model_is_judged_again(deployed: Deployed):
     (folder,) = deployed.runs_at.glob("[0-9]*")
     before = json.loads((folder / "verdict.json").read_text())
     run = deployed.server.begin("release", model=f"lamps@{folder.name}")
-    state = deployed.server.wait_until(run, "Completed", "Failed", "Crashed")
-    assert state["name"] == "Completed", state["message"]
+    deployed.server.wait_until(run, "Completed")
     assert deployed.server.get(f"flow_runs/{run}")["work_queue_name"] == "light"
     assert json.loads((folder / "verdict.json").read_text())["challenger_accuracy"] == before["challenger_accuracy"]
 
@@ -77,7 +83,7 @@ def test_a_wrong_value_is_refused_before_the_run_exists(deployed: Deployed):
     identity = server.deployments()["train-by-hand"]["id"]
     before = len(server.runs("train-by-hand"))
     wrong = {"parameters": {"experiment": {"train": {"epochs": 0}}}}
-    done = httpx.post(f"{server.api}/deployments/{identity}/create_flow_run", json=wrong)
+    done = server.ask("POST", f"deployments/{identity}/create_flow_run", wrong)
     assert done.status_code == 409
     assert "epochs" in done.text
     assert len(server.runs("train-by-hand")) == before
@@ -92,20 +98,6 @@ def test_a_second_one_in_the_same_home_says_so(deployed: Deployed):
     )
 
 
-def test_a_worker_that_is_killed_is_followed_by_another_one_within_ten_seconds(deployed: Deployed):
-    pid = deployed.worker_pid()
-    seen = max(worker["last_heartbeat_time"] for worker in deployed.server.workers())
-    kill(pid)
-
-    def another() -> bool:
-        (worker,) = deployed.server.workers()
-        return worker["last_heartbeat_time"] > seen and worker["status"] == "ONLINE"
-
-    wait_for(another, timeout_s=25)  # ten seconds, and Prefect's import on a busy machine
-    assert deployed.worker_pid() != pid
-    assert "the worker ended with status -9" in deployed.said()
-
-
 def test_prefect_deploy_makes_the_same_deployments_from_the_file(deployed: Deployed, tmp_path: Path):
     """Those of `trainserve deploy`, but for how a worker starts them."""
     server, checkout = deployed.server, tmp_path / "checkout"
@@ -113,8 +105,9 @@ def test_prefect_deploy_makes_the_same_deployments_from_the_file(deployed: Deplo
     checkout.mkdir()
     shutil.copy(ROOT / "prefect.yaml", checkout)
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    patient = {"PWD": str(checkout), "PREFECT_CLIENT_MAX_RETRIES": "8"}  # with a server that is busy
     done = subprocess.run(
-        command, cwd=checkout, env=deployed.env | {"PWD": str(checkout)}, capture_output=True, text=True, timeout=240
+        command, cwd=checkout, env=deployed.env | patient, capture_output=True, text=True, timeout=2 * PATIENCE_S
     )
     assert done.returncode == 0, done.stderr + done.stdout
     after = server.deployments()
@@ -137,7 +130,7 @@ def test_sigterm_leaves_the_schedule_active_and_the_same_again_writes_nothing(de
     (schedule,) = before["train"]["schedules"]
     assert schedule["active"]
     assert not before["train"]["paused"]
-    wait_for(lambda: bool(server.runs("train")), timeout_s=30)  # the scheduler has made the next one
+    wait_for(lambda: bool(server.runs("train")))  # the scheduler has made the next one
 
     assert deployed.stop() == 0
     stopped = server.deployments()
@@ -181,21 +174,12 @@ def test_what_a_person_switched_off_stays_off_and_what_was_deleted_is_made_again
     deployed.tokens = deployed.tokens[:-2]
 
 
-def test_without_cron_no_schedule_and_no_run_to_come_is_left(deployed: Deployed):
-    server = deployed.server
-    deployed.stop()
-    deployed.tokens = deployed.tokens[:-2]
-    deployed.start()
-    assert server.deployments()["train"]["schedules"] == []
-    assert [run for run in server.runs("train") if run["state"]["name"] == "Scheduled"] == []
-
-
 @contextmanager
 def written_to(database: Path, *, seconds: float) -> Iterator[None]:
     """By somebody else, all the time: whoever has read in a transaction cannot write in it any more."""
 
     def write() -> None:
-        with closing(sqlite3.connect(database, timeout=60, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(database, timeout=PATIENCE_S, isolation_level=None)) as connection:
             until = time.monotonic() + seconds
             while time.monotonic() < until:
                 connection.execute("BEGIN IMMEDIATE")
@@ -209,57 +193,52 @@ def written_to(database: Path, *, seconds: float) -> Iterator[None]:
         writing.result()
 
 
-def test_a_server_that_is_too_busy_to_take_it_is_asked_again(deployed: Deployed, quick_server: PrefectServer):
+def test_a_server_that_is_too_busy_is_asked_again_and_without_cron_no_schedule_and_no_run_to_come_is_left(
+    deployed: Deployed, quick_server: PrefectServer
+):
+    server = deployed.server
     deployed.stop()
-    deployed.tokens += ["--train.seed", "7"]
+    deployed.tokens = [*deployed.tokens[:-2], "--train.seed", "7"]
     deployed.env["PREFECT_CLIENT_MAX_RETRIES"] = "0"  # of Prefect's own, which are spent in half a minute
     with written_to(quick_server.home / "prefect" / "prefect.db", seconds=20):
         deployed.start()
-    deployment = deployed.server.deployments()["train-by-hand"]
-    assert deployment["parameters"]["experiment"]["train"]["seed"] == 7
+    there = server.deployments()
+    assert there["train-by-hand"]["parameters"]["experiment"]["train"]["seed"] == 7
+    assert there["train"]["schedules"] == []
+    assert [run for run in server.runs("train") if run["state"]["name"] == "Scheduled"] == []
 
 
-def test_ctrl_c_waits_for_the_run_under_way_and_once_more_has_it_save_and_stop(
+def test_sigterm_puts_a_run_off_the_next_start_goes_on_with_it_and_ctrl_c_waits_for_it_and_once_more_has_it_stop(
     deployed: Deployed, quick_server: PrefectServer, pictures: Path, tmp_path: Path
 ):
+    """SIGTERM as when the machine is started again."""
     deployed.stop()  # of two workers either one would take the run
     with Deployed(tmp_path / "other", quick_server.api, "--dataset.source", pictures, *SLOW) as other:
         server = other.server
         run = server.begin("train-by-hand")
-        wait_for(lambda: other.epochs() >= 2, timeout_s=120)
+        wait_for(lambda: other.epochs() >= 2)
+        assert other.stop() == 0
+        assert server.state(run)["name"] == "AwaitingRetry"
+        before = other.epochs()
+
+        other.start()
+        wait_for(lambda: other.epochs() > before)
+        (folder,) = other.runs_at.glob("[0-9]*")
+        epochs = [json.loads(line)["epoch"] for line in (folder / "history.jsonl").read_text().splitlines()]
+        assert epochs == list(range(len(epochs)))
+        assert f"going on with run {folder.name} from step " in (folder / "run.log").read_text()
+        assert server.get(f"flow_runs/{run}")["run_count"] == 2
+
         waiting = server.begin("train-by-hand")
         assert other.process is not None
         other.process.send_signal(signal.SIGINT)
-        wait_for(lambda: "the one under way is waited for" in other.said(), timeout_s=20)
+        wait_for(lambda: "the one under way is waited for" in other.said())
         assert server.state(run)["name"] == "Running"
         assert other.stop(signal.SIGINT) == 0
         state = server.state(run)
         assert (state["name"], state["type"]) == ("Cancelled", "CANCELLED")
-        (folder,) = other.runs_at.glob("[0-9]*")
         assert list((folder / "checkpoint").glob("*.pt"))
         assert f"`trainserve run --resume {folder.name}` goes on with it" in other.said()
         assert server.state(waiting)["name"] in ("Scheduled", "Late")  # the queue holds one training at a time
         assert not processes_of(run)
         server.post(f"flow_runs/{waiting}/set_state", state={"type": "CANCELLED"}, force=True)
-
-
-def test_sigterm_puts_a_run_off_and_the_next_start_goes_on_with_it(
-    deployed: Deployed, quick_server: PrefectServer, pictures: Path, tmp_path: Path
-):
-    """As when the machine is started again."""
-    deployed.stop()
-    settings = [*SMALL, "--train.batch_size", "4", "--train.epochs", "25", "--train.patience", "never"]
-    with Deployed(tmp_path / "put-off", quick_server.api, "--dataset.source", pictures, *settings) as other:
-        server = other.server
-        run = server.begin("train-by-hand")
-        wait_for(lambda: other.epochs() >= 2, timeout_s=120)
-        assert other.stop() == 0
-        assert server.state(run)["name"] == "AwaitingRetry"
-        before = other.epochs()
-        other.start()
-        server.wait_until(run, "Completed", timeout_s=180)
-        (folder,) = other.runs_at.glob("[0-9]*")
-        epochs = [json.loads(line)["epoch"] for line in (folder / "history.jsonl").read_text().splitlines()]
-        assert epochs == list(range(25))
-        assert 2 <= before < 25
-        assert server.get(f"flow_runs/{run}")["run_count"] == 2

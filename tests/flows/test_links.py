@@ -46,7 +46,7 @@ def test_a_model_that_is_not_stored_any_more_has_no_run_to_lead_to(monkeypatch: 
 
 
 def test_a_server_whose_database_is_taken_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(api, "BUSY_S", 0.01)
+    monkeypatch.setattr(api, "PAUSE_S", (0.0, 0.01))
     answers = [503, 503, 200]
 
     class Handler(BaseHTTPRequestHandler):

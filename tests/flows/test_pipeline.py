@@ -8,9 +8,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from deployed import Server
 from lamps import SMALL, TINY, Command, FinishedRun, environment, wait_for
 
-pytestmark = pytest.mark.flow
+pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
 
 FOREVER = ["--train.batch_size", "16", "--train.epochs", "5000", "--train.patience", "4999"]
 STAGES = {"prepare", "cross-validate", "train", "evaluate", "export", "release"}
@@ -37,8 +38,18 @@ def test_the_run_folder_holds_the_promised_files(finished: FinishedRun):
 
 def test_the_flow_run_is_completed_with_a_task_for_each_stage(finished: FinishedRun):
     assert finished.flow_run["state_type"] == "COMPLETED"
-    wait_for(lambda: all(t["state_type"] == "COMPLETED" for t in finished.of_kind("task_runs")), timeout_s=20)
-    assert {task["name"] for task in finished.of_kind("task_runs")} == STAGES
+
+    def tasks() -> dict[str, str]:
+        """The server makes them from events, one by one."""
+        return {task["name"]: task["state_type"] for task in finished.of_kind("task_runs")}
+
+    wait_for(lambda: tasks() == dict.fromkeys(STAGES, "COMPLETED"), timeout_s=120)
+
+
+def test_the_run_has_the_tag_by_which_it_is_found_and_its_tasks_have_none(finished: FinishedRun):
+    """With tags, a task asks the server for their limits before it begins, and fails where that is away."""
+    assert finished.flow_run["tags"] == ["trainserve"]
+    assert [task["tags"] for task in finished.of_kind("task_runs")] == [[]] * len(STAGES)
 
 
 def test_every_promised_artifact_is_there(finished: FinishedRun):
@@ -91,8 +102,8 @@ def test_the_same_again_is_the_same_model_and_is_not_promoted(finished: Finished
     finished.command("models", "promote", finished.outcome["model"])
     anew = ["--refresh", "train", "--crossval.folds", "2", "--json"]
     done = finished.command("run", "--dataset.source", pictures, *TINY, *anew)
+    assert done.returncode == 0, done.stderr
     again = json.loads(done.stdout)
-    assert done.returncode == 0
     assert again["run_id"] != finished.outcome["run_id"]
     assert again["reused"] == {"cross-validate": finished.outcome["run_id"]}
     assert again["model"] == f"lamps@{again['run_id']}"
@@ -103,21 +114,13 @@ def test_the_same_again_is_the_same_model_and_is_not_promoted(finished: Finished
     assert again["verdict"]["champion"] == finished.outcome["model"]
 
 
-@pytest.mark.parametrize(
-    ("flags", "part"),
-    [
-        (["--train.batch_size", "4096"], "4096"),
-        (["--model.kind", "vit", "--model.patch", "5", "--dataset.size", "12"], "patch 5 does not divide"),
-    ],
-    ids=["batch larger than the data", "patch that does not divide"],
-)
 def test_what_only_the_pictures_show_to_be_wrong_is_one_sentence_too(
-    flags: list[str], part: str, prefect_server: str, pictures: Path, tmp_path: Path
+    prefect_server: str, pictures: Path, tmp_path: Path
 ):
     command = Command(tmp_path, environment(tmp_path, PREFECT_API_URL=f"{prefect_server}/api"))
-    done = command("run", "--dataset.source", pictures, "--train.epochs", "2", *flags)
+    done = command("run", "--dataset.source", pictures, "--train.epochs", "2", "--train.batch_size", "4096")
     assert done.returncode == 2, done.stderr
-    assert part in done.stderr.strip().splitlines()[-1]
+    assert "batch_size 4096 is larger than" in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 
@@ -160,10 +163,9 @@ def test_ctrl_c_says_how_to_go_on_and_the_server_knows(prefect_server: str, pict
     process = command.start("run", "--dataset.source", pictures, *SMALL, *FOREVER, "--name", "stopped")
     wait_for(lambda: any(tmp_path.glob("trainserve/runs/*/history.jsonl")) or process.poll() is not None, timeout_s=120)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=180)
     assert process.returncode == 130
     assert "the same command goes on" in said.strip().splitlines()[-1]
     assert "Traceback" not in said
-    runs = httpx.post(f"{prefect_server}/api/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}).json()
-    assert runs[0]["name"] == "stopped"
-    assert runs[0]["state_type"] in ("CRASHED", "CANCELLED", "FAILED")
+    (run,) = Server(f"{prefect_server}/api").post("flow_runs/filter", flow_runs={"name": {"any_": ["stopped"]}})
+    assert run["state_type"] in ("CRASHED", "CANCELLED", "FAILED")

@@ -1,20 +1,19 @@
 """PostgreSQL as Prefect's database: one variable, and runs, cancels and artifacts are kept there."""
 
 import json
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from databases import PostgreSQL, tools
+from deployed import Deployed
 from lamps import SMALL, TINY, Command, environment, wait_for
-from servers import QUICK, PrefectServer, begun
+from servers import QUICK, PrefectServer
 
 pytestmark = [
     pytest.mark.flow,
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(tools() is None, reason="wants PostgreSQL; on Debian and Ubuntu: apt-get install postgresql"),
 ]
 
@@ -47,30 +46,18 @@ def test_a_run_leaves_its_states_logs_events_and_artifacts_there(
     assert database.ask(f"select state_type from flow_run where id = '{run}'") == [["COMPLETED"]]
     tasks = f"select name from task_run where flow_run_id = '{run}' and state_type = 'COMPLETED'"
     stages = {"prepare", "train", "evaluate", "export", "release"}
-    wait_for(lambda: {name for (name,) in database.ask(tasks)} == stages, timeout_s=30)
+    wait_for(lambda: {name for (name,) in database.ask(tasks)} == stages, timeout_s=120)
     for table in ("log", "events", "artifact"):
-        wait_for(lambda table=table: database.ask(f"select count(*) from {table}") != [["0"]], timeout_s=30)
+        wait_for(lambda table=table: database.ask(f"select count(*) from {table}") != [["0"]], timeout_s=120)
 
 
 def test_a_run_of_a_deployment_is_carried_out_and_cancelled(
     database: PostgreSQL, server: PrefectServer, pictures: Path, tmp_path: Path
 ):
-    command = Command(tmp_path, environment(tmp_path, PREFECT_API_URL=server.api))
-    serving = command.start("deploy", "--dataset.source", pictures, *SMALL, *FOREVER)
-    try:
-        wait_for(lambda: bool(deployment(server)) or serving.poll() is not None, timeout_s=120)
-        run = begun(f"{server.api}/deployments/{deployment(server)}/create_flow_run")
-        wait_for(lambda: any(tmp_path.glob("trainserve/runs/*/history.jsonl")), timeout_s=180)
-        cancel = {"state": {"type": "CANCELLING"}}
-        httpx.post(f"{server.api}/flow_runs/{run}/set_state", json=cancel).raise_for_status()
+    with Deployed(tmp_path, server.api, "--dataset.source", pictures, *SMALL, *FOREVER) as deployed:
+        run = deployed.server.begin("train")
+        wait_for(lambda: deployed.epochs() > 0, timeout_s=300)
+        deployed.server.post(f"flow_runs/{run}/set_state", state={"type": "CANCELLING"})
         state = f"select state_type from flow_run where id = '{run}'"
-        wait_for(lambda: database.ask(state) == [["CANCELLED"]], timeout_s=90)
-    finally:
-        serving.send_signal(signal.SIGINT)
-        _, said = serving.communicate(timeout=90)
-    assert "Traceback" not in said
-
-
-def deployment(server: PrefectServer) -> str | None:
-    found = httpx.get(f"{server.api}/deployments/name/pipeline/train")
-    return str(found.json()["id"]) if found.status_code == 200 else None
+        wait_for(lambda: database.ask(state) == [["CANCELLED"]], timeout_s=180)
+    assert "Traceback" not in deployed.said()

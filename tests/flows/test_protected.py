@@ -3,23 +3,23 @@
 import base64
 import io
 import json
-import signal
 import threading
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from lamps import TINY, Command, environment, wait_for
-from servers import QUICK, PrefectServer, begun
+from deployed import Deployed, Server
+from lamps import TINY, Command, environment
+from servers import QUICK, PrefectServer
 
 from data.errors import InputError
 from flows.server import LocalServer, authorization, require_answer
 
-pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(900)]
 
 WORD, TOKEN, SIGNATURE = "night:swordfish-7c1e", "mellon-93ab", "open-sesame-55d0"
 SECRETS = [secret.encode() for secret in (WORD, TOKEN, SIGNATURE, base64.b64encode(WORD.encode()).decode())]
@@ -127,45 +127,38 @@ def test_runs_by_hand_and_by_the_server_are_completed_and_no_secret_is_kept(
     assert "has a secret in it, as `token`" in refused.stderr.strip().splitlines()[-1]
     done = command("run", *settings, "--json")
     assert done.returncode == 0, done.stderr
-    said = done.stdout + done.stderr + refused.stderr + by_the_server(command, protected, settings)
+    said = done.stdout + done.stderr + refused.stderr + by_the_server(tmp_path, protected, settings, secrets)
 
     assert not [secret for secret in SECRETS if secret in said.encode()]
-    files = [path for home in (tmp_path, protected.home) for path in home.rglob("*") if path.is_file()]
+    files = dict(everything_below(tmp_path, protected.home))
     names = {path.name for path in files}
     assert {"prefect.db", "run.json", "run.log", "report.html", "card.json", "server.log"} <= names
-    database = [path.read_bytes() for path in files if path.name.startswith("prefect.db")]
+    database = [content for path, content in files.items() if path.name.startswith("prefect.db")]
     assert any(guarded.encode() in content for content in database)  # parameters can be read there
-    leaks = [str(path) for path in files if any(secret in path.read_bytes() for secret in SECRETS)]
+    leaks = [str(path) for path, content in files.items() if any(secret in content for secret in SECRETS)]
     assert not leaks
 
 
-def by_the_server(command: Command, server: PrefectServer, settings: list[str]) -> str:
+def everything_below(*homes: Path) -> Iterator[tuple[Path, bytes]]:
+    """Files with what is in them, but for those that the server takes away just now."""
+    for home in homes:
+        for path in home.rglob("*"):
+            with suppress(FileNotFoundError, IsADirectoryError):
+                yield path, path.read_bytes()
+
+
+def by_the_server(home: Path, server: PrefectServer, settings: list[str], secrets: dict[str, str]) -> str:
     """One more run, asked for by HTTP and carried out by `trainserve deploy`; all that this says."""
-    serving = command.start("deploy", *settings)
-    user, password = WORD.split(":")
-    client = httpx.Client(base_url=server.api, auth=(user, password), timeout=30)
-
-    def known() -> bool:
-        return client.get("/deployments/name/pipeline/train").status_code == 200
-
-    try:
-        wait_for(lambda: known() or serving.poll() is not None, timeout_s=120)
-        deployment = client.get("/deployments/name/pipeline/train").json()
-        leaky = {"parameters": {"experiment": {"dataset": {"source": f"http://me:{TOKEN}@{settings[1][7:]}"}}}}
-        refused = client.post(f"/deployments/{deployment['id']}/create_flow_run", json=leaky)
-        assert refused.status_code in (409, 422)
-        run = begun(f"{server.api}/deployments/{deployment['id']}/create_flow_run", (user, password))
-
-        def state() -> dict[str, Any]:
-            found: dict[str, Any] = client.get(f"/flow_runs/{run}").json()["state"]
-            return found
-
-        wait_for(lambda: state()["type"] in ("COMPLETED", "FAILED", "CRASHED"), timeout_s=180)
-        assert state()["type"] == "COMPLETED", state()
-    finally:
-        serving.send_signal(signal.SIGINT)
-        out, said = serving.communicate(timeout=90)
-    return out + said + json.dumps(deployment)
+    deployed = Deployed(home, server.api, *settings, **secrets)
+    deployed.server = asked = Server(server.api.replace("://", f"://{WORD}@"))
+    with deployed:
+        deployment = asked.deployments()["train"]
+        leaky = {"experiment": {"dataset": {"source": f"http://me:{TOKEN}@{settings[1][7:]}"}}}
+        with pytest.raises(httpx.HTTPStatusError) as refused:
+            asked.begin("train", **leaky)
+        assert refused.value.response.status_code in (409, 422)
+        asked.wait_until(asked.begin("train"), "Completed", timeout_s=300)
+    return deployed.said() + json.dumps(deployment)
 
 
 @pytest.mark.usefixtures("nobody")
@@ -180,6 +173,6 @@ def test_the_server_of_one_run_asks_for_no_word(tmp_path: Path, monkeypatch: pyt
     server.start()
     try:
         server.wait()
-        assert httpx.get(f"{server.api}/admin/version").status_code == 200
+        assert httpx.get(f"{server.api}/admin/version", timeout=90).status_code == 200
     finally:
         server.stop()

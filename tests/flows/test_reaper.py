@@ -3,13 +3,13 @@
 import os
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from lamps import wait_for
 
 from flows.api import FlowRun, State
 from flows.health import processes, reaper
@@ -132,22 +132,20 @@ def test_processes_are_told_by_their_environment_and_what_they_run():
 def test_the_processes_of_this_host_can_be_looked_at(monkeypatch: pytest.MonkeyPatch):
     run = str(uuid4())
     env = {**os.environ, "PREFECT__FLOW_RUN_ID": run}
-    code = "import subprocess, sys, time; subprocess.Popen(['sleep', '60']); time.sleep(60)"
+    code = "import subprocess, sys, time; subprocess.Popen(['sleep', '300']); time.sleep(300)"
     process = subprocess.Popen([sys.executable, "-c", code, "engine"], env=env)
+
+    def worked() -> Worked:
+        return (processes.by_run() or {}).get(run, Worked())
+
     try:
-        worked = Worked()
-        for _ in range(200):
-            worked = (processes.by_run() or {}).get(run, Worked())
-            if worked.others:
-                break
-            process.poll()
-            time.sleep(0.02)
-        assert worked.engine == (process.pid,)
-        assert len(worked.others) == 1
-        processes.end(worked)
-        process.wait(10)
-        time.sleep(0.1)
-        assert run not in (processes.by_run() or {})
+        wait_for(lambda: bool(worked().others), timeout_s=60, every_s=0.02)
+        found = worked()
+        assert found.engine == (process.pid,)
+        assert len(found.others) == 1
+        processes.end(found)
+        process.wait(60)
+        wait_for(lambda: worked() == Worked(), timeout_s=60, every_s=0.02)
     finally:
         process.kill()
     monkeypatch.setattr(processes, "PROC", processes.Path("/nowhere"))

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from deployed import Server
 from lamps import ROOT, TINY, Command, environment, wait_for
 
-pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(900)]
 
 MADE_ONCE = ["cross-validate", "train", "evaluate", "export"]
 
@@ -58,14 +58,15 @@ class Runs:
 
     def states(self, outcome: dict[str, Any]) -> dict[str, tuple[str, str]]:
         """Task -> (name of its state, message), as the server tells them."""
-        chosen = {"flow_runs": {"id": {"any_": [outcome["flow_run_url"].rpartition("/")[2]]}}}
+        run = {"id": {"any_": [outcome["flow_run_url"].rpartition("/")[2]]}}
 
-        def tasks() -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = httpx.post(f"{self.api}/task_runs/filter", json=chosen).json()
-            return found
+        def completed() -> list[dict[str, Any]]:
+            """The server makes them from events, one by one."""
+            tasks = Server(self.api).post("task_runs/filter", flow_runs=run)
+            return [task for task in tasks if task["state_type"] == "COMPLETED"]
 
-        wait_for(lambda: len(tasks()) == 6 and all(t["state_type"] == "COMPLETED" for t in tasks()), timeout_s=20)
-        return {task["name"]: (task["state"]["name"], task["state"]["message"] or "") for task in tasks()}
+        wait_for(lambda: len(completed()) == 6, timeout_s=120)
+        return {task["name"]: (task["state"]["name"], task["state"]["message"] or "") for task in completed()}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def first(prefect_server: str, pictures: Path, home: Path) -> tuple[dict[str, An
     both = [command.start("run", *settings, "--crossval.folds", "2", "--json") for _ in range(2)]
     outcomes = []
     for process in both:
-        out, said = process.communicate(timeout=240)
+        out, said = process.communicate(timeout=400)
         assert process.returncode == 0, said
         outcomes.append(json.loads(out))
     assert outcomes[0]["run_id"] != outcomes[1]["run_id"]
@@ -106,7 +107,7 @@ def runs(first: tuple[dict[str, Any], Command, list[str]], prefect_server: str) 
     yield Runs(process, settings, f"{prefect_server}/api")
     assert process.stdin is not None
     process.stdin.close()
-    process.wait(60)
+    process.wait(180)
 
 
 def without_seconds(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -119,10 +120,11 @@ def test_the_same_command_again_takes_seconds_and_makes_no_new_version(first):
     made, command, settings = first
     before = command("models", "list", "--json").stdout
     done = command("run", *settings, "--crossval.folds", "2", "--json")
-    again = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
+    again = json.loads(done.stdout)
     assert list(again["reused"]) == MADE_ONCE
-    assert sum(took for stage, took in again["seconds"].items() if stage != "start") < 60  # 4 on a quiet machine
+    took_s = sum(took for stage, took in again["seconds"].items() if stage != "start")
+    assert took_s < 100  # 4 on a quiet machine, and the server may stand still for 60
     assert again["run_id"] != made["run_id"]
     assert (again["model"], again["metrics"]) == (made["model"], made["metrics"])
     assert (again["verdict"]["relation"], again["verdict"]["champion"]) == ("same", made["model"])

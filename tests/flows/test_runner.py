@@ -1,10 +1,10 @@
 """Which engine is chosen, what is refused, and how a flow's orders reach its tasks."""
 
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from lamps import wait_for
 
 from data.errors import InputError
 from flows import engines
@@ -87,10 +87,7 @@ def test_a_word_that_the_disk_did_not_take_is_said_with_the_next_beat(tmp_path: 
         away = (tmp_path / "folds").rename(tmp_path / "away")
         orders.stop()
         away.rename(tmp_path / "folds")
-        until = time.monotonic() + 5
-        while orders.file.read_text() != "stop" and time.monotonic() < until:
-            time.sleep(0.02)
-        assert orders.file.read_text() == "stop"
+        wait_for(lambda: orders.file.read_text() == "stop", timeout_s=60, every_s=0.02)
 
 
 def test_a_task_whose_flow_says_nothing_more_stops(tmp_path: Path):
@@ -99,7 +96,4 @@ def test_a_task_whose_flow_says_nothing_more_stops(tmp_path: Path):
     file.write_text("7")
     stop = heeding(file, silent_s=0.6)
     assert not stop()
-    until = time.monotonic() + 5
-    while not stop() and time.monotonic() < until:
-        time.sleep(0.05)
-    assert stop()
+    wait_for(stop, timeout_s=60, every_s=0.05)

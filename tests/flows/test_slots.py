@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
-from lamps import ROOT, Command, draw, environment, wait_for
+from deployed import Server
+from lamps import ROOT, SMALL, Command, draw, environment, wait_for
 from prefect import State
 from prefect.logging import disable_run_logger
 from servers import PrefectServer
@@ -29,7 +29,7 @@ from flows import slots
 slots.cores = lambda: 2
 with slots.place("cpu", int(sys.argv[1]), on_wait=lambda said: print(said, flush=True)) as taken:
     print("has", *(one.name for one in taken), flush=True)
-    time.sleep(300)
+    time.sleep(900)
 """
 
 
@@ -84,12 +84,10 @@ def test_a_place_is_free_at_once_when_its_holder_is_killed(tmp_path: Path):
 
 @pytest.mark.usefixtures("locks")
 def test_who_waits_for_a_place_can_be_stopped():
-    began = time.monotonic()
     asked = iter([False, False, True])
     waited = pytest.raises(Stopped, match="while it waited for a place")
     with slots.place("cpu", 2), waited, slots.place("cpu", 1, stop=lambda: next(asked)):
         pass
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.usefixtures("locks")
@@ -184,52 +182,53 @@ def test_the_places_of_a_host_are_not_those_of_one_whose_name_begins_alike(monke
 
 @pytest.mark.flow
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_a_training_is_counted_while_it_trains_and_not_afterwards(
     quick_server: PrefectServer, pictures: Path, tmp_path: Path
 ):
     command = Command(tmp_path, environment(tmp_path, PREFECT_API_URL=quick_server.api))
-    epochs = ["--model.width", "8", "--dataset.size", "12", "--train.epochs", "40", "--train.batch_size", "4"]
-    process = command.start("run", "--dataset.source", pictures, *epochs, "--train.patience", "39")
-
-    def counts() -> list[int]:
-        found = httpx.post(f"{quick_server.api}/v2/concurrency_limits/filter", json={"limit": 200}).json()
-        return [one["active_slots"] for one in found]
-
+    forever = ["--train.epochs", "5000", "--train.batch_size", "4", "--train.patience", "never"]
+    process = command.start("run", "--dataset.source", pictures, *SMALL, *forever)
     try:
-        wait_for(lambda: 1 in counts() or process.poll() is not None, timeout_s=120)
+        wait_for(lambda: 1 in counts(quick_server).values() or process.poll() is not None, timeout_s=300)
         assert process.poll() is None
         process.terminate()
-        process.communicate(timeout=60)
-        assert not any(counts())
+        process.communicate(timeout=180)
+        wait_for(lambda: not any(counts(quick_server).values()), timeout_s=30)  # its lease would last longer
     finally:
         process.kill()
 
 
 @pytest.mark.flow
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_the_server_counts_one_holder_also_after_a_kill_and_a_restart(quick_server: PrefectServer, tmp_path: Path):
     env = environment(tmp_path, PREFECT_API_URL=quick_server.api)
     limit = leases.limit_name("cpu-0")
 
-    def count() -> int | None:
-        found = httpx.get(f"{quick_server.api}/v2/concurrency_limits/{limit}")
-        return int(found.json()["active_slots"]) if found.status_code == 200 else None
+    def settled_at_one() -> bool:
+        """While a holder follows another one the count is 0 for a moment."""
+        if counts(quick_server).get(limit) != 1:
+            return False
+        time.sleep(2)
+        return counts(quick_server)[limit] == 1
 
     with holder(env, 2) as one:
         assert said(one) == "has cpu-0 cpu-1"
-        wait_for(lambda: count() == 1, timeout_s=20)
+        wait_for(settled_at_one, timeout_s=120)
         with holder(env, 1) as other:
             assert "waiting" in said(other)
             one.kill()  # its lease is still there
             assert said(other) == "has cpu-0"
-            wait_for(lambda: count() == 1, timeout_s=20)
-            time.sleep(2)
-            assert count() == 1
+            wait_for(settled_at_one, timeout_s=120)
             quick_server.kill()
             quick_server.start()
             assert other.poll() is None  # nothing happens to the one who trains
     with holder(env, 1) as third:
         assert said(third) == "has cpu-0"
-        wait_for(lambda: count() == 1, timeout_s=20)
+        wait_for(settled_at_one, timeout_s=120)
+
+
+def counts(server: PrefectServer) -> dict[str, int]:
+    found = Server(server.api).post("v2/concurrency_limits/filter", limit=200)
+    return {one["name"]: one["active_slots"] for one in found}

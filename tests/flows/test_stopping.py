@@ -7,7 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import wait
 from pathlib import Path
+from traceback import walk_stack
 
 import pytest
 from lamps import ROOT, Command, environment, wait_for
@@ -18,13 +20,16 @@ from flows.stopping import Interrupted, stoppable, terminable
 def ignore() -> None: ...
 
 
-def soon(number: int, *, times: int = 1, every_s: float = 0.1) -> None:
-    """A signal for this process, from outside its main thread."""
+def once_it_waits(number: int, sent: Callable[[], None] = ignore) -> None:
+    """A signal for this process, from outside its main thread, as soon as that waits for its work."""
+    main = threading.main_thread().ident
+    assert main is not None
 
     def send() -> None:
-        for _ in range(times):
-            time.sleep(every_s)
-            os.kill(os.getpid(), number)
+        while not any(frame.f_code is wait.__code__ for frame, _ in walk_stack(sys._current_frames()[main])):
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+        sent()
 
     threading.Thread(target=send, daemon=True).start()
 
@@ -52,7 +57,7 @@ def test_an_interruption_waits_until_the_work_has_saved_and_then_goes_on_its_way
         saved.append(True)
         raise RuntimeError("stopped, which nobody hears")
 
-    soon(number)
+    once_it_waits(number)
     with pytest.raises(raised), terminable():
         stoppable(work, on_stop=lambda: told.append(True))
     assert saved == told == [True]
@@ -60,26 +65,27 @@ def test_an_interruption_waits_until_the_work_has_saved_and_then_goes_on_its_way
 
 def test_a_second_interruption_does_not_wait():
     over = threading.Event()
-    soon(signal.SIGINT, times=2)
+    once_it_waits(signal.SIGINT)
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt), terminable():
-        stoppable(lambda _: over.wait(60), on_stop=ignore)
-    assert time.monotonic() - began < 30
+        stoppable(lambda _: over.wait(120), on_stop=lambda: once_it_waits(signal.SIGINT))
+    assert time.monotonic() - began < 60
     over.set()
 
 
 def test_a_second_sigterm_is_the_same_request_from_another_side():
-    saved = []
+    saved, again = [], threading.Event()
 
     def work(stop: Callable[[], bool]) -> None:
         while not stop():
             time.sleep(0.01)
-        time.sleep(0.5)
+        assert again.wait(60)
+        time.sleep(0.2)  # it is heard
         saved.append(True)
 
-    soon(signal.SIGTERM, times=3)
+    once_it_waits(signal.SIGTERM)
     with pytest.raises(Interrupted), terminable():
-        stoppable(work, on_stop=ignore)
+        stoppable(work, on_stop=lambda: once_it_waits(signal.SIGTERM, again.set))
     assert saved == [True]
 
 
@@ -88,16 +94,17 @@ def test_once_all_is_saved_the_next_interruption_ends_the_process_whatever_it_wa
     done = ended(
         "import threading",
         "from flows.stopping import stoppable, terminable",
-        f"threading.Timer(0.2, os.kill, (os.getpid(), {int(number)})).start()",
-        f"threading.Timer(1, os.kill, (os.getpid(), {int(number)})).start()",
+        f"again = threading.Timer(0.5, os.kill, (os.getpid(), {int(number)}))",
         "def work(stop):",
+        f"    threading.Timer(0.5, os.kill, (os.getpid(), {int(number)})).start()",
         "    while not stop(): time.sleep(0.01)",
         "    print('saved', flush=True)",
         "with terminable():",
         "    try: stoppable(work, on_stop=lambda: None)",
         "    except BaseException:",
+        "        again.start()",
         "        while True:  # as with a server that has gone: every interruption is told to it",
-        "            try: time.sleep(50)",
+        "            try: time.sleep(200)",
         "            except BaseException: pass",
     )
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "saved\n", "")
@@ -125,6 +132,7 @@ def test_the_sentence_says_how_to_go_on_and_the_status_which_signal_it_was():
 
 
 @pytest.mark.flow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
 def test_an_interruption_of_the_start_ends_in_a_sentence_and_takes_the_server_along(
     number: signal.Signals, pictures: Path, tmp_path: Path
@@ -134,12 +142,12 @@ def test_an_interruption_of_the_start_ends_in_a_sentence_and_takes_the_server_al
     wait_for(lambda: log.exists() or process.poll() is not None, timeout_s=120, every_s=0.02)
     server = children(process.pid)
     process.send_signal(number)
-    out, said = process.communicate(timeout=60)
+    out, said = process.communicate(timeout=180)
     assert process.returncode == 128 + number
     assert said.strip().splitlines()[-1] == "trainserve: interrupted; the same command goes on where it stopped"
     assert "Traceback" not in said
     assert out == ""
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in server), timeout_s=20)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in server), timeout_s=60)
     assert not list((tmp_path / "trainserve").glob("runs/*"))
 
 
@@ -149,7 +157,7 @@ def children(pid: int) -> list[int]:
 
 def ended(*lines: str) -> subprocess.CompletedProcess[str]:
     code = "\n".join(["import atexit, os, signal, sys, time", "from flows.stopping import soon_over", *lines])
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT)
 
 
 def test_a_command_that_is_over_runs_its_exit_functions_and_is_not_taken_apart():
@@ -167,7 +175,7 @@ def test_a_command_that_is_over_runs_its_exit_functions_and_is_not_taken_apart()
 def test_ctrl_c_while_a_command_ends_ends_it_at_once():
     done = ended(
         "with soon_over():",
-        "    atexit.register(time.sleep, 50)",
+        "    atexit.register(time.sleep, 200)",
         "    atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))",
         "    sys.exit(130)",
     )

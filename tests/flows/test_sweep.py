@@ -7,22 +7,25 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from deployed import Server
 from lamps import SMALL, Command, environment, wait_for
-from servers import PrefectServer
+
+from data.errors import InputError
+from flows.cli.sweeping import sweep
+from flows.engines import RunnerConfig
 
 pytest.importorskip("optuna")
 
-pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 SETTINGS = [*SMALL, "--train.batch_size", "4", "--train.epochs", "12", "--train.patience", "11"]
 SEARCH = ["--search.lr", "1e-4..1e-1:log", "--search.optimizer.kind", "adamw,sgd"]
 
 
-def sweeping(home: Path, server: PrefectServer, pictures: Path) -> tuple[Command, list[str]]:
+def sweeping(home: Path, server: str, pictures: Path) -> tuple[Command, list[str]]:
     home.mkdir(exist_ok=True)
-    command = Command(home, environment(home, PREFECT_API_URL=server.api))
+    command = Command(home, environment(home, PREFECT_API_URL=f"{server}/api"))
     return command, ["sweep", "--dataset.source", str(pictures), *SETTINGS, *SEARCH]
 
 
@@ -38,34 +41,41 @@ def timeless(result: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in result.items() if key != "name"}
 
 
+def latest_run(server: str) -> dict[str, Any]:
+    sweeps = {"name": {"any_": ["sweep"]}}
+    found = Server(f"{server}/api").post("flow_runs/filter", flows=sweeps, sort="START_TIME_DESC", limit=1)
+    return dict(found[0])
+
+
 def test_a_killed_sweep_goes_on_and_finds_what_an_undisturbed_one_does(
-    quick_server: PrefectServer, pictures: Path, tmp_path: Path
+    prefect_server: str, pictures: Path, tmp_path: Path
 ):
-    command, asked = sweeping(tmp_path / "killed", quick_server, pictures)
-    asked += ["--trials", "6", "--json"]
-    process = command.start(*asked)
+    command, asked = sweeping(tmp_path / "killed", prefect_server, pictures)
+    process = command.start(*asked, "--trials", "5", "--json")
     wait_for(
         lambda: (
             process.poll() is not None
             or (len(ended_in(command.cwd)) >= 2 and any((trials_in(command.cwd)[-1] / "checkpoint").glob("*.pt")))
         ),
-        timeout_s=180,
+        timeout_s=300,
         every_s=0.02,
     )
     process.kill()
     process.communicate()
     before = {file: file.stat().st_mtime_ns for file in ended_in(command.cwd)}
-    assert 2 <= len(before) < 6  # it was in the middle
+    assert 2 <= len(before) < 5  # it was in the middle
 
+    asked += ["--trials", "6", "--json"]
     done = command(*asked)
     assert done.returncode == 0, done.stderr
     resumed = json.loads(done.stdout)
-    assert "going on with sweep" in done.stderr
+    assert f"going on with sweep {resumed['name']} after " in done.stderr
+    assert " of 6 trials" in done.stderr
     assert {file: file.stat().st_mtime_ns for file in before} == before
-    other, _ = sweeping(tmp_path / "other", quick_server, pictures)
+    other, _ = sweeping(tmp_path / "other", prefect_server, pictures)
     undisturbed = json.loads(other(*asked).stdout)
     assert timeless(resumed) == timeless(undisturbed)
-    assert len(resumed["trials"]) == 6
+    assert [trial["number"] for trial in resumed["trials"]] == [1, 2, 3, 4, 5, 6]
     assert sum(trial["state"] == "complete" for trial in resumed["trials"]) >= 4
     assert [path.parent.name for path in command.cwd.glob("trainserve/trials/*/weights.safetensors")] == [
         f"{resumed['name']}-{resumed['best']['number']:03}"
@@ -82,51 +92,46 @@ def test_a_killed_sweep_goes_on_and_finds_what_an_undisturbed_one_does(
     ).read_bytes()
 
 
-def test_trials_beside_each_other_are_shown_in_the_ui_and_more_of_them_go_on(
-    quick_server: PrefectServer, pictures: Path, tmp_path: Path
-):
-    command, asked = sweeping(tmp_path / "home", quick_server, pictures)
-    asked += ["--engine", "processes", "--workers", "2"]
-    first = command(*asked, "--trials", "2")
-    assert first.returncode == 0, first.stderr
-    assert "train with the best settings: trainserve run --dataset.source" in first.stdout
-    process = command.start(*asked, "--trials", "4", "--json")
-    wait_for(lambda: process.poll() is not None or len(trials_in(command.cwd)) > 2, timeout_s=120, every_s=0.05)
-    out, said = process.communicate(timeout=240)
-    assert process.returncode == 0, said
-    assert "after 2 of 4 trials" in said
-    result = json.loads(out)
-    assert [trial["number"] for trial in result["trials"]] == [1, 2, 3, 4]
+def test_trials_beside_each_other_are_shown_in_the_ui(prefect_server: str, pictures: Path, tmp_path: Path):
+    command, asked = sweeping(tmp_path / "home", prefect_server, pictures)
+    done = command(*asked, "--engine", "processes", "--workers", "2", "--trials", "3")
+    assert done.returncode == 0, done.stderr
+    (best,) = [line for line in done.stdout.splitlines() if line.startswith("train with the best settings: ")]
+    words = best.removeprefix("train with the best settings: ")
+    assert words.startswith("trainserve run --dataset.source")
 
-    runs = httpx.post(f"{quick_server.api}/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}).json()
-    assert "trainserve" in runs[0]["tags"]  # by which it is marked if it dies, and deleted when it is old
-    chosen = {"flow_runs": {"id": {"any_": [runs[0]["id"]]}}}
-    artifacts = httpx.post(f"{quick_server.api}/artifacts/filter", json=chosen).json()
-    shown = {artifact["key"]: artifact for artifact in artifacts if artifact["key"]}
+    run, server = latest_run(prefect_server), Server(f"{prefect_server}/api")
+    assert "trainserve" in run["tags"]  # by which it is marked if it dies, and deleted when it is old
+    of_it = {"id": {"any_": [run["id"]]}}
+    shown = {one["key"]: one for one in server.post("artifacts/filter", flow_runs=of_it) if one["key"]}
     assert {"sweep-progress", "sweep-trials", "sweep-parallel", "sweep-importance"} <= set(shown)
     assert "data:image/png;base64," in shown["sweep-parallel"]["data"]
     assert "data:image/png;base64," in shown["sweep-importance"]["data"]
-    assert len(json.loads(shown["sweep-trials"]["data"])) == 4
-    assert result["command"] in shown["sweep-trials"]["description"]
-    tasks = httpx.post(f"{quick_server.api}/task_runs/filter", json=chosen).json()
-    assert {"trial 3", "trial 4"} <= {one["name"] for one in tasks}
-    assert all(one["state_type"] == "COMPLETED" for one in tasks)
+    assert len(json.loads(shown["sweep-trials"]["data"])) == 3
+    assert words in shown["sweep-trials"]["description"]
+
+    def tasks() -> dict[str, str]:
+        """The server makes them from events, one by one."""
+        return {one["name"]: one["state_type"] for one in server.post("task_runs/filter", flow_runs=of_it)}
+
+    expected = {"prepare", "trials", "trial 1", "trial 2", "trial 3"}
+    wait_for(lambda: tasks() == dict.fromkeys(expected, "COMPLETED"), timeout_s=120)
 
 
-def test_a_stopped_sweep_leaves_no_trial_behind(quick_server: PrefectServer, pictures: Path, tmp_path: Path):
-    command, asked = sweeping(tmp_path / "home", quick_server, pictures)
+def test_a_stopped_sweep_leaves_no_trial_behind(prefect_server: str, pictures: Path, tmp_path: Path):
+    command, asked = sweeping(tmp_path / "home", prefect_server, pictures)
     process = command.start(*asked, "--engine", "threads", "--workers", "2")
     wait_for(
         lambda: process.poll() is not None or bool(list(command.cwd.glob("trainserve/trials/*/history.jsonl"))),
-        timeout_s=120,
+        timeout_s=300,
     )
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=180)
     assert process.returncode == 130, said
     assert said.strip().splitlines()[-1] == "trainserve: interrupted; the same command goes on where it stopped"
     assert "Traceback" not in said
     assert not left(command.cwd)
-    run = httpx.post(f"{quick_server.api}/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}).json()[0]
+    run = latest_run(prefect_server)
     assert (run["state"]["type"], run["state"]["name"]) == ("CANCELLED", "Cancelled")
     assert "the same sweep goes on" in run["state"]["message"]
 
@@ -145,17 +150,22 @@ def left(home: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "trials", "says"),
     [
-        (["--search.lr", "fast"], "leaves nothing to choose"),
-        ([], "nothing is searched"),
-        (["--search.lr", "1e-3..1e-1", "--trials", "0"], "--trials is 0"),
-        (["--search.lr", "1e-3..1e-1", "--trials", "10001"], "at most 10,000"),
-        (["--search.lr", "1e-3..1e-1", "--engine", "spark"], "--engine 'spark' is not known"),
+        (["--search.lr", "fast"], 9, "leaves nothing to choose"),
+        ([], 9, "nothing is searched"),
+        (["--search.lr", "1e-3..1e-1"], 0, "--trials is 0"),
+        (["--search.lr", "1e-3..1e-1"], 10_001, "at most 10,000"),
     ],
 )
-def test_a_sweep_that_cannot_be_is_refused_before_anything_starts(words: list[str], says: str, command: Command):
-    done = command("sweep", "digits", *words)
+def test_a_sweep_that_cannot_be_is_refused(words: list[str], trials: int, says: str):
+    with pytest.raises(InputError) as refused:
+        sweep(["digits", *words], None, trials=trials, prune=True, runner=RunnerConfig(), as_json=False)
+    assert says in str(refused.value)
+
+
+def test_one_that_is_refused_ends_in_a_sentence_and_nothing_was_started(command: Command):
+    done = command("sweep", "digits", "--search.lr", "1e-3..1e-1", "--engine", "spark")
     assert done.returncode == 2
-    assert says in done.stderr.strip().splitlines()[-1]
+    assert "--engine 'spark' is not known" in done.stderr.strip().splitlines()[-1]
     assert not list(command.cwd.glob("**/prefect-server.log"))

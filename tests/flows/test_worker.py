@@ -23,7 +23,7 @@ def worker() -> Any:
 
 @pytest.fixture
 def process() -> Iterator["subprocess.Popen[bytes]"]:
-    with subprocess.Popen(["sleep", "60"]) as sleeping:
+    with subprocess.Popen(["sleep", "300"]) as sleeping:
         yield sleeping
         sleeping.kill()
 
@@ -33,7 +33,7 @@ def test_a_run_whose_process_starts_while_the_others_are_stopped_is_stopped_too(
 ):
     worker.told("put off")
     worker.begun(uuid4(), process.pid)
-    assert process.wait(10) == -signal.SIGTERM
+    assert process.wait(60) == -signal.SIGTERM
 
 
 def test_a_run_is_left_alone_while_no_further_one_is_to_begin(worker: Any, process: "subprocess.Popen[bytes]"):

@@ -59,17 +59,12 @@ def toy_dataset(num: int = 96) -> Dataset:
     return Dataset(images=images, split=Split(train=train, val=val, test=test), report=report)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What forks comes first: once something was exported, autograd has threads that a forked process lacks."""
-    items.sort(key=lambda item: item.path.name != "test_distributed.py")
-
-
 @pytest.fixture
 def toy() -> Dataset:
     return toy_dataset()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> Experiment:
     return Experiment(
         name="tiny",

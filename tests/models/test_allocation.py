@@ -7,8 +7,10 @@ import sys
 import pytest
 
 CODE = """
-import resource, sys, threading
+import ctypes, resource, sys, threading
 from models.training.allocation import keep_freed_memory
+PR_SET_THP_DISABLE = 41
+ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)  # or 64 MB are some thirty faults, where huge pages are usual
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 def faults():

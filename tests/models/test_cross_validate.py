@@ -16,16 +16,26 @@ from models.training.cross_validate import cross_validate, fold_seed, one_fold
 from models.training.folds import ended_folds, fold_folder, keep_folds, summarise
 from models.training.pulse import Stopped
 from models.zoo.config_classic import SoftmaxConfig
+from tests.models.conftest import toy_dataset
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def three_folds(tiny: Experiment) -> Experiment:
     return Experiment.model_validate(tiny.model_dump() | {"crossval": CrossvalConfig(folds=3)})
 
 
-def test_every_fold_is_trained_and_the_spread_is_told(three_folds: Experiment, toy: Dataset):
-    told = []
-    result = cross_validate(three_folds, toy, on_fold=told.append)
+@pytest.fixture(scope="module")
+def told() -> list[FoldResult]:
+    """Of each fold of `result`, when it had ended."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def result(three_folds: Experiment, told: list[FoldResult]) -> CVResult:
+    return cross_validate(three_folds, toy_dataset(), on_fold=told.append)
+
+
+def test_every_fold_is_trained_and_the_spread_is_told(result: CVResult, told: list[FoldResult], toy: Dataset):
     accuracies = [fold.accuracy for fold in result.folds]
     assert [fold.fold for fold in result.folds] == [0, 1, 2]
     assert tuple(told) == result.folds
@@ -34,10 +44,9 @@ def test_every_fold_is_trained_and_the_spread_is_told(three_folds: Experiment, t
     assert result.std == pytest.approx(stdev(accuracies))
 
 
-def test_a_fold_alone_is_the_fold_among_others(three_folds: Experiment, toy: Dataset):
+def test_a_fold_alone_is_the_fold_among_others(three_folds: Experiment, result: CVResult, toy: Dataset):
     alone = one_fold(three_folds, toy, 1)
-    among = cross_validate(three_folds, toy).folds[1]
-    assert alone.model_copy(update={"seconds": 0.0}) == among.model_copy(update={"seconds": 0.0})
+    assert alone.model_copy(update={"seconds": 0.0}) == result.folds[1].model_copy(update={"seconds": 0.0})
 
 
 def test_the_pictures_are_placed_on_the_device_once_for_all_folds(
@@ -57,7 +66,7 @@ def test_the_pictures_are_placed_on_the_device_once_for_all_folds(
 
 
 def test_folds_that_have_ended_are_kept_and_a_run_that_was_stopped_goes_on_with_the_next(
-    three_folds: Experiment, toy: Dataset, tmp_path: Path
+    three_folds: Experiment, result: CVResult, toy: Dataset, tmp_path: Path
 ):
     folder, told = RunFolder(tmp_path), []
     with pytest.raises(Stopped, match="after step 1 of "):
@@ -66,7 +75,7 @@ def test_folds_that_have_ended_are_kept_and_a_run_that_was_stopped_goes_on_with_
     assert fold_folder(folder, 1).checkpoint.exists()
     resumed = cross_validate(three_folds, toy, folder, on_fold=told.append)
     assert [fold.fold for fold in told] == [0, 1, 2]
-    assert without_times(resumed) == without_times(cross_validate(three_folds, toy))
+    assert without_times(resumed) == without_times(result)
     assert cross_validate(three_folds, toy, folder, on_fold=told.append) == resumed
     assert len(told) == 3
     assert sorted(file.name for file in (tmp_path / "folds").iterdir()) == ["0.json", "1.json", "2.json"]
@@ -93,23 +102,21 @@ def test_folds_may_end_in_any_order_and_a_run_begun_when_they_shared_one_file_go
     assert summarise(reversed(results)).folds == tuple(results)
 
 
-def test_a_fold_that_a_full_disk_keeps_out_is_written_with_the_next(
-    three_folds: Experiment, toy: Dataset, tmp_path: Path
-):
+def test_a_fold_that_a_full_disk_keeps_out_is_written_with_the_next(result: CVResult, tmp_path: Path):
     said: list[str] = []
-    done = [one_fold(three_folds, toy, index) for index in (0, 1)]
+    done = result.folds[:2]
     tmp_path.joinpath("run").touch()  # a file where the folder should be: nothing can be written in it
     keep_folds(RunFolder(tmp_path / "run"), done[:1], said.append)
     assert said[0].startswith("fold 1 could not be written down in ")
     tmp_path.joinpath("run").unlink()
     keep_folds(RunFolder(tmp_path / "run"), done, said.append)
     assert len(said) == 1
-    assert ended_folds(RunFolder(tmp_path / "run")) == tuple(done)
+    assert ended_folds(RunFolder(tmp_path / "run")) == done
 
 
-def test_minutes_bound_each_fold_as_they_bound_a_training(three_folds: Experiment, toy: Dataset):
+def test_minutes_bound_each_fold_as_they_bound_a_training(three_folds: Experiment, result: CVResult, toy: Dataset):
     train = three_folds.train.model_copy(update={"max_minutes": 1e-6})
-    assert one_fold(three_folds, toy, 0).epochs_run == 3
+    assert result.folds[0].epochs_run == 3
     assert one_fold(three_folds.model_copy(update={"train": train}), toy, 0).epochs_run == 1
 
 
@@ -140,15 +147,14 @@ def test_a_fold_whose_memory_runs_short_goes_on_with_half_where_the_batch_size_w
     assert said == ["fold 2: memory ran short with batches of 48 pictures; training begins again with 24"]
 
 
-def without_times(result: CVResult) -> CVResult:
-    timeless = tuple(fold.model_copy(update={"seconds": 0.0}) for fold in result.folds)
-    return result.model_copy(update={"folds": timeless})
+def without_times(all_folds: CVResult) -> CVResult:
+    timeless = tuple(fold.model_copy(update={"seconds": 0.0}) for fold in all_folds.folds)
+    return all_folds.model_copy(update={"folds": timeless})
 
 
-def test_the_test_rows_decide_nothing(three_folds: Experiment, toy: Dataset):
-    before = one_fold(three_folds, toy, 0)
+def test_the_test_rows_decide_nothing(three_folds: Experiment, result: CVResult, toy: Dataset):
     toy.images.pixels[toy.split.test] = 0
-    assert one_fold(three_folds, toy, 0).accuracy == before.accuracy
+    assert one_fold(three_folds, toy, 0).accuracy == result.folds[0].accuracy
     parts = folds(toy.images, toy.split.development, k=3, seed=0)
     assert not np.isin(np.concatenate([part.val for part in parts]), toy.split.test).any()
 

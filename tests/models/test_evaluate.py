@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,27 @@ from models.evaluation.diagnosis.evidence import evidence, peers_of
 from models.evaluation.evaluate import evaluate, fit_temperature, load_network, probabilities
 from models.evaluation.inference import logits_of, validate
 from models.evaluation.metrics import score
-from models.records import CVResult, FoldResult, Lineage
+from models.records import CVResult, FoldResult, Lineage, RunResult
 from models.run import RunFolder, open_run
 from models.training.learn import learn
 from models.zoo.cost import cost
+from tests.models.conftest import toy_dataset
 
 
-@pytest.fixture
-def evaluated(tmp_path: Path, tiny: Experiment, toy: Dataset):
-    folder = open_run(tmp_path, tiny, "0" * 64)
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory, tiny: Experiment) -> tuple[RunFolder, RunResult]:
+    toy, folder = toy_dataset(), open_run(tmp_path_factory.mktemp("home"), tiny, "0" * 64)
     learn(tiny, toy, folder)
     lineage = Lineage(run_id=folder.run_id, fingerprint="0" * 64, commit=None)
     crossval = CVResult(folds=(FoldResult(fold=0, accuracy=1.0, n=3, epochs_run=1, seconds=0.1),), mean=1.0, std=0.0)
     return folder, evaluate(folder, toy, crossval=crossval, lineage=lineage)
+
+
+@pytest.fixture
+def evaluated(once: tuple[RunFolder, RunResult], tmp_path: Path) -> tuple[RunFolder, RunResult]:
+    """A copy of its own for each test."""
+    folder, result = once
+    return RunFolder(Path(shutil.copytree(folder.path, tmp_path / "runs" / folder.run_id))), result
 
 
 def test_evaluation_finishes_the_run(evaluated, toy: Dataset):
@@ -52,8 +61,8 @@ def test_evaluation_finishes_the_run(evaluated, toy: Dataset):
 
     # The weights that are loaded are the best ones: they give the figures of the best epoch again.
     images, best = toy.images, folder.history()[result.fit.best_epoch]
-    seen = eval_batches_of(toy)
-    again = validate(load_network(folder), seen, precision="auto")  # as training validated
+    seen = eval_batches_of(toy, batch_size=folder.experiment().train.batch_size)
+    again = validate(load_network(folder), seen, precision="auto")  # as training validated, also in bfloat16
     assert again.loss == pytest.approx(best.val_loss, abs=1e-6)
     assert again.accuracy == pytest.approx(best.val_accuracy)
     assert not load_network(folder).training
@@ -120,11 +129,11 @@ def test_other_runs_on_the_same_pictures_are_peers(evaluated):
     assert [peer.run_id for peer in peers_of(folder, result)] == ["20200101-000000-same"]
 
 
-def eval_batches_of(toy: Dataset):
+def eval_batches_of(toy: Dataset, *, batch_size: int):
     from data.loader import Pictures
 
     images = toy.images
-    return eval_batches(Pictures(images.pixels), images.labels, toy.split.val, batch_size=7, image=images.spec)
+    return eval_batches(Pictures(images.pixels), images.labels, toy.split.val, batch_size=batch_size, image=images.spec)
 
 
 def test_the_temperature_that_made_the_labels_is_found():

@@ -128,10 +128,11 @@ def data_report(classes: tuple[str, ...] = CLASSES, message: str = "All is well.
     )
 
 
-def page(classes: tuple[str, ...] = CLASSES, **options: object) -> str:
+def page(run: RunResult, **options: object) -> str:
+    """With all figures, whose drawing is what takes time."""
     curves = reliability(*probabilities())
-    given = {"history": history(), "data": data_report(classes), "after": curves, "before": curves, **options}
-    return report.render(run_result(classes), **given)  # type: ignore[arg-type]
+    given = {"history": history(), "data": data_report(run.classes), "after": curves, "before": curves, **options}
+    return report.render(run, **given)  # type: ignore[arg-type]
 
 
 def seen(html: str) -> str:
@@ -145,7 +146,29 @@ def seen(html: str) -> str:
 
 @pytest.fixture(scope="module")
 def plain() -> str:
-    return page()
+    return page(run_result())
+
+
+@pytest.fixture(scope="module")
+def bare() -> str:
+    """Of a run of an older version that left no history, but folds and a link."""
+    run = run_result(url="http://127.0.0.1:4200/runs/1", folds=3).model_copy(update={"checks": None})
+    return report.render(run, history=[], data=data_report())
+
+
+@pytest.fixture(scope="module")
+def hostile() -> str:
+    """Every text that a stranger may have written tries to be more than text."""
+    classes = (EVIL, "</style><script>alert(1)</script>", "{{ 7 * 7 }}<!-- release --><!-- /release -->")
+    pairs = tuple((f"rose/{i}.png", f"{EVIL}{i}.png") for i in range(12))
+    copies = Finding(rule="duplicates", level="note", message="12 copied files within a class.", groups=pairs)
+    data = data_report(classes, message=f"{EVIL} cannot be read.")
+    mistake = report.Picture(file=EVIL, true=classes[0], predicted=classes[1], probability=0.9, jpeg=b"jpeg")
+    return page(
+        run_result(classes, url="javascript:alert(1)"),
+        data=data.model_copy(update={"findings": (*data.findings, copies)}),
+        mistakes=[mistake],
+    )
 
 
 def test_the_page_states_the_figures_of_the_run(plain):
@@ -171,21 +194,20 @@ def verdict(*, promoted: bool, reason: str) -> Verdict:
     return Verdict(promoted=promoted, relation="first", reason=reason, n=N, challenger_accuracy=0.8)
 
 
-def test_the_page_begins_with_what_the_model_is_how_good_and_what_to_try(plain):
+def test_the_page_begins_with_what_the_model_is_how_good_and_what_to_try(plain, bare):
     first = seen(plain.partition("<main>")[2].partition("</section>")[0])
     assert "This cnn for the 3 classes of flowers is right on 83.3 % of 30 test pictures" in first
     assert "(95 % interval 66.4 % to 92.7 %)" in first
     assert "not decided when this page was written" in first
     assert "What to try next (Overfitting): more pictures" in first
-    bare = run_result().model_copy(update={"checks": None})
-    assert "asks for a change" in seen(report.render(bare, history=[], data=data_report()))
+    assert "asks for a change" in seen(bare)
 
 
-def test_the_release_puts_its_decision_into_the_page_and_a_later_one_replaces_it(tmp_path):
+def test_the_release_puts_its_decision_into_the_page_and_a_later_one_replaces_it(tmp_path, hostile):
     file = tmp_path / "report.html"
     conclude(file, verdict(promoted=True, reason="First model."), "flowers@1")
     assert not file.exists()
-    file.write_text(page((EVIL, "<!-- release -->", "<!-- /release -->")))
+    file.write_text(hostile)
     conclude(file, verdict(promoted=False, reason=f"Kept {EVIL}."), "flowers@2")
     text = seen(file.read_text())
     assert "it was not promoted ( flowers@2 )" in text
@@ -207,13 +229,11 @@ def test_that_accuracy_while_training_is_not_that_of_the_model_as_exported_is_sa
     assert f"{said} in bfloat16, which is faster: 80.0 % right" in text
     assert "as it is exported, in float32: 83.3 %." in text
     alike = [record.model_copy(update={"val_accuracy": 25 / 30}) for record in history()]
-    assert said not in seen(page(history=alike))
+    assert said not in seen(page(run_result(), history=alike))
 
 
-def test_copies_are_named_in_pairs_a_few_of_them():
-    pairs = tuple((f"rose/{i}.png", f"{EVIL}{i}.png") for i in range(12))
-    found = Finding(rule="duplicates", level="note", message="12 copied files within a class.", groups=pairs)
-    text = seen(page(data=data_report().model_copy(update={"findings": (found,)})))
+def test_copies_are_named_in_pairs_a_few_of_them(hostile):
+    text = seen(hostile)
     assert f"rose/9.png = {EVIL}9.png" in text
     assert "and others" in text
     assert "rose/10.png" not in text
@@ -236,33 +256,27 @@ def test_the_page_asks_for_nothing_from_anywhere(plain):
     assert "default-src 'none'" in plain
 
 
-def test_hostile_names_are_text_and_nothing_else():
-    classes = (EVIL, "</style><script>alert(1)</script>", "{{ 7 * 7 }}")
-    mistake = report.Picture(file=EVIL, true=classes[0], predicted=classes[1], probability=0.9, jpeg=b"jpeg")
-    html = page(classes, data=data_report(classes, message=f"{EVIL} cannot be read."), mistakes=[mistake])
+def test_hostile_names_are_text_and_nothing_else(hostile):
     tags: list[str] = []
     attributes: set[str] = set()
     parser = HTMLParser()
     parser.handle_starttag = lambda tag, attrs: (tags.append(tag), attributes.update(dict(attrs)))  # type: ignore
-    parser.feed(html)
+    parser.feed(hostile)
     assert "script" not in tags
     assert tags.count("img") == 1  # the mistake's own picture
     assert tags.count("style") == 1
     assert not [name for name in attributes if name.startswith("on")]
-    assert "{{ 7 * 7 }}" in seen(html)
+    assert "{{ 7 * 7 }}" in seen(hostile)
 
 
-def test_a_link_that_is_no_web_address_is_left_out():
-    options = {"history": history(), "data": data_report()}
-    assert "javascript:" not in report.render(run_result(url="javascript:alert(1)"), **options)  # type: ignore[arg-type]
-    html = report.render(run_result(url="http://127.0.0.1:4200/runs/1", folds=3), **options)  # type: ignore[arg-type]
-    assert 'href="http://127.0.0.1:4200/runs/1"' in html
-    assert "over 3 folds" in seen(html)
+def test_a_link_that_is_no_web_address_is_left_out(hostile, bare):
+    assert "javascript:" not in hostile
+    assert 'href="http://127.0.0.1:4200/runs/1"' in bare
+    assert "over 3 folds" in seen(bare)
 
 
-def test_a_run_without_mistakes_or_history_still_has_a_page():
-    html = report.render(run_result(), history=[], data=data_report())
-    assert "There are none to show." in html
+def test_a_run_without_mistakes_or_history_still_has_a_page(bare):
+    assert "There are none to show." in bare
 
 
 def dataset_in(folder: Path) -> Dataset:

@@ -1,7 +1,6 @@
 """A run that is killed goes on and ends with the bits of one that is not: in the process, and by SIGKILL."""
 
 import dataclasses
-import hashlib
 import os
 import random
 import signal
@@ -9,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from data.prepare import Dataset
 from data.spec import AugmentConfig
 from models.config import Experiment, TrainConfig
 from models.records import EpochRecord
-from models.run import RunFolder
+from models.run import RunFolder, open_run
 from models.training.checkpoint import Checkpoints
 from models.training.config import (
     AdadeltaConfig,
@@ -38,8 +38,10 @@ from models.training.config import (
     SGDConfig,
 )
 from models.training.fit import FitResult, begin
-from models.training.learn import Learner, learner_for, run_fit
+from models.training.learn import Learner, learn, learner_for, run_fit
 from models.zoo.config import CNNConfig
+from models.zoo.config_classic import SoftmaxConfig
+from tests.models.conftest import toy_dataset
 
 CHANGED = AugmentConfig(crop=2, flip=True, erase=0.5, mixup=0.2)
 EVERY_STEP = 0.0  # seconds
@@ -100,6 +102,11 @@ def trained(
     return run_fit(chosen, learner, checkpoints=checkpoints)
 
 
+@cache
+def undisturbed() -> FitResult:
+    return trained(experiment(), toy_dataset(), None)
+
+
 def assert_same(one: FitResult, other: FitResult) -> None:
     assert one.weights.keys() == other.weights.keys()
     assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
@@ -113,9 +120,8 @@ def assert_same(one: FitResult, other: FitResult) -> None:
 def test_a_run_killed_anywhere_ends_with_the_same_bits(toy: Dataset, tmp_path: Path, when, every_s):
     with pytest.raises(Killed):
         trained(experiment(), toy, Checkpoints(tmp_path, every_s=every_s, epoch_s=0), killed_at=when)
-    assert_same(
-        trained(experiment(), toy, Checkpoints(tmp_path, every_s=every_s, epoch_s=0)), trained(experiment(), toy, None)
-    )
+    resumed = trained(experiment(), toy, Checkpoints(tmp_path, every_s=every_s, epoch_s=0))
+    assert_same(resumed, undisturbed())
 
 
 @pytest.mark.parametrize(
@@ -187,7 +193,7 @@ def test_a_plateau_is_remembered(toy: Dataset, tmp_path: Path):
 
 
 def test_a_rate_that_was_found_by_trying_is_kept_and_not_looked_for_again(toy: Dataset, tmp_path: Path):
-    chosen, told = experiment(AdamWConfig(lr="auto")), []
+    chosen, told = experiment(AdamWConfig(lr="auto")).model_copy(update={"model": SoftmaxConfig()}), []
 
     def end_of_the_second_epoch(record: EpochRecord) -> None:
         if record.epoch == 1:
@@ -230,7 +236,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(toy: Dataset, tmp_path
         trained(experiment(), toy, Checkpoints(tmp_path, every_s=EVERY_STEP), killed_at=(1, 2))
     newest = max(tmp_path.glob("*.pt"))
     newest.write_bytes(newest.read_bytes()[:1000])
-    assert_same(trained(experiment(), toy, Checkpoints(tmp_path)), trained(experiment(), toy, None))
+    assert_same(trained(experiment(), toy, Checkpoints(tmp_path)), undisturbed())
 
 
 def half_trained(toy: Dataset, folder: Path) -> None:
@@ -300,61 +306,56 @@ def test_a_checkpoint_that_carries_code_is_not_loaded(tmp_path: Path):
 CHILD = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-from conftest import toy_dataset
-from test_resume import experiment
 from models.training import learn
 from models.training.checkpoint import Checkpoints
-from models.run import open_run
+from tests.models.conftest import toy_dataset
+from tests.models.test_resume import run_in
+
+def allowed(record):
+    print(record.epoch, flush=True)
+    sys.stdin.readline()
 
 learn.Checkpoints = lambda folder, **given: Checkpoints(folder, every_s=0.02, **given)
-chosen = experiment(epochs=40, patience=39)
-folder = open_run(Path(sys.argv[1]), chosen, "f" * 64)
-print("ready", folder.path, flush=True)
-learn.learn(chosen, toy_dataset(), folder)
-print("done", flush=True)
+chosen, folder = run_in(Path(sys.argv[1]))
+learn.learn(chosen, toy_dataset(), folder, on_epoch=allowed)
 """
+EPOCHS = 20
 
 
-def started(home: Path) -> tuple[subprocess.Popen[str], Path]:
+def run_in(home: Path) -> tuple[Experiment, RunFolder]:
+    chosen = experiment(epochs=EPOCHS, patience="never")
+    return chosen, open_run(home, chosen, "f" * 64)
+
+
+def killed_in_an_epoch(home: Path) -> None:
+    """A process that goes on with the run until it is killed; it needs leave for every epoch, so that it cannot end."""
     process = subprocess.Popen(
-        [sys.executable, "-c", CHILD.format(tests=str(Path(__file__).parent)), str(home)],
+        [sys.executable, "-c", CHILD, str(home)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[2],
     )
+    assert process.stdin is not None
     assert process.stdout is not None
-    word, _, path = process.stdout.readline().strip().partition(" ")
-    assert word == "ready"
-    return process, Path(path)
-
-
-def digest(folder: Path) -> str:
-    return hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    for _ in range(random.randint(1, 5)):
+        assert process.stdout.readline()
+        process.stdin.write("\n")
+        process.stdin.flush()
+    time.sleep(random.uniform(0, 0.1))
+    process.kill()
+    assert process.wait(60) == -signal.SIGKILL
 
 
 @pytest.mark.slow
-def test_kill_9_at_random_moments_then_the_same_command_gives_the_same_file(tmp_path: Path):
-    process, undisturbed = started(tmp_path / "undisturbed")
-    assert process.wait(120) == 0
-    folders = set()
+def test_kill_9_at_random_moments_then_the_same_command_gives_the_same_file(toy: Dataset, tmp_path: Path):
     for _ in range(2):
-        process, folder = started(tmp_path / "killed")
-        folders.add(folder)
-        wait_for(folder / "checkpoint", process)
-        time.sleep(random.uniform(0, 0.5))
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(10) == -signal.SIGKILL
-        assert not (folder / "weights.safetensors").exists()
-    process, folder = started(tmp_path / "killed")
-    assert process.wait(120) == 0
-    assert folders == {folder}
-    assert digest(folder) == digest(undisturbed)
-    assert [record.epoch for record in RunFolder(folder).history()] == list(range(40))
-    assert not (folder / "checkpoint").exists()
-
-
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    while not path.exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+        killed_in_an_epoch(tmp_path / "killed")
+    (chosen, folder), (_, other) = run_in(tmp_path / "killed"), run_in(tmp_path / "undisturbed")
+    assert folder.history(), "it began afresh"
+    assert not folder.learned
+    learn(chosen, toy, folder)
+    learn(chosen, toy, other)
+    assert folder.weights_file.read_bytes() == other.weights_file.read_bytes()
+    assert [record.epoch for record in folder.history()] == list(range(EPOCHS))
+    assert not folder.checkpoint.exists()

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,9 +18,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `toy`; the tests are no pa
 import toy
 
 from serving import store
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
-START_S = 90.0  # this machine may be busy
+START_S = 90.0  # within which anything happens that will happen: this machine may be busy
 
 
 @dataclass
@@ -37,22 +37,19 @@ class Running:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def wait(self, path: str, status: int, *, seconds: float) -> float:
-        """Seconds until `path` answers with `status`."""
-        begun = time.monotonic()
-        while time.monotonic() - begun < seconds:
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=START_S)
+
+    def wait(self, path: str) -> None:
+        """Until `path` answers with 200."""
+        end = time.monotonic() + START_S
+        while time.monotonic() < end:
             assert self.process.poll() is None, self.log.read_text()
             with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(self.url + path, timeout=5).status_code == status:
-                    return time.monotonic() - begun
+                if httpx.get(self.url + path, timeout=5).is_success:
+                    return
             time.sleep(0.03)
-        raise AssertionError(f"{path} did not answer {status} within {seconds} s: {self.log.read_text()}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        raise AssertionError(f"{path} did not answer within {START_S} s: {self.log.read_text()}")
 
 
 @contextlib.contextmanager
@@ -83,7 +80,7 @@ def running(home: Path, **settings: str) -> Iterator[Running]:
         )
     service = Running(process, port, home, log)
     try:
-        service.wait("/livez", 200, seconds=START_S)
+        service.wait("/livez")
         yield service
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -133,12 +130,12 @@ def service(tmp_path_factory: pytest.TempPathFactory, toy_bundle: Path) -> Itera
     home = tmp_path_factory.mktemp("service") / "bentoml"
     with home_is(home):
         store.promote(store.save(toy_bundle), reason="first")
-    with running(home, upload_timeout_s="1.5", max_pictures="8", max_batch_upload_bytes="20000000") as service:
-        service.wait("/readyz", 200, seconds=START_S)
+    with running(home, max_pictures="8", max_batch_upload_bytes="20000000") as service:
+        service.wait("/readyz")
         yield service
 
 
 @pytest.fixture(scope="session")
 def client(service: Running) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=service.url, timeout=30) as client:
+    with httpx.Client(base_url=service.url, timeout=START_S) as client:
         yield client

@@ -11,6 +11,8 @@ from serving.batching import Batcher, SaturatedError
 from serving.live import Served
 from serving.refs import ModelRef
 
+PATIENCE_S = 60.0  # this machine may be busy
+
 
 @dataclass
 class Gate:
@@ -20,7 +22,7 @@ class Gate:
     batches: list[int] = field(default_factory=list)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        self.opened.wait(10)
+        self.opened.wait(PATIENCE_S)
         self.batches.append(len(pixels))
         mean = pixels.reshape(len(pixels), -1).mean(axis=1, keepdims=True)
         return np.concatenate([mean, 255 - mean], axis=1).astype(np.float32)
@@ -56,7 +58,7 @@ def test_each_job_gets_its_own_rows(batcher):
     model = served(gate)
     futures = [hold(batcher, model), *(batcher.submit(model, pictures(i, i + 100)) for i in (1, 2, 3))]
     gate.opened.set()
-    answers = [future.result(5) for future in futures]
+    answers = [future.result(PATIENCE_S) for future in futures]
     assert [answer.probabilities[:, 0].tolist() for answer in answers] == [[0], [1, 101], [2, 102], [3, 103]]
 
 
@@ -65,25 +67,29 @@ def test_what_waits_is_batched_and_pictures_are_counted_not_requests(batcher):
     model = served(gate)
     futures = [hold(batcher, model), *(batcher.submit(model, pictures(*[7] * n)) for n in (2, 1, 2, 1))]
     gate.opened.set()
-    assert [future.result(5).timing.pictures for future in futures] == [1, 3, 3, 3, 3]
+    assert [future.result(PATIENCE_S).timing.pictures for future in futures] == [1, 3, 3, 3, 3]
     assert gate.batches == [1, 3, 3]
 
 
 def test_a_request_larger_than_a_batch_is_answered_in_slices(batcher):
     gate = Gate()
     gate.opened.set()
-    answer = batcher.submit(served(gate), pictures(*range(10))).result(5)
+    answer = batcher.submit(served(gate), pictures(*range(10))).result(PATIENCE_S)
     assert answer.probabilities[:, 0].tolist() == list(range(10))
     assert gate.batches == [4, 4, 2]
 
 
-def test_a_lone_request_does_not_wait(batcher):
+def test_a_lone_request_is_not_kept_until_others_come(batcher):
+    """The fastest of many: a busy machine keeps some of them, a batcher that waits keeps all."""
     gate = Gate()
     gate.opened.set()
-    batcher.submit(served(gate), pictures(1)).result(5)
-    begun = time.perf_counter()
-    batcher.submit(served(gate), pictures(1)).result(5)
-    assert time.perf_counter() - begun < 0.05
+
+    def seconds() -> float:
+        begun = time.perf_counter()
+        batcher.submit(served(gate), pictures(1)).result(PATIENCE_S)
+        return time.perf_counter() - begun
+
+    assert min(seconds() for _ in range(30)) < 0.05
 
 
 def test_a_full_queue_refuses_at_once_and_recovers(batcher):
@@ -95,8 +101,8 @@ def test_a_full_queue_refuses_at_once_and_recovers(batcher):
         batcher.submit(model, pictures(1))
     gate.opened.set()
     for future in (first, *waiting):
-        future.result(5)
-    assert batcher.submit(model, pictures(9)).result(5).probabilities[0, 0] == 9
+        future.result(PATIENCE_S)
+    assert batcher.submit(model, pictures(9)).result(PATIENCE_S).probabilities[0, 0] == 9
 
 
 def test_a_batch_never_mixes_models_and_an_answer_names_its_own(batcher):
@@ -106,7 +112,7 @@ def test_a_batch_never_mixes_models_and_an_answer_names_its_own(batcher):
     futures += [batcher.submit(models[i], pictures(1)) for i in (0, 0, 1, 1, 0)]
     old.opened.set()
     new.opened.set()
-    assert [future.result(5).served.name for future in futures] == [f"gate@{v}" for v in (1, 1, 1, 2, 2, 1)]
+    assert [future.result(PATIENCE_S).served.name for future in futures] == [f"gate@{v}" for v in (1, 1, 1, 2, 2, 1)]
     assert (old.batches, new.batches) == ([1, 2, 1], [2])
 
 
@@ -118,9 +124,9 @@ def test_a_batch_that_fails_fails_its_own_requests_only(batcher):
     gate = Gate()
     gate.opened.set()
     with pytest.raises(RuntimeError):
-        batcher.submit(served(Broken()), pictures(1)).result(5)
+        batcher.submit(served(Broken()), pictures(1)).result(PATIENCE_S)
     assert batcher.alive
-    assert batcher.submit(served(gate), pictures(3)).result(5).probabilities[0, 0] == 3
+    assert batcher.submit(served(gate), pictures(3)).result(PATIENCE_S).probabilities[0, 0] == 3
 
 
 def test_stopping_answers_what_was_accepted_and_takes_nothing_more():

@@ -3,7 +3,6 @@
 import http.server
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -58,14 +57,16 @@ def test_a_file_that_is_not_there_is_a_sentence(service, tmp_path):
 
 
 @contextmanager
-def answering(*statuses: int, delay_s: float = 0.0) -> Iterator[str]:
-    """A server that answers with these statuses, one after the other, then with 200."""
-    left = list(statuses)
+def answering(*statuses: int, silent: bool = False) -> Iterator[str]:
+    """A server that answers with these statuses, one after the other, then with 200; or not while the block lasts."""
+    left, ended = list(statuses), threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            time.sleep(delay_s)
+            if silent:
+                ended.wait()
+                return
             status = left.pop(0) if left else 200
             good = {"request_id": "r", "model": "a@1", "label": "x", "probability": 1.0, "scores": []}
             body = json.dumps(good if status == 200 else {"error": "not now"}).encode()
@@ -78,10 +79,11 @@ def answering(*statuses: int, delay_s: float = 0.0) -> Iterator[str]:
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
+        ended.set()
         server.shutdown()
         server.server_close()
 
@@ -104,7 +106,7 @@ def test_retries_end():
 
 def test_a_service_that_takes_too_long_is_a_sentence():
     with (
-        answering(delay_s=1) as url,
+        answering(silent=True) as url,
         Client(url, timeout_s=0.2) as client,
         pytest.raises(UnreachableError, match="time"),
     ):

@@ -38,6 +38,7 @@ def page(browser, service) -> Iterator["sync_api.Page"]:
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(service.url + "/ui")
     page.get_by_text("version v1").wait_for()
+    page.get_by_role("button", name="Sample 5").wait_for()
     yield page
     page.close()
     assert [text for text in complaints if "status of 4" not in text] == []

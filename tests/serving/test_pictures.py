@@ -23,7 +23,7 @@ def test_a_form_gives_back_exactly_the_bytes_that_were_put_in():
 
 
 @given(body=st.binary(max_size=400), content_type=TYPES)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_any_bytes_of_any_type_are_read_or_refused_in_a_sentence(body, content_type):
     with contextlib.suppress(RequestError):
         assert pictures.one(body, content_type)

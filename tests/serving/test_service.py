@@ -133,7 +133,7 @@ def test_answers_to_many_at_once_are_those_of_each_alone(service):
     threshold = 127.5
     import concurrent.futures
 
-    with httpx.Client(base_url=service.url, timeout=30) as client, concurrent.futures.ThreadPoolExecutor(8) as pool:
+    with httpx.Client(base_url=service.url, timeout=60) as client, concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda grey: client.post("/predict", files={"image": toy.picture(grey)}), greys))
     for grey, answer in zip(greys, answers, strict=True):
         assert answer.json()["label"] == ("bright" if grey > threshold else "dark")
