@@ -19,6 +19,11 @@ class Sample:
     clock: float
     process: float  # processor time of all threads
     thread: float  # of the one of that name
+    looking: float  # of the one that takes these samples, which is no part of what is measured
+
+    @property
+    def others(self) -> float:
+        return self.process - self.thread - self.looking
 
 
 @dataclass
@@ -35,7 +40,7 @@ class Beside:
     @property
     def cpu_s(self) -> float:
         """Processor seconds of the others in that time."""
-        return sum((last.process - first.process) - (last.thread - first.thread) for first, last in self.seen.values())
+        return sum(last.others - first.others for first, last in self.seen.values())
 
     def look(self, name: str) -> None:
         for thread in threading.enumerate():
@@ -45,7 +50,7 @@ class Beside:
                 used = cpu_of(thread.native_id)
             except OSError:  # it has just ended
                 continue
-            sample = Sample(time.perf_counter(), time.process_time(), used)
+            sample = Sample(time.perf_counter(), time.process_time(), used, time.thread_time())
             first, _ = self.seen.get(thread.native_id, (sample, sample))
             self.seen[thread.native_id] = (first, sample)
 

@@ -1,4 +1,4 @@
-"""Processor time of other threads is told apart from that of the one which is looked at."""
+"""Processor time of other threads is told apart from that of the one which is looked at, and of the one that looks."""
 
 import threading
 import time
@@ -6,28 +6,33 @@ import time
 from benchmarks.beside import Beside
 
 
-def test_the_thread_itself_does_not_count_and_the_others_do():
+def computing(seconds: float) -> None:
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+def test_neither_the_thread_itself_nor_the_one_that_looks_counts_and_the_others_do():
     begun, over = threading.Event(), threading.Event()
 
     def compute() -> None:
-        until = time.thread_time() + 0.3
-        while time.thread_time() < until:
-            pass
+        computing(0.3)
         begun.set()
         over.wait()
 
-    thread = threading.Thread(target=compute, name="looked at")
+    looked_at = threading.Thread(target=compute, name="looked at")
+    another = threading.Thread(target=computing, args=(0.2,))
     beside = Beside()
-    thread.start()
+    looked_at.start()
     beside.look("looked at")
+    another.start()
     begun.wait()
-    until = time.thread_time() + 0.2
-    while time.thread_time() < until:
-        pass
+    another.join()
+    computing(0.2)
     beside.look("looked at")
     over.set()
-    thread.join()
-    assert 0.15 < beside.cpu_s < 0.4  # 0.5 with it
+    looked_at.join()
+    assert 0.15 < beside.cpu_s < 0.3  # 0.7 with both
     assert beside.seconds > 0
 
 
