@@ -17,6 +17,7 @@ from models.evaluation.metrics import Metrics
 from models.records import Verdict
 from models.run import RunFolder
 from serving import store
+from serving.aliases import DECISIONS
 from serving.refs import ModelRef
 
 # What a service does before it answers: a fresh process, no torch, the golden samples replayed.
@@ -50,7 +51,7 @@ def settled(ref: ModelRef, test: Metrics, *, run_id: str) -> Verdict | None:
     if held.champion == ref:
         reason = f"{ref} stays in service: the pictures and the settings are those that it was made of."
         return given(relation="same", reason=reason)
-    last = [change for change in held.history if change.what != "challenge"][-1]
+    last = [change for change in held.history if change.what in DECISIONS][-1]
     if last.what == "rollback" and last.replaced == ref.version:
         reason = (
             f"Kept {held.champion}: the same pictures and settings give {ref} again, which a rollback took out of "

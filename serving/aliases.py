@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from data import whole
 from data.spec import Frozen
 from serving.refs import StoreError
 
-What = Literal["promote", "rollback", "challenge"]
+What = Literal["promote", "rollback", "challenge", "canary", "shadow", "withdraw"]
+DECISIONS: tuple[What, ...] = ("promote", "rollback")  # they choose the champion
 
 
 class Change(Frozen):
@@ -28,6 +29,14 @@ class Change(Frozen):
     reason: str
 
 
+class Trial(Frozen):
+    """A version that is tried beside the champion, on real requests."""
+
+    version: str
+    share: float = Field(gt=0, le=1)  # of the requests
+    shadow: bool  # the champion answers all of them, and it only answers to be compared
+
+
 class AliasFile(Frozen):
     """Versions of one model name."""
 
@@ -35,6 +44,7 @@ class AliasFile(Frozen):
     champion: str | None = None
     challenger: str | None = None
     previous: str | None = None
+    trial: Trial | None = None
     history: tuple[Change, ...] = ()  # oldest first
 
 

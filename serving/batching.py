@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.errors import InputError
-from serving.live import Served
+from serving.served import Served
 
 
 class SaturatedError(InputError):

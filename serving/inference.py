@@ -12,46 +12,40 @@ from data.errors import ImageTooLarge, UnreadableImage
 from data.preprocess import read_header, to_pixels
 from serving import metrics
 from serving.batching import Answer, Batcher, SaturatedError, Timing
-from serving.errors import NoModelError
-from serving.live import Live, Served
+from serving.repository import Repository
+from serving.served import Served
 from serving.settings import Settings
 
 
 class Inference:
     """All that stands behind the routes. `start` and `stop` frame its life; `answer` belongs to the event loop."""
 
-    def __init__(self, settings: Settings, live: Live | None = None) -> None:
+    def __init__(self, settings: Settings, repository: Repository | None = None) -> None:
         self.settings = settings
-        self.live = live or Live(settings)
+        self.repository = repository or Repository(settings)
         self.batcher = Batcher(max_batch=settings.max_batch, max_queue=settings.max_queue, on_batch=_observe)
         self._decoders = ThreadPoolExecutor(settings.decoders, thread_name_prefix="decoder")
         self._admitted = 0  # pictures that have been let in and not been answered
 
     def start(self) -> None:
         self.batcher.start()
-        self.live.start()
+        self.repository.start()
 
     def stop(self) -> None:
         """Whoever has been let in is answered first."""
         self._decoders.shutdown(wait=True)
         self.batcher.stop()
-        self.live.stop()
+        self.repository.stop()
 
     @property
     def alive(self) -> bool:
         """The process can still do its work; a restart is due otherwise."""
-        return self.live.alive and self.batcher.alive
+        return self.repository.alive and self.batcher.alive
 
-    def served(self) -> Served:
-        """The model now in service. Raises `NoModelError`."""
-        served = self.live.current
-        if served is None:
-            raise NoModelError(self._why_none())
-        return served
-
-    async def answer(self, files: Sequence[bytes]) -> Answer:
-        """All from one model. Raises `UnreadableImage`, `SaturatedError`, `NoModelError`."""
-        served = self.served()
+    async def answer(self, files: Sequence[bytes], served: Served | None = None) -> Answer:
+        """All from one model, by default the one in service. Raises `UnreadableImage`, `SaturatedError`,
+        `NoModelError`."""
+        served = served or self.repository.champion()
         with self._admission(len(files)):
             return await _on_the_loop(self._decoders, lambda: self._decode(served, files))
 
@@ -86,13 +80,6 @@ class Inference:
         finally:
             self._admitted -= pictures
             metrics.WAITING.dec(pictures)
-
-    def _why_none(self) -> str:
-        if self.live.refused is not None:
-            return f"no model is in service: {self.live.refused.model} was refused, see /model for the reason"
-        if self.live.pinned is not None:
-            return f"no version of model {self.live.pinned!r} has been promoted yet; promote one and ask again"
-        return "no model has been promoted yet; train one with `trainserve run` and ask again"
 
 
 def _require_at_most(pixels: int, file: bytes) -> None:

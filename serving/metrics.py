@@ -26,9 +26,18 @@ BATCH = Histogram(
     "trainserve_batch_pictures", "Pictures in a batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=_REGISTRY
 )
 WAITING = Gauge("trainserve_waiting_pictures", "Pictures in the queue", multiprocess_mode="livesum", registry=_REGISTRY)
-READY = Gauge("trainserve_ready", "Workers with a model in service", multiprocess_mode="livesum", registry=_REGISTRY)
-SWAPS = Counter("trainserve_swaps", "Models taken into service, by a worker", registry=_REGISTRY)
-REFUSED = Counter("trainserve_refused_models", "Champions that were refused, by a worker", registry=_REGISTRY)
+READY = Gauge(
+    "trainserve_ready",
+    "Workers that serve a model of this name",
+    ["name"],
+    multiprocess_mode="livesum",
+    registry=_REGISTRY,
+)
+SWAPS = Counter("trainserve_swaps", "Models taken into service, by a worker", ["name"], registry=_REGISTRY)
+REFUSED = Counter("trainserve_refused_models", "Models that were refused, by a worker", ["name"], registry=_REGISTRY)
+WITHDRAWN = Counter(
+    "trainserve_withdrawn_trials", "Trials that the service ended itself, by a worker", ["name"], registry=_REGISTRY
+)
 
 
 def text() -> bytes:

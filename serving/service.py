@@ -94,8 +94,8 @@ def _announce(inference: "Inference") -> None:
     """One line for the whole service, whatever the number of workers."""
     if not _is_first_worker():
         return
-    served = inference.live.current
-    what = served.name if served else "no model yet"
+    served = [live.current.name for live in inference.repository.lives if live.current]
+    what = ", ".join(served) or "no model yet"
     settings = inference.settings
     print(f"serving {what} on http://{settings.host}:{settings.port}", file=sys.stderr, flush=True)
 

@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from data.errors import InputError
 
 MIB = 1024 * 1024
+_NAME = r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?"
 
 
 class Settings(BaseSettings):
@@ -22,9 +23,11 @@ class Settings(BaseSettings):
     decoders: int = Field(2, ge=1, le=256, description="threads in a worker that decode pictures")
     model: str | None = Field(
         None,
-        pattern=r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$",
-        description="name of the model to serve; by default the one promoted last when the service starts",
+        pattern=rf"^{_NAME}(,{_NAME})*$",
+        description="names of the models to serve, with commas between them; the first answers requests that name "
+        "none; by default the one promoted last when the service starts",
     )
+    versions: int = Field(2, ge=0, le=64, description="versions not in service that a worker keeps open once asked for")
     poll_s: float = Field(0.25, gt=0, le=60, description="seconds between looks at the alias file")
     max_upload_bytes: int = Field(10 * MIB, ge=1, description="largest picture, or largest JSON or multipart request")
     max_batch_upload_bytes: int = Field(64 * MIB, ge=1, description="largest /predict_batch request")
@@ -34,11 +37,28 @@ class Settings(BaseSettings):
     )
     max_pictures: int = Field(128, ge=1, le=10_000, description="most pictures in a /predict_batch request")
     max_batch: int = Field(32, ge=1, le=4096, description="most pictures the model is given at a time")
+    max_model_bytes: int = Field(2048 * MIB, ge=1, description="largest model that is opened, all its files")
+    max_answer_s: float = Field(5.0, gt=0, description="a model that takes longer for one picture is refused")
+    trial_answers: int = Field(
+        50, ge=1, description="answers of a challenger on trial before it is judged, by a worker"
+    )
+    trial_errors: float = Field(0.01, ge=0, le=1, description="share of failures above which a trial is ended")
+    trial_disagreement: float = Field(
+        0.5, ge=0, le=1, description="share of pictures it labels otherwise than the champion above which it is ended"
+    )
+    trial_slowdown: float = Field(
+        2.0, ge=1, description="times the champion's time for a picture above which it is ended"
+    )
     max_queue: int = Field(512, ge=1, le=100_000, description="most pictures waiting; beyond it requests get 429")
     upload_timeout_s: float = Field(30.0, gt=0, description="seconds a request may take to arrive")
     shutdown_s: int = Field(10, ge=1, le=3600, description="seconds that running requests get when the service stops")
     access_log: bool = Field(False, description="one line for every request")
     tracing: bool = Field(False, description="OpenTelemetry spans, exported as BentoML's configuration says")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the models to serve, each once; none: the one promoted last."""
+        return tuple(dict.fromkeys(self.model.split(","))) if self.model else ()
 
     @model_validator(mode="after")
     def _a_full_request_fits(self) -> Self:

@@ -40,18 +40,20 @@ def serve(
 
 
 def chosen(settings: Settings) -> Settings:
-    """With the name that all workers will follow, and a line about the others there are."""
+    """With the names that all workers will follow, and a line about the others there are."""
     try:
         there = [ref.name for ref in store.champions()]
-        name = settings.model or store.latest_promoted()
+        latest = store.latest_promoted()
     except StoreError:  # a damaged alias file: the workers say so, and take the model once it is mended
         return settings
-    others = [other for other in there if other != name]
-    if name is not None and name not in there:
-        print(f"no model {name!r} has been promoted yet{_named(others)}", file=sys.stderr)
-    elif others and settings.model is None:
-        print(f"taking {name}, the model promoted last{_named(others)}", file=sys.stderr)
-    return settings.model_copy(update={"model": name})
+    names = settings.names or ((latest,) if latest else ())
+    others = [other for other in there if other not in names]
+    for name in names:
+        if name not in there:
+            print(f"no model {name!r} has been promoted yet{_named(others)}", file=sys.stderr)
+    if others and not settings.names:
+        print(f"taking {latest}, the model promoted last{_named(others)}", file=sys.stderr)
+    return settings.model_copy(update={"model": ",".join(names) or None})
 
 
 def _named(others: list[str]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from data import whole
 from data.spec import Frozen
 from serving import aliases as alias_files
-from serving.aliases import AliasFile, Change
+from serving.aliases import AliasFile, Change, Trial
 from serving.refs import ROLES, ModelRef, Role, StoreError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Aliases(Frozen):
     champion: ModelRef | None
     challenger: ModelRef | None
     previous: ModelRef | None
+    trial: Trial | None
     history: tuple[Change, ...]  # oldest first
 
 
@@ -131,6 +132,7 @@ def promote(ref: ModelRef, *, reason: str) -> Aliases:
                 "champion": ref.version,
                 "previous": old.previous if old.champion == ref.version else old.champion,
                 "challenger": None if old.challenger == ref.version else old.challenger,
+                "trial": None,  # the champion that it was compared with is gone
                 "history": (*old.history, alias_files.entry("promote", ref.version, old.champion, reason)),
             }
         )
@@ -149,11 +151,45 @@ def challenge(ref: ModelRef, *, reason: str) -> Aliases:
     return _aliases(ref.name, alias_files.change(home(), ref.name, edit))
 
 
+def try_out(ref: ModelRef, *, share: float, shadow: bool, reason: str) -> Aliases:
+    """Let `ref` answer this share of the requests, or only be compared on it (`shadow`), beside the champion."""
+    path(ref)
+    trial = Trial(version=ref.version, share=share, shadow=shadow)
+
+    def edit(old: AliasFile) -> AliasFile:
+        if old.champion is None:
+            raise StoreError(f"model {ref.name!r} has no champion to try {ref} beside; promote it without a share")
+        if old.champion == ref.version:
+            raise StoreError(f"{ref} is the champion already; name a version to try beside it")
+        change = alias_files.entry("shadow" if shadow else "canary", ref.version, old.champion, reason)
+        return old.model_copy(update={"challenger": ref.version, "trial": trial, "history": (*old.history, change)})
+
+    return _aliases(ref.name, alias_files.change(home(), ref.name, edit))
+
+
+def withdraw(ref: ModelRef, *, reason: str) -> Aliases:
+    """End the trial of `ref`, if it is the one that is tried: the champion answers everything again."""
+
+    def edit(old: AliasFile) -> AliasFile:
+        if old.trial is None or old.trial.version != ref.version:
+            return old
+        change = alias_files.entry("withdraw", ref.version, old.champion, reason)
+        return old.model_copy(update={"trial": None, "history": (*old.history, change)})
+
+    return _aliases(ref.name, alias_files.change(home(), ref.name, edit))
+
+
 def rollback(name: str, *, reason: str) -> ModelRef:
-    """Make the previous champion the champion again. Rolling back twice comes back."""
+    """End a trial; where there is none, make the previous champion the champion again. Returns the champion.
+
+    Rolling back twice comes back.
+    """
     ModelRef.checked(name, "0")
 
     def edit(old: AliasFile) -> AliasFile:
+        if old.trial is not None:
+            change = alias_files.entry("withdraw", old.trial.version, old.champion, reason)
+            return old.model_copy(update={"trial": None, "history": (*old.history, change)})
         if old.previous is None:
             there = "" if old.champion else f"; models in service: {', '.join(alias_files.names(home())) or 'none'}"
             raise StoreError(f"model {name!r} has no previous champion to go back to{there or '; promote a version'}")
@@ -173,7 +209,7 @@ def latest_promoted() -> str | None:
         (change.when, name)
         for name in alias_files.names(home())
         for change in alias_files.read(home(), name).history
-        if change.what != "challenge"
+        if change.what in alias_files.DECISIONS
     ]
     return max(decided)[1] if decided else None
 
@@ -246,5 +282,6 @@ def _aliases(name: str, file: AliasFile) -> Aliases:
         champion=refs.get("champion"),
         challenger=refs.get("challenger"),
         previous=refs.get("previous"),
+        trial=file.trial,
         history=file.history,
     )

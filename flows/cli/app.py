@@ -100,7 +100,8 @@ def serve(
     host
         Address to listen on; 0.0.0.0 for every interface.
     model
-        Name of the model; by default the one promoted last.
+        Names of the models, with commas between them; the first answers requests that name none. By default the one
+        promoted last.
     workers
         Processes, each with its own copy of the model.
     access_log

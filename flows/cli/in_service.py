@@ -19,7 +19,7 @@ def told(ref: ModelRef) -> str:
 
 def reached(ref: ModelRef, url: str) -> str:
     """Waits for a service that follows this name until it has taken the model."""
-    served = answering(url)
+    served = answering(url, ref.name)
     if served is None:
         return f"no service answers at {url}: `trainserve serve --model {ref.name}` starts one with it"
     if served.partition("@")[0] != ref.name:
@@ -30,16 +30,20 @@ def reached(ref: ModelRef, url: str) -> str:
     until = time.monotonic() + FOLLOWS_S
     while served != str(ref) and time.monotonic() < until:
         time.sleep(0.1)
-        served = answering(url)
+        served = answering(url, ref.name)
     if served == str(ref):
         return f"the service at {url} answers with it"
     return f"the service at {url} answers with {served or 'nothing'} still: {url}/model says why"
 
 
-def answering(url: str) -> str | None:
-    """`name@version` of the model in service at `url`; None where there is no service of ours, or no model in it."""
+def answering(url: str, name: str) -> str | None:
+    """`name@version` of the model in service at `url` under this name, or else the one that answers there by default;
+    None where there is no service of ours, or no model in it."""
     try:
-        card = httpx.get(f"{url}/model", timeout=1.0, trust_env=False).json()
+        answer = httpx.get(f"{url}/model", params={"model": name}, timeout=1.0, trust_env=False)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            answer = httpx.get(f"{url}/model", timeout=1.0, trust_env=False)
+        card = answer.json()
     except (httpx.HTTPError, ValueError):
         return None
     model = card.get("model") if isinstance(card, dict) else None

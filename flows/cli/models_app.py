@@ -28,16 +28,31 @@ def show(model: str, /, *, as_json: Json = False) -> None:
 
 
 @models_app.command
-def promote(model: str, /, *, reason: Reason = "by hand") -> None:
-    """Put NAME@VERSION into service."""
+def promote(model: str, /, *, canary: str | None = None, shadow: str | None = None, reason: Reason = "by hand") -> None:
+    """Put NAME@VERSION into service; with a share, only on trial beside the champion.
+
+    trainserve models promote flowers@3
+    trainserve models promote flowers@3 --canary 10%
+    trainserve models promote flowers@3 --shadow 100%
+
+    A running service ends a trial by itself where the challenger fails, is slow, or disagrees too often (the
+    TRAINSERVE_TRIAL_... settings of docs/operations.md); `trainserve models rollback NAME` ends it at once.
+
+    Parameters
+    ----------
+    canary
+        Share of the requests that it answers: 10% or 0.1.
+    shadow
+        Share of the requests that it answers as well, only to be compared: the champion's answer is sent.
+    """
     from flows.cli import stored
 
-    stored.promote(model, reason=reason)
+    stored.promote(model, canary=canary, shadow=shadow, reason=reason)
 
 
 @models_app.command
 def rollback(name: str, /, *, reason: Reason = "by hand") -> None:
-    """Put the previous champion of NAME into service again."""
+    """End a trial of NAME; where there is none, put its previous champion into service again."""
     from flows.cli import stored
 
     stored.rollback(name, reason=reason)

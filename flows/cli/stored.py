@@ -1,6 +1,7 @@
 """`trainserve models ...`: the store, for people."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from data.errors import InputError
 from flows.cli import in_service, naming
 from flows.console import shown_time, stdout_console
 from models.bundle.bundle import Bundle
@@ -46,7 +48,9 @@ def show_one(text: str, *, as_json: bool) -> None:
         sys.stdout.write(card.model_dump_json() + "\n")
         return
     out = Console(highlight=False, soft_wrap=True)
-    roles = [role for role in ROLES if getattr(held, role) == ref]
+    roles: list[str] = [role for role in ROLES if getattr(held, role) == ref]
+    if held.trial is not None and held.trial.version == ref.version:
+        roles.append(f"{'shadow' if held.trial.shadow else 'canary'} of {100 * held.trial.share:g} %")
     test, validation, parity = card.test, card.validation, card.parity
     rows = {
         "model": f"{ref}  ({', '.join(roles) or 'no role'})",
@@ -74,15 +78,47 @@ def show_one(text: str, *, as_json: bool) -> None:
             out.print(f"{shown_time(change.when)}  {change.what}: {change.reason}", markup=False, style="dim")
 
 
-def promote(text: str, *, reason: str) -> None:
+def promote(text: str, *, canary: str | None, shadow: str | None, reason: str) -> None:
+    if canary is not None and shadow is not None:
+        raise InputError("a model is tried as a canary or as a shadow; give one of --canary and --shadow")
+    tried = share(canary if shadow is None else shadow)
     ref = store.resolve(text)
     store.verify(ref)  # a champion that does not open would be refused by the service
-    store.promote(ref, reason=reason)
-    print(in_service.told(ref))
+    if tried is None:
+        store.promote(ref, reason=reason)
+        print(in_service.told(ref))
+        return
+    held = store.try_out(ref, share=tried, shadow=shadow is not None, reason=reason)
+    does = "answers" if shadow is None else "is compared on"
+    print(
+        f"{ref} {does} {100 * tried:g} % of the requests to {ref.name}, beside {held.champion}; a service that follows "
+        f"{ref.name} begins within two seconds, /model?model={ref.name} says how it does, and "
+        f"`trainserve models rollback {ref.name}` ends it"
+    )
+
+
+def share(text: str | None) -> float | None:
+    """`10%` or `0.1`. Raises `InputError`."""
+    if text is None:
+        return None
+    number = text.strip().removesuffix("%")
+    try:
+        value = float(number) / (100 if "%" in text else 1)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 1:
+        raise InputError(f"the share {text!r} is not above 0 and at most 100 %; write it as 10% or 0.1")
+    return value
 
 
 def rollback(name: str, *, reason: str) -> None:
-    print(in_service.told(store.rollback(name.partition("@")[0], reason=reason)))
+    name = name.partition("@")[0]
+    tried = store.aliases(name).trial
+    champion = store.rollback(name, reason=reason)
+    if tried is None:
+        print(in_service.told(champion))
+        return
+    print(f"the trial of {name}@{tried.version} is ended: {champion} answers all requests to {name} again")
 
 
 def verify(text: str) -> None:

@@ -1,7 +1,7 @@
 """What answers at which path."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,9 @@ from serving.errors import NoModelError, NotFoundError
 from serving.http import bodies, openapi, page, pictures
 from serving.http.bodies import Held
 from serving.inference import Inference
-from serving.live import Served
+from serving.live import Live
+from serving.served import Served
+from serving.trying import Trials
 
 T = TypeVar("T")
 SMALL_BYTES = 65_536
@@ -29,24 +31,25 @@ def routes(inference: Inference) -> list[Route]:
 
 def _answering(inference: Inference) -> list[Route]:
     settings = inference.settings
+    trials = Trials(inference)
     held = Held(settings.max_held_bytes)
 
     async def predict(request: Request) -> Response:
         limit = settings.max_upload_bytes
-        inference.served()
+        served = await _chosen(request, inference)  # before the body is read: there may be none
         async with _body(request, limit, held, settings.upload_timeout_s) as body:
             content_type = request.headers.get("content-type", "")
             file = await _off_the_loop(len(body), lambda: pictures.one(body, content_type))
-            answer = await inference.answer([file])
+            answer = await _answer(request, inference, trials, served, [file])
         return _answered(request, answer, _prediction(answer.served, answer.probabilities[0]))
 
     async def predict_batch(request: Request) -> Response:
         limit = settings.max_batch_upload_bytes
-        inference.served()
+        served = await _chosen(request, inference)
         async with _body(request, limit, held, settings.upload_timeout_s) as body:
             content_type, most = request.headers.get("content-type", ""), settings.max_pictures
             files = await _off_the_loop(len(body), lambda: pictures.many(body, content_type, most=most))
-            answer = await inference.answer(files)
+            answer = await _answer(request, inference, trials, served, files)
         predictions = [_prediction(answer.served, row) for row in answer.probabilities]
         return _answered(request, answer, {"predictions": predictions})
 
@@ -54,32 +57,34 @@ def _answering(inference: Inference) -> list[Route]:
 
 
 def _telling(inference: Inference) -> list[Route]:
-    async def model(_: Request) -> Response:
+    async def model(request: Request) -> Response:
         """The card of the model in service, and where it stands."""
-        live = inference.live
+        live = inference.repository.live(_asked(request)[0])
         refused = live.refused.model_dump() if live.refused else None
         try:
-            served = inference.served()
+            served = await _chosen(request, inference)
         except NoModelError as error:
             error.details = {"refused": refused}
             raise
         card = served.bundle.card.model_dump(mode="json")
-        return JSONResponse({"model": served.name, "since": served.since, "refused": refused, **card})
+        standing = {"refused": refused, "trial": live.trying.told() if live.trying else None, "ended": _ended(live)}
+        return JSONResponse({"model": served.name, "since": served.since, **standing, **card})
 
-    async def samples(_: Request) -> Response:
+    async def samples(request: Request) -> Response:
         """The pictures the model was tested with when it was opened."""
-        served = inference.served()
+        served = await _chosen(request, inference)
+        asked = f"?{request.url.query}" if request.url.query else ""
         listing = [
-            {"url": f"/samples/{i}", "label": sample.label, "kind": sample.kind}
+            {"url": f"/samples/{i}{asked}", "label": sample.label, "kind": sample.kind}
             for i, sample in enumerate(served.bundle.golden.samples)
         ]
         return JSONResponse({"model": served.name, "samples": listing})
 
     async def sample(request: Request) -> Response:
-        files = inference.served().bundle.golden.files
+        files = (await _chosen(request, inference)).bundle.golden.files
         number = request.path_params["number"]
         if number >= len(files):
-            raise NotFoundError(f"there is no sample {number}; the model in service has {len(files)}")
+            raise NotFoundError(f"there is no sample {number}; the model has {len(files)}")
         return Response(files[number], media_type="image/png", headers={"Cache-Control": "no-cache"})
 
     return [
@@ -98,7 +103,8 @@ def _watching(inference: Inference) -> list[Route]:
 
     async def readyz(_: Request) -> Response:
         """Whether a picture sent now would be answered."""
-        return _health(f"serving {inference.served().name}", inference.alive)
+        served = [inference.repository.champion(live.name).name for live in inference.repository.lives]
+        return _health(f"serving {', '.join(served)}", inference.alive)
 
     async def figures(_: Request) -> Response:
         return Response(metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
@@ -125,6 +131,38 @@ def _showing(inference: Inference) -> list[Route]:
         return Response(status_code=204)
 
     return [Route("/", ui), Route("/ui", ui), Route("/docs.json", docs), Route("/favicon.ico", favicon)]
+
+
+def _ended(live: Live) -> dict[str, str] | None:
+    """The trial that was ended last, unless something was decided since."""
+    last = live.held.history[-1] if live.held and live.held.history else None
+    if last is None or last.what != "withdraw":
+        return None
+    return {"model": f"{live.name}@{last.version}", "reason": last.reason, "when": last.when}
+
+
+async def _chosen(request: Request, inference: Inference) -> Served:
+    """The model in service, or the one of `?model=name` or `?model=name@version`."""
+    if not request.scope["query_string"]:
+        return inference.repository.champion()
+    return await inference.repository.open(*_asked(request))
+
+
+async def _answer(
+    request: Request, inference: Inference, trials: Trials, served: Served, files: Sequence[bytes]
+) -> Answer:
+    """By whoever is on duty under the name, or by the version that the request names."""
+    name, version = _asked(request)
+    if version is not None:
+        return await inference.answer(files, served)
+    return await trials.answer(inference.repository.live(name), files)
+
+
+def _asked(request: Request) -> tuple[str | None, str | None]:
+    if not request.scope["query_string"]:
+        return None, None
+    name, _, version = request.query_params.get("model", "").partition("@")
+    return name or None, version or None
 
 
 def _body(request: Request, limit: int, held: Held, timeout_s: float) -> AbstractAsyncContextManager[bytes]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from serving.batching import Batcher, SaturatedError
-from serving.live import Served
 from serving.refs import ModelRef
+from serving.served import Served
 
 PATIENCE_S = 60.0  # this machine may be busy
 

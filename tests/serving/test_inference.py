@@ -14,8 +14,10 @@ from models.bundle.bundle import Bundle
 from models.records import ModelCard
 from serving.http import app
 from serving.inference import Inference
-from serving.live import Live, Served
+from serving.live import Live
 from serving.refs import ModelRef
+from serving.repository import Repository
+from serving.served import Served
 from serving.settings import Settings
 
 BRIGHT = toy.picture(200)
@@ -62,7 +64,7 @@ def inference(bundle: Any, **settings: Any) -> Inference:
     live = Live(chosen)
     ref = ModelRef(name="toy", version="v1")
     live.current = Served(ref=ref, name=str(ref), bundle=bundle, since="")
-    whole = Inference(chosen, live)
+    whole = Inference(chosen, Repository(chosen, lives=[live]))
     whole.batcher.start()
     return whole
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import toy
 
-from serving import store
+from serving import served, store
 from serving.live import Live
 from serving.refs import ModelRef
 from serving.settings import Settings
@@ -49,7 +49,7 @@ def test_without_a_name_the_model_promoted_last_is_followed_and_kept(refs, tmp_p
 def test_with_a_name_that_model_is_followed(refs, tmp_path):
     store.promote(store.save(toy.bundle(tmp_path / "other", name="other", version="1")), reason="")
     store.promote(refs[0], reason="")
-    live = Live(Settings(model="other"))
+    live = Live(Settings(), "other")
     live.look()
     assert live.current.name == "other@1"
 
@@ -70,9 +70,9 @@ def test_a_candidate_is_tried_once_for_each_promotion(refs):
 
     def opener(folder, threads):
         opened.append(folder.parent.name)
-        return Live(Settings())._opened(folder, threads)
+        return served.opened(folder, threads)
 
-    live = Live(Settings(), opened=opener)
+    live = Live(Settings(), open_=opener)
     live.look()
     damage(refs[1])
     store.promote(refs[1], reason="")
@@ -105,7 +105,7 @@ def test_an_opener_that_breaks_in_any_way_leaves_the_old_model(refs):
     def broken(folder, threads):
         raise MemoryError(f"{folder} {threads}")
 
-    live._opened = broken
+    live._open = broken
     store.promote(refs[1], reason="")
     live.look()
     assert live.current.name == "toy@v0"
@@ -127,6 +127,7 @@ def test_a_broken_alias_file_does_not_end_the_following(refs, home):
     store.promote(refs[0], reason="")
     live = Live(Settings(poll_s=0.01))
     live.start()
+    live.wait(60)
     assert live.current.name == "toy@v0"
     (home / "trainserve" / "aliases" / "toy.json").write_text("{")
     while live.refused is None:

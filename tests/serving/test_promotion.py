@@ -180,7 +180,7 @@ def test_two_workers_count_together_and_a_killed_supervisor_takes_them_along(tmp
     with home_is(home):
         store.promote(store.save(toy_bundle), reason="")
     with running(home, workers="2") as service:
-        until(lambda: "trainserve_ready 2.0" in service.get("/metrics").text)
+        until(lambda: 'trainserve_ready{name="toy"} 2.0' in service.get("/metrics").text)
         for _ in range(20):  # connections of their own, so that both workers are asked
             assert httpx.post(service.url + "/predict", files={"image": GREY}, timeout=START_S).status_code == 200
         counted = 'trainserve_requests_total{model="toy@v1",route="predict",status="200"} 20.0'

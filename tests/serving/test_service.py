@@ -119,7 +119,7 @@ def test_metrics_count_requests_by_route_status_and_model(client):
         client.post("/predict", files={"image": BRIGHT})
     after = figures(client)
     assert after[key] == before + 3
-    assert after["trainserve_ready"] == 1
+    assert after['trainserve_ready{name="toy"}'] == 1
 
 
 def test_paths_that_strangers_make_up_are_not_counted_one_by_one(client):

@@ -1,0 +1,103 @@
+"""One model, ready to answer: verified, opened, replayed and warmed, or refused in one sentence."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import InputError
+from data.spec import Frozen, ImageSpec
+from models.bundle.bundle import Bundle
+from serving import store
+from serving.refs import ModelRef
+from serving.settings import Settings
+
+Open = Callable[[Path, int], Bundle]
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """Whoever holds it may use it; it is freed when nobody does."""
+
+    ref: ModelRef
+    name: str  # str(ref), asked for in every request
+    bundle: Bundle
+    since: str  # ISO 8601, UTC
+
+
+class Refused(Frozen):
+    """A model that did not get into service."""
+
+    model: str
+    reason: str  # one sentence, without paths
+    when: str
+
+
+class RefusedError(InputError):
+    """It cannot answer. The message is the reason, without paths."""
+
+
+def opened(folder: Path, threads: int) -> Bundle:
+    return Bundle.open(folder, threads=threads)
+
+
+def serve(ref: ModelRef, settings: Settings, *, open_: Open = opened) -> Served:
+    """Seconds of work, in the thread that asks. Raises `RefusedError`."""
+    folder = store.home() / "models" / ref.name / ref.version / "bundle"
+    try:
+        _require_size(store.path(ref), settings.max_model_bytes)
+        bundle = open_(store.path(ref), settings.threads)
+        _require_identity(bundle, ref)
+        _warm(bundle, settings.max_batch)
+        _require_speed(bundle, settings.max_answer_s)
+    except Exception as error:  # noqa: BLE001 - a candidate may fail in any way; the one in service goes on
+        raise RefusedError(_reason(error).replace(str(folder), "the bundle")) from None
+    return Served(ref=ref, name=str(ref), bundle=bundle, since=now())
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _require_identity(bundle: Bundle, ref: ModelRef) -> None:
+    if (bundle.card.name, bundle.card.version) != (ref.name, ref.version):
+        raise InputError(f"its card says {bundle.card.name}@{bundle.card.version}; store the bundle again")
+
+
+def _warm(bundle: Bundle, max_batch: int) -> None:
+    """The first batch of a size is slower; let it not be a request's."""
+    for pictures in {1, max_batch}:
+        probabilities = bundle.predict(_blank(pictures, bundle.card.image))
+        if not np.isfinite(probabilities).all():
+            raise InputError("it answers with numbers that are not finite; train it again")
+
+
+def _require_size(folder: Path, most: int) -> None:
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    if size > most:
+        raise InputError(
+            f"it has {size:,} bytes, more than TRAINSERVE_MAX_MODEL_BYTES={most}; raise that, or shrink it"
+        )
+
+
+def _require_speed(bundle: Bundle, most_s: float) -> None:
+    """Once warm."""
+    begun = time.perf_counter()
+    bundle.predict(_blank(1, bundle.card.image))
+    took = time.perf_counter() - begun
+    if took > most_s:
+        raise InputError(
+            f"it takes {took:.1f} s for one picture, more than TRAINSERVE_MAX_ANSWER_S={most_s:g}; "
+            "raise that, or train a smaller network"
+        )
+
+
+def _blank(pictures: int, image: ImageSpec) -> np.ndarray:
+    return np.zeros((pictures, image.height, image.width, image.channels), dtype=np.uint8)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, InputError) else f"it cannot be opened ({type(error).__name__})"

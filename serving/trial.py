@@ -1,0 +1,115 @@
+"""A challenger tried on real requests, and the rules by which the service itself ends the trial.
+
+Counted are this worker's requests. The limits hold for the lower ends of Wilson's 95 % intervals (JASA 22, 1927), so
+that a few unlucky answers end nothing.
+"""
+
+import math
+import threading
+from dataclasses import dataclass, field
+
+from serving.aliases import Trial
+from serving.served import Served
+from serving.settings import Settings
+
+Z = 1.96
+
+
+@dataclass
+class Side:
+    """What one of the two did."""
+
+    answers: int = 0
+    failures: int = 0
+    pictures: int = 0
+    model_s: float = 0.0  # of the model, for all these pictures
+
+    @property
+    def mean_s(self) -> float:
+        """Seconds of the model for a picture."""
+        return self.model_s / self.pictures if self.pictures else 0.0
+
+
+@dataclass(eq=False)
+class Trying:
+    """The challenger, opened, and what came of it so far. Any thread may note; a request chooses by `is_due`."""
+
+    served: Served
+    trial: Trial
+    champion: Side = field(default_factory=Side)
+    challenger: Side = field(default_factory=Side)
+    compared: int = 0  # pictures that both answered
+    differed: int = 0
+    _owed: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def is_due(self) -> bool:
+        """Whether the next request is one of its share: every tenth of 10 %, not one in ten by chance."""
+        with self._lock:
+            self._owed += self.trial.share
+            due = self._owed >= 1 - 1e-9
+            self._owed -= due
+            return due
+
+    def answered(self, side: Side, pictures: int, model_s: float) -> None:
+        with self._lock:
+            side.answers += 1
+            side.pictures += pictures
+            side.model_s += model_s
+
+    def failed(self) -> None:
+        with self._lock:
+            self.challenger.failures += 1
+
+    def agreed(self, compared: int, differed: int) -> None:
+        with self._lock:
+            self.compared += compared
+            self.differed += differed
+
+    def failing(self, settings: Settings) -> str | None:
+        """The limit that the challenger has crossed, in one sentence."""
+        with self._lock:
+            tried = self.challenger.answers + self.challenger.failures
+            if tried < settings.trial_answers:
+                return None
+            if at_least(self.challenger.failures, tried) > settings.trial_errors:
+                return _share("it failed to answer", self.challenger.failures, tried, settings.trial_errors)
+            if at_least(self.differed, self.compared) > settings.trial_disagreement:
+                return _share("it disagreed about", self.differed, self.compared, settings.trial_disagreement)
+            ours, theirs = self.challenger.mean_s, self.champion.mean_s
+            enough = self.champion.answers >= settings.trial_answers <= self.challenger.answers
+            if enough and ours > settings.trial_slowdown * theirs:
+                return (
+                    f"it takes {1000 * ours:.1f} ms a picture where the champion takes {1000 * theirs:.1f}, "
+                    f"more than {settings.trial_slowdown:g} times as long"
+                )
+            return None
+
+    def told(self) -> dict[str, object]:
+        """For /model."""
+        with self._lock:
+            return {
+                "model": self.served.name,
+                "mode": "shadow" if self.trial.shadow else "canary",
+                "share": self.trial.share,
+                "answers": self.challenger.answers,
+                "failures": self.challenger.failures,
+                "compared": self.compared,
+                "differed": self.differed,
+                "model_ms": round(1000 * self.challenger.mean_s, 3),
+                "champion_ms": round(1000 * self.champion.mean_s, 3),
+            }
+
+
+def at_least(times: int, of: int) -> float:
+    """The lower end of the interval of a share; 0 of nothing."""
+    if of == 0:
+        return 0.0
+    share = times / of
+    middle = share + Z * Z / (2 * of)
+    half = Z * math.sqrt(share * (1 - share) / of + Z * Z / (4 * of * of))
+    return max(0.0, (middle - half) / (1 + Z * Z / of))
+
+
+def _share(what: str, times: int, of: int, limit: float) -> str:
+    return f"{what} {times} of {of} pictures, more than the limit of {100 * limit:g} %"

@@ -1,0 +1,210 @@
+"""When a trial is ended, by its figures; how requests are shared out."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import toy
+from scipy.stats import binomtest
+
+from models.bundle.bundle import Bundle
+from serving import store
+from serving.aliases import Trial
+from serving.http import app
+from serving.inference import Inference
+from serving.refs import ModelRef, StoreError
+from serving.served import Served
+from serving.settings import Settings
+from serving.trial import Trying, at_least
+
+SETTINGS = Settings(trial_answers=20)
+
+
+def trying(share: float = 0.1, *, shadow: bool = False) -> Trying:
+    ref = ModelRef(name="toy", version="v1")
+    served = Served(ref=ref, name=str(ref), bundle=None, since="")  # type: ignore[arg-type]
+    return Trying(served, Trial(version="v1", share=share, shadow=shadow))
+
+
+@pytest.mark.parametrize(("share", "due"), [(0.1, 100), (0.25, 250), (1.0, 1000), (0.001, 1), (1 / 3, 333)])
+def test_a_share_is_met_exactly_and_spread_evenly(share: float, due: int):
+    one = trying(share)
+    turns = [one.is_due() for _ in range(1000)]
+    assert sum(turns) == due
+    gaps = {b - a for a, b in itertools.pairwise(i for i, turn in enumerate(turns) if turn)}
+    assert max(gaps, default=0) - min(gaps, default=0) <= 1
+
+
+def test_the_lower_end_is_wilsons():
+    low, _ = binomtest(10, 100).proportion_ci(method="wilson")
+    assert at_least(10, 100) == pytest.approx(low, abs=1e-4)
+    assert at_least(0, 100) == 0 == at_least(0, 0)
+
+
+def played(*, answers: int = 100, failures: int = 0, differed: int = 0, slower: float = 1.0) -> str | None:
+    one = trying()
+    for _ in range(answers):
+        one.answered(one.champion, 1, 0.01)
+        one.answered(one.challenger, 1, 0.01 * slower)
+    for _ in range(failures):
+        one.failed()
+    one.agreed(answers, differed)
+    return one.failing(SETTINGS)
+
+
+def test_one_that_does_as_well_stays():
+    assert played() is None
+    assert played(differed=50, slower=1.9) is None
+
+
+def test_each_limit_ends_the_trial_with_its_figures():
+    assert played(failures=9) == "it failed to answer 9 of 109 pictures, more than the limit of 1 %"
+    assert played(differed=80) == "it disagreed about 80 of 100 pictures, more than the limit of 50 %"
+    assert played(slower=3) == ("it takes 30.0 ms a picture where the champion takes 10.0, more than 2 times as long")
+
+
+def test_few_answers_prove_nothing():
+    assert played(answers=10, failures=9, differed=10, slower=9) is None
+    assert played(answers=100, failures=1) is None
+
+
+@pytest.fixture
+def versions(home: Path, tmp_path: Path) -> list[ModelRef]:
+    """toy@v0, in service: bright above 50; toy@v1: above 100; toy@v2: above 250."""
+    assert not home.exists()
+    thresholds = (50, 100, 250)
+    refs = [
+        store.save(toy.bundle(tmp_path / f"v{i}", version=f"v{i}", threshold=threshold))
+        for i, threshold in enumerate(thresholds)
+    ]
+    store.promote(refs[0], reason="first")
+    return refs
+
+
+@pytest.fixture
+def serving() -> Iterator[Any]:
+    """Starts a service in this process and asks it: `serving(numbers of requests, settings)`."""
+    started: list[Inference] = []
+
+    def ask(times: int, *, grey: int = 200, before: Any = None, **settings: Any) -> tuple[list[Any], Inference]:
+        inference = Inference(Settings(trial_answers=20, **settings))
+        inference.start()
+        started.append(inference)
+        if before is not None:
+            before(inference)
+
+        async def run() -> list[Any]:
+            transport = httpx.ASGITransport(app.build(inference), raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                answers = []
+                for _ in range(times):
+                    answer = await client.post("/predict", files={"image": toy.picture(grey)})
+                    answers.append(answer.json() if answer.is_success else answer.status_code)
+                    await asyncio.sleep(0.005)  # for second opinions, which wait until nobody else does
+                answers.append((await client.get("/model")).json())
+            return answers
+
+        return asyncio.run(run()), inference
+
+    yield ask
+    for inference in started:
+        inference.stop()
+
+
+def models(answers: list[Any]) -> dict[str, int]:
+    said = [answer["model"] if isinstance(answer, dict) else answer for answer in answers]
+    return {model: said.count(model) for model in dict.fromkeys(said)}
+
+
+def test_a_canary_answers_its_share_and_is_compared(versions, serving):
+    store.try_out(versions[1], share=0.25, shadow=False, reason="")
+    answers, _ = serving(40)
+    assert models(answers[:-1]) == {"toy@v0": 30, "toy@v1": 10}
+    told = answers[-1]["trial"]
+    assert (told["model"], told["mode"], told["share"]) == ("toy@v1", "canary", 0.25)
+    assert told["answers"] == 10
+    assert told["compared"] > 0 == told["differed"]
+
+
+def test_a_shadow_answers_nobody_and_is_compared(versions, serving):
+    store.try_out(versions[1], share=1.0, shadow=True, reason="")
+    answers, _ = serving(20)
+    assert models(answers[:-1]) == {"toy@v0": 20}
+    told = answers[-1]["trial"]
+    assert told["mode"] == "shadow"
+    assert told["answers"] == told["compared"] > 0
+
+
+class Broken:
+    """A model that opens and then fails."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.card, self.golden = bundle.card, bundle.golden
+
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        raise RuntimeError(f"{len(pixels)} pictures, no answer")
+
+
+def breaks(inference: Inference) -> None:
+    live = inference.repository.default
+    assert live.trying is not None
+    served = live.trying.served
+    broken = Served(ref=served.ref, name=served.name, bundle=Broken(served.bundle), since="")  # type: ignore[arg-type]
+    live.trying.served = broken
+
+
+@pytest.mark.parametrize("shadow", [False, True])
+def test_one_that_fails_harms_no_request_and_is_withdrawn(versions, serving, shadow):
+    store.try_out(versions[1], share=1.0, shadow=shadow, reason="")
+    answers, inference = serving(60, before=breaks)
+    assert models(answers[:-1]) == {"toy@v0": 60}
+    assert inference.repository.default.trying is None
+    last = store.aliases("toy").history[-1]
+    assert (last.what, last.version) == ("withdraw", "v1")
+    assert last.reason.startswith("it failed to answer 20 of 20 pictures")
+    assert store.aliases("toy").champion == versions[0]
+
+
+def test_one_that_disagrees_is_withdrawn_and_the_page_says_why(versions, serving):
+    store.try_out(versions[2], share=0.5, shadow=False, reason="")
+    answers, inference = serving(120, poll_s=0.02)
+    assert models(answers[100:-1]) == {"toy@v0": 20}
+    assert inference.repository.default.trying is None
+    ended = answers[-1]["ended"]
+    assert ended["model"] == "toy@v2"
+    assert "disagreed about" in ended["reason"]
+
+
+def test_a_damaged_challenger_takes_no_traffic(versions, serving):
+    model = store.path(versions[1]) / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"x")
+    store.try_out(versions[1], share=0.5, shadow=False, reason="")
+    answers, _ = serving(10)
+    assert models(answers[:-1]) == {"toy@v0": 10}
+    assert answers[-1]["refused"]["model"] == "toy@v1"
+    assert store.aliases("toy").trial is None
+
+
+def test_a_rollback_ends_the_trial_first_and_a_promotion_ends_it_too(versions):
+    store.promote(versions[2], reason="")
+    store.try_out(versions[1], share=0.5, shadow=False, reason="")
+    assert store.rollback("toy", reason="by hand") == versions[2]
+    assert store.aliases("toy").trial is None
+    assert store.rollback("toy", reason="by hand") == versions[0]
+    store.try_out(versions[1], share=0.5, shadow=False, reason="")
+    store.promote(versions[1], reason="well done")
+    assert store.aliases("toy").trial is None
+    assert store.withdraw(versions[1], reason="too late").champion == versions[1]
+
+
+def test_nothing_can_be_tried_beside_nothing_or_itself(versions, tmp_path):
+    other = store.save(toy.bundle(tmp_path / "other", name="other", version="1"))
+    with pytest.raises(StoreError, match="no champion to try"):
+        store.try_out(other, share=0.5, shadow=False, reason="")
+    with pytest.raises(StoreError, match="is the champion already"):
+        store.try_out(versions[0], share=0.5, shadow=False, reason="")
