@@ -14,7 +14,7 @@ from models.config import ReleaseConfig
 from models.evaluation.conclusion import conclude
 from models.records import Verdict
 from models.run import RunFolder
-from serving import store
+from serving import challengers, store
 from serving.refs import ModelRef
 
 
@@ -30,7 +30,7 @@ def release(prepared: Prepared, folder: Path, bundle: Path, config: ReleaseConfi
         verdict = settled(ref, run.result().test, run_id=run.run_id)
         if verdict is None:
             if store.aliases(ref.name).challenger != ref:
-                store.challenge(ref, reason=f"run {run.run_id}")
+                challengers.challenge(ref, reason=f"run {run.run_id}")
             try_as_service(store.path(ref))
             verdict = judge(run, opened(prepared), ref, config)
             if verdict.promoted:
