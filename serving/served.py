@@ -11,11 +11,12 @@ import numpy as np
 from data.errors import InputError
 from data.spec import Frozen, ImageSpec
 from models.bundle.bundle import Bundle
+from models.bundle.signature import load_signers
 from serving import store
 from serving.refs import ModelRef
 from serving.settings import Settings
 
-Open = Callable[[Path, int], Bundle]
+Open = Callable[[Path, Settings], Bundle]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +41,9 @@ class RefusedError(InputError):
     """It cannot answer. The message is the reason, without paths."""
 
 
-def opened(folder: Path, threads: int) -> Bundle:
-    return Bundle.open(folder, threads=threads)
+def opened(folder: Path, settings: Settings) -> Bundle:
+    signers = load_signers(settings.signers) if settings.signers else None  # anew: a key is withdrawn by its line
+    return Bundle.open(folder, threads=settings.threads, signers=signers)
 
 
 def serve(ref: ModelRef, settings: Settings, *, open_: Open = opened) -> Served:
@@ -49,7 +51,7 @@ def serve(ref: ModelRef, settings: Settings, *, open_: Open = opened) -> Served:
     folder = store.home() / "models" / ref.name / ref.version / "bundle"
     try:
         _require_size(store.path(ref), settings.max_model_bytes)
-        bundle = open_(store.path(ref), settings.threads)
+        bundle = open_(store.path(ref), settings)
         _require_identity(bundle, ref)
         _warm(bundle, settings.max_batch)
         _require_speed(bundle, settings.max_answer_s)

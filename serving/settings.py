@@ -1,5 +1,6 @@
 """What an operator may set: environment variables that begin with TRAINSERVE_."""
 
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -28,6 +29,9 @@ class Settings(BaseSettings):
         "none; by default the one promoted last when the service starts",
     )
     versions: int = Field(2, ge=0, le=64, description="versions not in service that a worker keeps open once asked for")
+    signers: Path | None = Field(
+        None, description="file of the public keys of those who may sign; a model that none of them signed is refused"
+    )
     poll_s: float = Field(0.25, gt=0, le=60, description="seconds between looks at the alias file")
     max_upload_bytes: int = Field(10 * MIB, ge=1, description="largest picture, or largest JSON or multipart request")
     max_batch_upload_bytes: int = Field(64 * MIB, ge=1, description="largest /predict_batch request")

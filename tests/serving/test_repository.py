@@ -101,9 +101,9 @@ def test_a_version_that_many_ask_for_at_once_is_opened_once(stored: Stored):
     stored("toy", "v1")
     seen: list[str] = []
 
-    def counting(folder: Path, threads: int) -> served.Bundle:
+    def counting(folder: Path, settings: Settings) -> served.Bundle:
         seen.append(folder.parent.name)
-        return served.opened(folder, threads)
+        return served.opened(folder, settings)
 
     repository = looked(Repository(Settings(), open_=counting))
     with ThreadPoolExecutor(8) as pool:
