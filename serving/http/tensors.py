@@ -19,6 +19,7 @@ from serving.http.tensor_answers import Wanted, parameters
 IMAGE, PIXELS = "image", "pixels"
 TAKES = "'image' (BYTES, picture files) or 'pixels' (UINT8 or FP32)"
 MOST_ID = 256
+MOST_VALUES = 1_000_000  # in JSON, with names and lists: reading it is one long step, for which everyone else waits
 Json = dict[str, Any]
 
 
@@ -75,10 +76,7 @@ def read(
 ) -> Asked:
     """`header_length` is the header Inference-Header-Content-Length. Raises `RequestError` and its kinds."""
     size = _json_size(body, header_length)
-    if size > most_json_bytes:
-        raise TooLargeError(
-            f"the JSON is larger than the {most_json_bytes:,} bytes this service takes; send tensors as binary data"
-        )
+    _require_light(body, size, most_json_bytes)
     try:
         head = json.loads(body[:size])
     except (ValueError, RecursionError):
@@ -98,6 +96,15 @@ def _json_size(body: bytes, header_length: str | None) -> int:
     if int(header_length) > len(body):
         raise RequestError(f"Inference-Header-Content-Length is more than the {len(body):,} bytes of the body")
     return int(header_length)
+
+
+def _require_light(body: bytes, size: int, most_bytes: int) -> None:
+    values = sum(body.count(mark, 0, size) for mark in (b",", b":", b"["))
+    for count, most, what in ((size, most_bytes, "bytes"), (values, MOST_VALUES, "values")):
+        if count > most:
+            raise TooLargeError(
+                f"the JSON has more than the {most:,} {what} this service takes; send tensors as binary data"
+            )
 
 
 def _id(head: Json) -> str | None:

@@ -64,7 +64,7 @@ def _models(inference: Inference) -> list[Route]:
     async def v2_model_ready(request: Request) -> Response:
         """Whether a picture sent now would be answered; a version that is not open is opened to find out."""
         served = await _chosen(request, inference)
-        return JSONResponse({"name": served.ref.name, "ready": True})
+        return _state("ready", inference.alive, name=served.ref.name)
 
     return [*_at("", v2_model), *_at("/ready", v2_model_ready)]
 
@@ -151,8 +151,8 @@ def _standing(live: Live) -> dict[str, Any]:
     return {"name": live.name, "version": "", "state": "UNAVAILABLE", "reason": reason}
 
 
-def _state(name: str, well: bool) -> Response:
-    return JSONResponse({name: well}, 200 if well else 503, {"Cache-Control": "no-store"})
+def _state(what: str, well: bool, **of: str) -> Response:
+    return JSONResponse({**of, what: well}, 200 if well else 503, {"Cache-Control": "no-store"})
 
 
 def _version() -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import contextlib
 import json
 import struct
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving import metrics, store
-from serving.http import app
+from serving.http import app, tensors
 from serving.inference import Inference
 from serving.refs import ModelRef
 from serving.settings import Settings
@@ -30,40 +29,33 @@ SIDE = 16
 GREY = np.full((1, SIDE, SIDE, 3), 200, dtype=np.uint8)
 
 
-@contextlib.contextmanager
-def asked(inference: Inference) -> Iterator[Ask]:
-    """Ask a service in this process."""
-    inference.start()
-    built = app.build(inference)
-
-    async def one(method: str, path: str, **content: Any) -> httpx.Response:
-        transport = httpx.ASGITransport(built, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request(method, path, **content)
-
-    yield lambda method, path, **content: asyncio.run(one(method, path, **content))
-    inference.stop()
-
-
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
-    """toy@low is in service and toy@high its challenger, lamps@1 takes smaller pictures, and `none` has no model."""
+    """Ask a service in this process. toy@low, bright above 50, is in service and toy@high, bright above 220, its
+    challenger; the same of `tried`, on trial; lamps@1 takes smaller pictures; `none` has no model."""
     folder: Path = tmp_path_factory.mktemp("v2")
     limits = {"max_pictures": 4, "max_upload_bytes": 100_000, "max_batch_upload_bytes": 400_000}
     with home_is(folder / "bentoml"):
-        low, high = stored(folder)
-        store.promote(low, reason="")
-        store.challenge(high, reason="")
+        for name in ("toy", "tried"):
+            for version, threshold in (("low", 50), ("high", 220)):
+                bundle = toy.bundle(folder / name / version, name=name, version=version, threshold=threshold)
+                store.save(bundle)
+            store.promote(ModelRef(name=name, version="low"), reason="")
+        store.challenge(ModelRef(name="toy", version="high"), reason="")
+        store.try_out(ModelRef(name="tried", version="high"), share=1, shadow=False, reason="")
         lamps = toy.bundle(folder / "lamps", name="lamps", version="1", side=8)
         store.promote(store.save(lamps), reason="")
-        with asked(Inference(Settings(model="toy,lamps,none", **limits))) as ask:
-            yield ask
+        inference = Inference(Settings(model="toy,lamps,tried,none", **limits))
+        inference.start()
+        built = app.build(inference)
 
+        async def one(method: str, path: str, **content: Any) -> httpx.Response:
+            transport = httpx.ASGITransport(built, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                return await client.request(method, path, **content)
 
-def stored(folder: Path) -> tuple[ModelRef, ModelRef]:
-    """toy@low, bright above 50, and toy@high, bright above 220."""
-    low, high = (toy.bundle(folder / name, version=name, threshold=at) for name, at in (("low", 50), ("high", 220)))
-    return store.save(low), store.save(high)
+        yield lambda method, path, **content: asyncio.run(one(method, path, **content))
+        inference.stop()
 
 
 def base64_of(file: bytes) -> str:
@@ -154,6 +146,7 @@ def test_the_index_names_what_is_in_service(ask: Ask):
     assert [tuple(one.values())[:3] for one in ask("POST", "/v2/repository/index").json()] == [
         ("toy", "low", "READY"),
         ("lamps", "1", "READY"),
+        ("tried", "low", "READY"),
         ("none", "", "UNAVAILABLE"),
     ]
 
@@ -277,17 +270,12 @@ def test_versions_and_roles_answer_at_addresses_of_their_own(ask: Ask, version: 
         assert answer.json()["model_version"] == ("high" if label == "dark" else "low")
 
 
-def test_pictures_for_a_name_take_part_in_its_trial_and_pixels_do_not(home: Path, tmp_path: Path):
-    assert not home.exists()
-    low, high = stored(tmp_path)
-    store.promote(low, reason="")
-    store.try_out(high, share=1, shadow=False, reason="")
-    with asked(Inference(Settings())) as ask:
-        versions = [
-            ask("POST", f"/v2/models/toy{version}/infer", json={"inputs": [tensor]}).json()["model_version"]
-            for version in ("", "/versions/low", "/versions/champion")
-            for tensor in (image(toy.picture(200)), pixels())
-        ]
+def test_pictures_for_a_name_take_part_in_its_trial_and_pixels_do_not(ask: Ask):
+    versions = [
+        ask("POST", f"/v2/models/tried{version}/infer", json={"inputs": [tensor]}).json()["model_version"]
+        for version in ("", "/versions/low", "/versions/champion")
+        for tensor in (image(toy.picture(200)), pixels())
+    ]
     assert versions == ["high", *["low"] * 5]
 
 
@@ -514,10 +502,13 @@ def test_pictures_have_one_dimension(ask: Ask, shape: list[int]):
     refused(ask("POST", INFER, json={"inputs": [{**image(toy.picture(1)), "shape": shape}]}))
 
 
-def test_limits_hold(ask: Ask):
+def test_limits_hold(ask: Ask, monkeypatch: pytest.MonkeyPatch):
     assert "from 1 to 4" in refused(ask("POST", INFER, json={"inputs": [image(*[toy.picture(1)] * 5)]}))
     assert "100,000" in refused(ask("POST", INFER, json={"inputs": [image(b"x" * 80_000)]}), 413)
     assert "400,000" in refused(ask("POST", INFER, **behind({**image(), "shape": [1]}, b"x" * 400_000)), 413)
+    with monkeypatch.context() as patched:
+        patched.setattr(tensors, "MOST_VALUES", 500)
+        assert "500 values" in refused(ask("POST", INFER, json={"inputs": [pixels()]}), 413)
     large = toy.picture(200, size=(200, 200), format="BMP")
     assert len(large) > 100_000
     tensor = {**image(), "shape": [1]}
