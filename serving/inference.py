@@ -49,6 +49,11 @@ class Inference:
         with self._admission(len(files)):
             return await _on_the_loop(self._decoders, lambda: self._decode(served, files))
 
+    async def answer_pixels(self, pixels: np.ndarray, served: Served) -> Answer:
+        """pixels u8 (n, H, W, C) in the geometry of `served`; there is nothing to decode. Raises `SaturatedError`."""
+        with self._admission(len(pixels)):
+            return await asyncio.wrap_future(self.batcher.submit(served, pixels))
+
     def _decode(self, served: Served, files: Sequence[bytes]) -> "Future[Answer]":
         """In a decoder thread: bytes -> pixels -> the queue."""
         begun = time.perf_counter()

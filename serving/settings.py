@@ -34,12 +34,12 @@ class Settings(BaseSettings):
     )
     poll_s: float = Field(0.25, gt=0, le=60, description="seconds between looks at the alias file")
     max_upload_bytes: int = Field(10 * MIB, ge=1, description="largest picture, or largest JSON or multipart request")
-    max_batch_upload_bytes: int = Field(64 * MIB, ge=1, description="largest /predict_batch request")
+    max_batch_upload_bytes: int = Field(64 * MIB, ge=1, description="largest /predict_batch or /v2 request")
     max_held_bytes: int = Field(256 * MIB, ge=1, description="uploads held in memory at a time, all requests together")
     max_pixels: int | None = Field(
         None, ge=1, description="largest decoded picture, in pixels; by default the limit of data.preprocess"
     )
-    max_pictures: int = Field(128, ge=1, le=10_000, description="most pictures in a /predict_batch request")
+    max_pictures: int = Field(128, ge=1, le=10_000, description="most pictures in a /predict_batch or /v2 request")
     max_batch: int = Field(32, ge=1, le=4096, description="most pictures the model is given at a time")
     max_model_bytes: int = Field(2048 * MIB, ge=1, description="largest model that is opened, all its files")
     max_answer_s: float = Field(5.0, gt=0, description="a model that takes longer for one picture is refused")

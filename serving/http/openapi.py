@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from serving.http import openapi_v2
 from serving.settings import Settings
 
 Json = dict[str, Any]
@@ -48,6 +49,7 @@ _SCHEMAS: Json = {
         "properties": {"model": {"type": "string"}, "samples": {"type": "array", "items": {"type": "object"}}},
     },
     "Status": {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}},
+    **openapi_v2.SCHEMAS,
     "Error": {
         "type": "object",
         "required": ["error", "request_id"],
@@ -65,7 +67,7 @@ _MEANING = {
     415: "not a picture's content type",
     422: "wrong fields",
     429: "saturated; come back after Retry-After seconds",
-    503: "no model is in service",
+    503: "no model is in service, or the one that is asked for is refused",
 }
 _UPLOAD_ERRORS = (400, 408, 413, 415, 422, 429, 503)
 
@@ -90,6 +92,7 @@ def document(settings: Settings) -> Json:
             "/healthz": {"get": _get("As /readyz", "Status", 503)},
             "/metrics": {"get": _plain("Figures for Prometheus", "text/plain")},
             "/ui": {"get": _plain("The page", "text/html")},
+            **_v2(settings),
         },
         "components": {"schemas": _SCHEMAS},
     }
@@ -120,6 +123,31 @@ def _predict_batch(settings: Settings) -> Json:
     summary = f"Classify up to {settings.max_pictures} pictures, answered in their order by one model"
     body = {"required": True, "content": {"multipart/form-data": {"schema": form}}}
     return _operation(summary, "Answers", _UPLOAD_ERRORS) | {"requestBody": body}
+
+
+def _v2(settings: Settings) -> Json:
+    """The Open Inference Protocol."""
+    server = {
+        "/v2": {"get": _get("What the server is", "V2Server")},
+        "/v2/health/live": {"get": _get("As /livez", "V2State")},
+        "/v2/health/ready": {"get": _get("Whether every name has a model in service", "V2State", 503)},
+        "/v2/repository/index": {"post": _get("The names, and what is in service under them", "V2Index")},
+    }
+    summary = f"Classify up to {settings.max_pictures} pictures, as files or as pixels, in JSON or with binary data"
+    infer = _operation(summary, "V2Answer", (404, *_UPLOAD_ERRORS)) | {
+        "requestBody": {"required": True, "content": openapi_v2.BODY}
+    }
+    infer["responses"]["200"]["content"] |= openapi_v2.BINARY
+    models: Json = {}
+    for path, parameters in openapi_v2.MODELS.items():
+        get, ready = (_get(what, schema, 404, 503) for what, schema in openapi_v2.TOLD)
+        models[path] = {"parameters": parameters, "get": get}
+        models[f"{path}/ready"] = {"parameters": parameters, "get": ready}
+        models[f"{path}/infer"] = {
+            "parameters": [*parameters, openapi_v2.HEADER],
+            "post": infer,
+        }
+    return {**server, **models}
 
 
 def _sample() -> Json:
