@@ -10,6 +10,7 @@ from serving.batching import SaturatedError
 from serving.errors import RequestError, TooLargeError, TooSlowError
 
 DRAIN_BYTES = 256 * 1024 * 1024
+STRANGER_DRAIN_BYTES = 16 * 1024 * 1024  # more than a picture: who forgot the key shall read so
 DRAIN_S = 10.0
 DRAIN_IDLE_S = 1.0
 
@@ -27,9 +28,9 @@ class Body:
             self.ended = True
         return message
 
-    async def drain(self) -> None:
+    async def drain(self, most: int = DRAIN_BYTES) -> None:
         """Read on and forget, within bounds: a sender whose connection is cut cannot read why."""
-        left = DRAIN_BYTES
+        left = most
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while not self.ended and left > 0:
