@@ -58,6 +58,6 @@ def answering(url: str, name: str) -> str | None:
     except (httpx.HTTPError, ValueError):
         return None
     if answer.status_code == httpx.codes.UNAUTHORIZED:
-        raise InputError("it wants a key, which TRAINSERVE_KEY would hold")
+        raise InputError("it wants a key that it knows, in TRAINSERVE_KEY")
     model = card.get("model") if isinstance(card, dict) else None
     return model if isinstance(model, str) else None

@@ -61,7 +61,6 @@ class Gate:
         self._buckets: dict[str, Bucket] = {}
         self._seen: object = None
         self._next_look = -math.inf
-        self._look(clock())
 
     def admit(self, path: str, headers: Headers) -> None:
         """Raises `UnauthorizedError`, `TooOftenError`."""
@@ -102,14 +101,15 @@ class Gate:
         signature = _signature(self._path)
         if signature == self._seen:
             return
-        self._seen = signature
+        first, self._seen = self._seen is None, signature
         try:
             found = keys.read(self._path, self._trusted)
         except KeysError as error:
             logger.error("%s; %s", error, f"the {len(self._keys)} keys of before hold" if self._keys else "none holds")
             return
         self._keys = {key.digest: key for key in found}
-        logger.info("%d keys: %s", len(found), ", ".join(key.name for key in found) or "nobody may ask")
+        if not first:
+            logger.info("now %d keys: %s", len(found), ", ".join(key.name for key in found) or "nobody may ask")
 
 
 def _given(headers: Headers) -> str | None:

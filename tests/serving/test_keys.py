@@ -4,6 +4,8 @@ import asyncio
 import grp
 import json
 import os
+import re
+import shlex
 import stat
 import time
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from starlette.routing import Router
 
 from data.errors import InputError
 from flows.cli import in_service
-from flows.cli.app import main
+from flows.cli.app import app, main
 from serving import keys, settings, start, store, writers
 from serving.client import Client, ServiceError
 from serving.errors import TooOftenError, UnauthorizedError
@@ -161,6 +163,7 @@ def test_the_paths_for_watchers_and_the_page_are_open_and_no_other(file, clock):
 def test_keys_are_exchanged_while_it_runs(file, clock):
     old = keys.new(file, "shop")
     shut = gate(file, clock)
+    ask(shut, old)
     new = keys.new(file, "shop-2")
     clock.now += 0.3
     ask(shut, old)
@@ -175,6 +178,7 @@ def test_keys_are_exchanged_while_it_runs(file, clock):
 def test_between_two_looks_the_file_is_not_touched(file, clock):
     key = keys.new(file, "shop")
     shut = gate(file, clock)
+    ask(shut, key)
     keys.remove(file, "shop")
     clock.now += 0.2
     ask(shut, key)
@@ -184,6 +188,7 @@ def test_between_two_looks_the_file_is_not_touched(file, clock):
 def test_a_file_that_became_unusable_leaves_the_keys_of_before(file, clock, damage):
     key = keys.new(file, "shop")
     shut = gate(file, clock)
+    ask(shut, key)
     match damage:
         case "broken":
             file.write_text("half a li")
@@ -356,6 +361,14 @@ def test_a_model_that_belongs_to_another_user_is_refused_unless_he_is_named(stor
 
 
 # The service
+
+
+def test_the_commands_of_the_documentation_are_known_to_the_command_line():
+    text = (Path(__file__).parents[2] / "docs" / "keys.md").read_text()
+    commands = re.findall(r"^(?:TRAINSERVE_\S+ )?trainserve ([^#>\n]+)", text, re.M)
+    assert len(commands) > 6
+    for command in commands:
+        app.parse_args(shlex.split(command), exit_on_error=False, print_error=False)
 
 
 @pytest.fixture(scope="module")
