@@ -34,6 +34,18 @@ class NotFoundError(RequestError):
     status = 404
 
 
+class UnauthorizedError(RequestError):
+    status = 401
+
+
+class TooOftenError(RequestError):
+    status = 429
+
+    def __init__(self, sentence: str, *, retry_after_s: int) -> None:
+        super().__init__(sentence)
+        self.retry_after_s = retry_after_s
+
+
 class NoModelError(RequestError):
     status = 503
     details: dict[str, object] = {}  # noqa: RUF012 - replaced, never changed; further fields of the answer
@@ -53,6 +65,10 @@ def refusal(error: Exception) -> Refusal:
     match error:
         case NoModelError():
             return Refusal(503, str(error), (("Retry-After", "2"),))
+        case UnauthorizedError():
+            return Refusal(401, str(error), (("WWW-Authenticate", 'Bearer realm="trainserve"'),))
+        case TooOftenError():
+            return Refusal(429, str(error), (("Retry-After", str(error.retry_after_s)),))
         case RequestError():
             return Refusal(error.status, str(error))
         case ImageTooLarge():

@@ -38,6 +38,7 @@ REFUSED = Counter("trainserve_refused_models", "Models that were refused, by a w
 WITHDRAWN = Counter(
     "trainserve_withdrawn_trials", "Trials that the service ended itself, by a worker", ["name"], registry=_REGISTRY
 )
+KEYS = Counter("trainserve_key_requests", "Requests that came with a key, by its name", ["key"], registry=_REGISTRY)
 
 
 def text() -> bytes:

@@ -15,6 +15,7 @@ from serving.errors import RequestError, TooLargeError, TooSlowError
 T = TypeVar("T")
 SMALL_BYTES = 65_536
 DRAIN_BYTES = 256 * 1024 * 1024
+STRANGER_DRAIN_BYTES = 16 * 1024 * 1024  # more than a picture: who forgot the key shall read so
 DRAIN_S = 10.0
 DRAIN_IDLE_S = 1.0
 
@@ -32,9 +33,9 @@ class Body:
             self.ended = True
         return message
 
-    async def drain(self) -> None:
+    async def drain(self, most: int = DRAIN_BYTES) -> None:
         """Read on and forget, within bounds: a sender whose connection is cut cannot read why."""
-        left = DRAIN_BYTES
+        left = most
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while not self.ended and left > 0:

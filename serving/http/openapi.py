@@ -3,6 +3,7 @@
 from typing import Any
 
 from serving.http import openapi_v2
+from serving.http.gate import OPEN
 from serving.settings import Settings
 
 Json = dict[str, Any]
@@ -61,12 +62,13 @@ _SCHEMAS: Json = {
 }
 _MEANING = {
     400: "not a readable picture, or not a readable request",
+    401: "no key, or one that is not known",
     404: "nothing there",
     408: "the request took too long to arrive",
     413: "too large, in bytes or in decoded pixels",
     415: "not a picture's content type",
     422: "wrong fields",
-    429: "saturated; come back after Retry-After seconds",
+    429: "saturated, or more than the key may send; come back after Retry-After seconds",
     503: "no model is in service, or the one that is asked for is refused",
 }
 _UPLOAD_ERRORS = (400, 408, 413, 415, 422, 429, 503)
@@ -74,7 +76,7 @@ _UPLOAD_ERRORS = (400, 408, 413, 415, 422, 429, 503)
 
 def document(settings: Settings) -> Json:
     """OpenAPI 3.1."""
-    return {
+    described = {
         "openapi": "3.1.0",
         "info": {
             "title": "trainserve",
@@ -96,6 +98,25 @@ def document(settings: Settings) -> Json:
         },
         "components": {"schemas": _SCHEMAS},
     }
+    return described if settings.keys is None else _with_keys(described)
+
+
+def _with_keys(described: Json) -> Json:
+    """Where there are keys, all but the open paths want one."""
+    schemes = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    paths = {
+        path: {
+            method: operation
+            | ({"security": []} if path in OPEN else {"responses": operation["responses"] | _errors((401,))})
+            for method, operation in operations.items()
+        }
+        for path, operations in described["paths"].items()
+    }
+    components = described["components"] | {"securitySchemes": schemes}
+    return described | {"paths": paths, "components": components, "security": [{name: []} for name in schemes]}
 
 
 def _predict(settings: Settings) -> Json:

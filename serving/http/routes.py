@@ -80,7 +80,7 @@ def _telling(inference: Inference) -> list[Route]:
         number = request.path_params["number"]
         if number >= len(files):
             raise NotFoundError(f"there is no sample {number}; the model has {len(files)}")
-        return Response(files[number], media_type="image/png", headers={"Cache-Control": "no-cache"})
+        return Response(files[number], media_type="image/png", headers={"Cache-Control": "private, no-cache"})
 
     return [
         Route("/model", model),
