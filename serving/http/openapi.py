@@ -109,14 +109,18 @@ def _with_keys(described: Json) -> Json:
     }
     paths = {
         path: {
-            method: operation
-            | ({"security": []} if path in OPEN else {"responses": operation["responses"] | _errors((401,))})
-            for method, operation in operations.items()
+            key: _closed(value, open_=path in OPEN) if key in ("get", "post") else value for key, value in item.items()
         }
-        for path, operations in described["paths"].items()
+        for path, item in described["paths"].items()
     }
     components = described["components"] | {"securitySchemes": schemes}
     return described | {"paths": paths, "components": components, "security": [{name: []} for name in schemes]}
+
+
+def _closed(operation: Json, *, open_: bool) -> Json:
+    if open_:
+        return {**operation, "security": []}
+    return {**operation, "responses": operation["responses"] | _errors((401,))}
 
 
 def _predict(settings: Settings) -> Json:
