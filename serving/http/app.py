@@ -12,13 +12,14 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import errors, metrics
+from serving.feedback import REQUEST_ID
 from serving.http.bodies import Body
 from serving.http.routes import routes
 from serving.inference import Inference
 
 logger = logging.getLogger("trainserve.http")
 access = logging.getLogger("trainserve.access")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_REQUEST_ID = re.compile(REQUEST_ID)
 _SECURITY = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 

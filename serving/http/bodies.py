@@ -2,13 +2,18 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
+from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from serving.batching import SaturatedError
 from serving.errors import RequestError, TooLargeError, TooSlowError
 
+T = TypeVar("T")
+SMALL_BYTES = 65_536
 DRAIN_BYTES = 256 * 1024 * 1024
 DRAIN_S = 10.0
 DRAIN_IDLE_S = 1.0
@@ -52,6 +57,17 @@ class Held:
 
     def give_back(self, count: int) -> None:
         self._bytes -= count
+
+
+def of(request: Request, *, limit: int, timeout_s: float, held: Held) -> AbstractAsyncContextManager[bytes]:
+    """As `whole`."""
+    declared = request.headers.get("content-length")
+    return whole(request.receive, declared=declared, limit=limit, timeout_s=timeout_s, held=held)
+
+
+async def off_the_loop(size: int, work: Callable[[], T]) -> T:
+    """Reading a small body is cheaper than a thread; reading ten megabytes of JSON would hold up everyone else."""
+    return work() if size <= SMALL_BYTES else await asyncio.to_thread(work)
 
 
 @contextlib.asynccontextmanager

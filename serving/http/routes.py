@@ -1,57 +1,59 @@
 """What answers at which path."""
 
-import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from data import place
 from serving import metrics
 from serving.batching import Answer
 from serving.errors import NoModelError, NotFoundError
-from serving.http import bodies, openapi, page, pictures
+from serving.feedback import Feedback
+from serving.http import bodies, openapi, opinions, page, pictures
 from serving.http.bodies import Held
 from serving.inference import Inference
 from serving.live import Live
 from serving.served import Served
 from serving.trying import Trials
 
-T = TypeVar("T")
-SMALL_BYTES = 65_536
-
 
 def routes(inference: Inference) -> list[Route]:
-    return [*_answering(inference), *_telling(inference), *_watching(inference), *_showing(inference)]
+    trials, held = Trials(inference), Held(inference.settings.max_held_bytes)
+    feedback = Feedback(place.home() / "feedback", inference.settings)
+    chosen = partial(_chosen, inference=inference)
+    answering = [*_answering(inference, trials, held, feedback), *opinions.routes(inference, chosen, held, feedback)]
+    return [*answering, *_telling(inference), *_watching(inference), *_showing(inference)]
 
 
-def _answering(inference: Inference) -> list[Route]:
+def _answering(inference: Inference, trials: Trials, held: Held, feedback: Feedback) -> list[Route]:
     settings = inference.settings
-    trials = Trials(inference)
-    held = Held(settings.max_held_bytes)
 
     async def predict(request: Request) -> Response:
         limit = settings.max_upload_bytes
         served = await _chosen(request, inference)  # before the body is read: there may be none
-        async with _body(request, limit, held, settings.upload_timeout_s) as body:
+        async with bodies.of(request, limit=limit, timeout_s=settings.upload_timeout_s, held=held) as body:
             content_type = request.headers.get("content-type", "")
-            file = await _off_the_loop(len(body), lambda: pictures.one(body, content_type))
+            file = await bodies.off_the_loop(len(body), lambda: pictures.one(body, content_type))
             answer = await _answer(request, inference, trials, served, [file])
-        return _answered(request, answer, _prediction(answer.served, answer.probabilities[0]))
+        said = _prediction(answer.served, answer.probabilities[0])
+        feedback.answered(request.state.request_id, answer.served, said["label"], said["probability"], file)
+        return _answered(request, answer.served, said)
 
     async def predict_batch(request: Request) -> Response:
         limit = settings.max_batch_upload_bytes
         served = await _chosen(request, inference)
-        async with _body(request, limit, held, settings.upload_timeout_s) as body:
+        async with bodies.of(request, limit=limit, timeout_s=settings.upload_timeout_s, held=held) as body:
             content_type, most = request.headers.get("content-type", ""), settings.max_pictures
-            files = await _off_the_loop(len(body), lambda: pictures.many(body, content_type, most=most))
+            files = await bodies.off_the_loop(len(body), lambda: pictures.many(body, content_type, most=most))
             answer = await _answer(request, inference, trials, served, files)
         predictions = [_prediction(answer.served, row) for row in answer.probabilities]
-        return _answered(request, answer, {"predictions": predictions})
+        return _answered(request, answer.served, {"predictions": predictions})
 
     return [Route("/predict", predict, methods=["POST"]), Route("/predict_batch", predict_batch, methods=["POST"])]
 
@@ -68,7 +70,8 @@ def _telling(inference: Inference) -> list[Route]:
             raise
         card = served.bundle.card.model_dump(mode="json")
         standing = {"refused": refused, "trial": live.trying.told() if live.trying else None, "ended": _ended(live)}
-        return JSONResponse({"model": served.name, "since": served.since, **standing, **card})
+        kept = {"keeps_pictures": inference.settings.keep_pictures}
+        return JSONResponse({"model": served.name, "since": served.since, **kept, **standing, **card})
 
     async def samples(request: Request) -> Response:
         """The pictures the model was tested with when it was opened."""
@@ -165,16 +168,6 @@ def _asked(request: Request) -> tuple[str | None, str | None]:
     return name or None, version or None
 
 
-def _body(request: Request, limit: int, held: Held, timeout_s: float) -> AbstractAsyncContextManager[bytes]:
-    declared = request.headers.get("content-length")
-    return bodies.whole(request.receive, declared=declared, limit=limit, timeout_s=timeout_s, held=held)
-
-
-async def _off_the_loop(size: int, work: Callable[[], T]) -> T:
-    """Reading a small body is cheaper than a thread; reading ten megabytes of JSON would hold up everyone else."""
-    return work() if size <= SMALL_BYTES else await asyncio.to_thread(work)
-
-
 def _prediction(served: Served, probabilities: np.ndarray) -> dict[str, Any]:
     """probabilities (K,) float32 -> every class, the most probable first; as `Bundle.prediction`, in plain values.
 
@@ -187,9 +180,9 @@ def _prediction(served: Served, probabilities: np.ndarray) -> dict[str, Any]:
     return {**scores[0], "scores": scores}
 
 
-def _answered(request: Request, answer: Answer, content: dict[str, Any]) -> Response:
-    request.state.model = answer.served.name
-    return JSONResponse({"request_id": request.state.request_id, "model": answer.served.name, **content})
+def _answered(request: Request, served: Served, content: dict[str, Any]) -> Response:
+    request.state.model = served.name
+    return JSONResponse({"request_id": request.state.request_id, "model": served.name, **content})
 
 
 def _health(status: str, well: bool) -> Response:
