@@ -21,7 +21,7 @@ MEANING = "the probability of the label, minus what is left of it when this part
 
 
 def routes(
-    inference: Inference, chosen: Callable[[Request], Awaitable[Served]], held: Held, feedback: Feedback
+    inference: Inference, chosen: Callable[[Request], Awaitable[Served]], held: Held, opinions: Feedback
 ) -> list[Route]:
     """`chosen`: the model that a request is about."""
     settings = inference.settings
@@ -38,21 +38,22 @@ def routes(
         told = await asyncio.to_thread(_told, found)
         return JSONResponse({"request_id": request.state.request_id, "model": served.name, **told})
 
-    async def opinion(request: Request) -> Response:
+    async def feedback(request: Request) -> Response:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             # Forms and plain text are what another site's page could make a visitor's browser send unasked.
             raise WrongTypeError("send application/json")
         timeout_s = settings.upload_timeout_s
         async with bodies.of(request, limit=FEEDBACK_BYTES, timeout_s=timeout_s, held=held) as body:
             said = read(body)
-        about = feedback.known(said.request_id) or (await chosen(request)).bundle.card
+        about = opinions.known(said.request_id) or (await chosen(request)).bundle.card
         if said.label not in about.classes:
             raise WrongFieldsError(f"model {about.name} has no class {said.label[:64]!r}; see the classes in /model")
-        line = await asyncio.to_thread(feedback.keep, said, about)
+        line = await asyncio.to_thread(opinions.keep, said, about)
+        request.state.model = line.model or ""
         told = {"about": line.request_id, "label": line.label, "answered_by": line.model}
         return JSONResponse({"request_id": request.state.request_id, **told, "picture_kept": line.picture is not None})
 
-    return [Route("/explain", explain, methods=["POST"]), Route("/feedback", opinion, methods=["POST"])]
+    return [Route("/explain", explain, methods=["POST"]), Route("/feedback", feedback, methods=["POST"])]
 
 
 def _told(found: Explanation) -> dict[str, Any]:

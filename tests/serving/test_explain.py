@@ -17,7 +17,7 @@ from models.bundle.bundle import Bundle
 from serving import explain
 from serving.batching import SaturatedError
 from serving.errors import WrongFieldsError
-from serving.http import app
+from serving.http import app, openapi
 from serving.inference import Inference
 from serving.live import Live
 from serving.refs import ModelRef
@@ -144,6 +144,7 @@ def test_the_three_ways_to_send_a_picture_have_one_answer(corner: Bundle):
     )
     assert [answer.status_code for answer in answers] == [200] * 4
     *told, predicted = [answer.json() for answer in answers]
+    assert set(told[0]) == set(openapi.document(Settings())["components"]["schemas"]["Explanation"]["required"])
     assert len({one.pop("request_id") for one in told}) == 3
     assert told[0] == told[1] == told[2]
     assert (told[0]["model"], told[0]["label"]) == ("toy@v1", "bright") == (predicted["model"], predicted["label"])

@@ -15,7 +15,7 @@ from models.bundle.bundle import Bundle
 from serving import feedback, settings, start
 from serving.errors import NotKeptError
 from serving.feedback import Answered, Feedback, Opinion, Recent
-from serving.http import app
+from serving.http import app, openapi
 from serving.inference import Inference
 from serving.live import Live
 from serving.refs import ModelRef
@@ -67,6 +67,7 @@ def test_a_line_says_what_was_answered_and_what_it_really_is(toy_bundle: Path, p
     answer = service.post("/predict", files={"image": PICTURE}).json()
     told = service.told(answer["request_id"])
     assert told.status_code == 200
+    assert set(told.json()) == set(openapi.document(service.settings)["components"]["schemas"]["Kept"]["required"])
     assert {name: told.json()[name] for name in ("about", "label", "answered_by", "picture_kept")} == {
         "about": answer["request_id"],
         "label": "dark",
