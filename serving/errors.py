@@ -51,6 +51,12 @@ class NoModelError(RequestError):
     details: dict[str, object] = {}  # noqa: RUF012 - replaced, never changed; further fields of the answer
 
 
+class NotKeptError(RequestError):
+    """The request is right, and what it brings cannot be kept."""
+
+    status = 503
+
+
 @dataclass(frozen=True)
 class Refusal:
     """What the sender gets."""

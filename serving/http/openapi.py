@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from serving.feedback import REQUEST_ID
 from serving.http import openapi_v2
 from serving.http.gate import OPEN
 from serving.settings import Settings
@@ -41,6 +42,7 @@ _SCHEMAS: Json = {
             "model": {"type": "string", "description": "name@version"},
             "since": {"type": "string", "format": "date-time"},
             "refused": {"type": ["object", "null"], "description": "a promoted model that did not get into service"},
+            "keeps_pictures": {"type": "boolean", "description": "whether pictures that feedback is about are kept"},
             "classes": {"type": "array", "items": {"type": "string"}},
         },
     },
@@ -48,6 +50,33 @@ _SCHEMAS: Json = {
         "type": "object",
         "required": ["model", "samples"],
         "properties": {"model": {"type": "string"}, "samples": {"type": "array", "items": {"type": "object"}}},
+    },
+    "Explanation": {
+        "type": "object",
+        "required": ["request_id", "model", "label", "probability", "meaning", "height", "width", "map", "picture"],
+        "properties": {
+            **_ENVELOPE,
+            **_SCORE["properties"],
+            "meaning": {"type": "string", "description": "of the numbers in the map"},
+            "height": {"type": "integer", "description": "rows of the map"},
+            "width": {"type": "integer", "description": "columns of the map"},
+            "map": {
+                "type": "array",
+                "items": {"type": "array", "items": {"type": "number", "minimum": -1, "maximum": 1}},
+            },
+            "picture": {"type": "string", "description": "the part that the model sees, in its size; a data: URL, PNG"},
+        },
+    },
+    "Kept": {
+        "type": "object",
+        "required": ["request_id", "about", "label", "answered_by", "picture_kept"],
+        "properties": {
+            "request_id": {"type": "string"},
+            "about": {"type": "string", "description": "the request_id of the answer"},
+            "label": {"type": "string"},
+            "answered_by": {"type": ["string", "null"], "description": "name@version; null: not remembered"},
+            "picture_kept": {"type": "boolean"},
+        },
     },
     "Status": {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}},
     **openapi_v2.SCHEMAS,
@@ -69,7 +98,7 @@ _MEANING = {
     415: "not a picture's content type",
     422: "wrong fields",
     429: "saturated, or more than the key may send; come back after Retry-After seconds",
-    503: "no model is in service, or the one that is asked for is refused",
+    503: "no model is in service, or the one that is asked for is refused, or what was sent cannot be kept",
 }
 _UPLOAD_ERRORS = (400, 408, 413, 415, 422, 429, 503)
 
@@ -86,6 +115,8 @@ def document(settings: Settings) -> Json:
         "paths": {
             "/predict": {"post": _predict(settings)},
             "/predict_batch": {"post": _predict_batch(settings)},
+            "/explain": {"post": _explain(settings)},
+            "/feedback": {"post": _feedback()},
             "/model": {"get": _get("The model in service: its card", "Card", 503)},
             "/samples": {"get": _get("The pictures the model tests itself with", "Samples", 503)},
             "/samples/{number}": {"get": _sample()},
@@ -124,6 +155,36 @@ def _closed(operation: Json, *, open_: bool) -> Json:
 
 
 def _predict(settings: Settings) -> Json:
+    summary = f"Classify a picture of at most {settings.max_upload_bytes} bytes"
+    return _operation(summary, "Answer", _UPLOAD_ERRORS) | {"requestBody": _picture()}
+
+
+def _explain(settings: Settings) -> Json:
+    summary = f"Where the model looked, in a picture of at most {settings.max_upload_bytes} bytes: parts are covered"
+    asked = {
+        "label": "the class to explain; by default the most probable",
+        "model": "name or name@version; by default the model in service",
+    }
+    operation = _operation(summary, "Explanation", (404, *_UPLOAD_ERRORS))
+    return operation | {"parameters": _query(asked), "requestBody": _picture()}
+
+
+def _feedback() -> Json:
+    text = {"type": "string"}
+    fields = {"request_id": {**text, "pattern": f"^{REQUEST_ID}$", "description": "of the answer"}, "label": text}
+    schema = {"type": "object", "required": list(fields), "additionalProperties": False, "properties": fields}
+    asked = {"model": "the model that answered, in case the answer is no longer remembered"}
+    operation = _operation("What a picture really shows", "Kept", (400, 404, 408, 413, 415, 422, 429, 503))
+    body = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return operation | {"parameters": _query(asked), "requestBody": body}
+
+
+def _query(asked: dict[str, str]) -> list[Json]:
+    text = {"type": "string"}
+    return [{"name": name, "in": "query", "schema": text, "description": what} for name, what in asked.items()]
+
+
+def _picture() -> Json:
     picture = {"type": "string", "contentMediaType": "image/*", "contentEncoding": "base64"}
     form = {"type": "object", "required": ["image"], "properties": {"image": {"type": "string", "format": "binary"}}}
     content = {
@@ -138,8 +199,7 @@ def _predict(settings: Settings) -> Json:
         },
         "image/*": {"schema": {"type": "string", "format": "binary"}},
     }
-    summary = f"Classify a picture of at most {settings.max_upload_bytes} bytes"
-    return _operation(summary, "Answer", _UPLOAD_ERRORS) | {"requestBody": {"required": True, "content": content}}
+    return {"required": True, "content": content}
 
 
 def _predict_batch(settings: Settings) -> Json:
