@@ -165,7 +165,8 @@ def test_a_broken_form_gets_400(client, content_type, body):
 
 def test_an_unknown_path_gets_404_and_another_method_405(client):
     refused(client.get("/nothing"), 404)
-    refused(client.get("/samples/99"), 404)
+    for number in ("99", "-1", "1.5", "9" * 5000):
+        refused(client.get(f"/samples/{number}"), 404)
     refused(client.get("/../../etc/passwd"), 404)
     response = client.get("/predict")
     refused(response, 405)
