@@ -1,8 +1,10 @@
 """The app in this process, on a bundle that waits or breaks when told: saturation and failure."""
 
 import asyncio
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ import httpx
 import numpy as np
 import toy
 
+from data.errors import UnreadableImage
 from models.bundle.bundle import Bundle
 from models.records import ModelCard
 from serving.http import app
@@ -187,3 +190,27 @@ def test_a_model_that_does_not_answer_is_noticed_and_so_is_that_it_goes_on(toy_b
 
     asyncio.run(run())
     whole.stop()
+
+
+class Picture:
+    """What somebody holds while failing."""
+
+
+def test_a_refused_request_holds_nothing_until_the_collector_passes(toy_bundle):
+    held: list[weakref.ref[Picture]] = []
+
+    class Refusing(Slow):
+        def predict(self, pixels: np.ndarray) -> np.ndarray:
+            picture = Picture()
+            held.append(weakref.ref(picture))
+            raise UnreadableImage(f"{len(pixels)} pictures")
+
+    whole = inference(Refusing(Bundle.open(toy_bundle)))
+    gc.disable()
+    try:
+        (answer,) = ask(whole, 1)
+        whole.batcher.stop()
+        assert answer.status_code == 400
+        assert held[0]() is None
+    finally:
+        gc.enable()
