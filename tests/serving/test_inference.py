@@ -203,7 +203,10 @@ def test_a_refused_request_holds_nothing_until_the_collector_passes(toy_bundle):
         def predict(self, pixels: np.ndarray) -> np.ndarray:
             picture = Picture()
             held.append(weakref.ref(picture))
-            raise UnreadableImage(f"{len(pixels)} pictures")
+            try:
+                raise OSError(len(pixels))
+            except OSError:
+                raise UnreadableImage("it is damaged") from None
 
     whole = inference(Refusing(Bundle.open(toy_bundle)))
     gc.disable()
