@@ -6,7 +6,6 @@ Whatever changes a pixel of any picture changes `PREPROCESS_VERSION` too.
 """
 
 import io
-import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from data import jpeg
 from data.errors import ImageTooLarge, UnreadableImage
 from data.spec import ImageSpec
 
@@ -43,7 +43,6 @@ FORMATS = tuple(
     )
 )
 MAX_PIXELS = 64_000_000  # refused by the header, before anything is decoded
-MAX_SCANS = 64  # passes over a JPEG; encoders make a dozen, a hundred bytes more ask for one more of all its pixels
 DRAFT_REDUCTION = 2  # a scaled JPEG decode leaves at least this many times the target for the resize proper
 PAD_VALUE = 0
 
@@ -57,7 +56,6 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-JPEG_MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # neither a stuffed byte nor a restart
 TILE_SIDES = (322, 323)  # TIFF tags: width and height of a tile, which may be far larger than the picture
 
 # Once, and for Pillow alone: a filter around each call would not be safe in the threads of a server.
@@ -160,7 +158,7 @@ def _decode(data: bytes, *, at_least: int) -> Image.Image:
     try:
         with _open(io.BytesIO(data)) as image:
             if image.format in ("JPEG", "MPO"):
-                _require_few_scans(data)
+                jpeg.require_few_scans(data)
             image.draft(None, (at_least, at_least))
             image.load()
             turn = TURNS.get(_orientation(image))
@@ -170,20 +168,6 @@ def _decode(data: bytes, *, at_least: int) -> Image.Image:
         raise
     except Exception as error:  # noqa: BLE001 - on hostile bytes Pillow's plugins raise nearly anything
         raise _damaged(error) from None
-
-
-def _require_few_scans(data: bytes) -> None:
-    """Raises `UnreadableImage` for a JPEG of few bytes that would take hours."""
-    if data.count(b"\xff\xda") <= MAX_SCANS:  # hardly any has more, and those mostly in what follows the picture
-        return
-    at, scans = 2, 0
-    while (found := JPEG_MARKER.search(data, at)) and found[1] != b"\xd9":
-        at = found.end()
-        if found[1] not in (b"\x01", b"\xd8"):  # all others tell their length
-            at += max(2, int.from_bytes(data[at : at + 2]))
-        scans += found[1] == b"\xda"
-        if scans > MAX_SCANS:
-            raise UnreadableImage(f"the JPEG has more than {MAX_SCANS} scans; save it again without so many")
 
 
 def _orientation(image: Image.Image) -> int:
