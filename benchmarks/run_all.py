@@ -21,6 +21,7 @@ def main() -> None:
         ("start",),
         ("overhead",),
         ("nights",),
+        ("fire",),
         ("attention",),
         ("zoo",),
         ("datapath", "--data", cifar, "--photos", flowers, *peers),

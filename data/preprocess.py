@@ -25,6 +25,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from data import jpeg
 from data.errors import ImageTooLarge, UnreadableImage
 from data.spec import ImageSpec
 
@@ -156,6 +157,8 @@ def _decode(data: bytes, *, at_least: int) -> Image.Image:
     """
     try:
         with _open(io.BytesIO(data)) as image:
+            if image.format in ("JPEG", "MPO"):
+                jpeg.require_few_scans(data)
             image.draft(None, (at_least, at_least))
             image.load()
             turn = TURNS.get(_orientation(image))

@@ -58,6 +58,7 @@ class Batcher:
         self._waiting = 0  # pictures in the queue
         self._changed = threading.Condition()
         self._stopping = False
+        self._batch: tuple[float, int] | None = None  # since when the model is busy, with how many pictures
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
 
     def start(self) -> None:
@@ -73,6 +74,11 @@ class Batcher:
     @property
     def alive(self) -> bool:
         return self._thread.is_alive()
+
+    def hangs(self, *, picture_s: float, beyond_s: float) -> bool:
+        """Whether the model is busy with one batch for longer than its pictures may take, and `beyond_s`."""
+        batch = self._batch
+        return batch is not None and time.perf_counter() - batch[0] > batch[1] * picture_s + beyond_s
 
     @property
     def waiting(self) -> int:
@@ -98,7 +104,9 @@ class Batcher:
 
     def _run(self) -> None:
         while jobs := self._take():
+            self._batch = (time.perf_counter(), sum(len(job.pixels) for job in jobs))
             _answer(jobs, self._max_batch, self._on_batch)
+            self._batch = None
             del jobs  # the last reference to a replaced model must not wait here for the next request
 
     def _take(self) -> list[_Job]:

@@ -40,7 +40,8 @@ class Inference:
     @property
     def alive(self) -> bool:
         """The process can still do its work; a restart is due otherwise."""
-        return self.repository.alive and self.batcher.alive
+        hangs = self.batcher.hangs(picture_s=self.settings.max_answer_s, beyond_s=self.settings.hang_s)
+        return self.repository.alive and self.batcher.alive and not hangs
 
     async def answer(self, files: Sequence[bytes], served: Served | None = None) -> Answer:
         """All from one model, by default the one in service. Raises `UnreadableImage`, `SaturatedError`,

@@ -6,7 +6,6 @@ BentoML's own path costs more than a small model does and answers some bad uploa
 
 import logging
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from _bentoml_sdk import Service  # type: ignore[import-untyped]  # for `bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import settings as service_settings
+from serving.metrics_folder import MetricsFolder
 from serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class OwnHttp(Service[Any]):  # type: ignore[misc]  # BentoML's new half carries
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         settings = service_settings.load()
-        _place_metrics(settings)
+        self.inner.metrics_folder = _metrics_folder(settings)
         from serving.http import app as http_app  # here, because the supervisor imports this module and needs neither
         from serving.inference import Inference
 
@@ -54,6 +54,7 @@ class Classifier:
     """The life of one worker."""
 
     inference: "Inference"
+    metrics_folder: MetricsFolder | None
 
     def __init__(self) -> None:
         _log_to_stderr(self.inference.settings)
@@ -64,21 +65,21 @@ class Classifier:
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:
         self.inference.stop()
-        if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-            shutil.rmtree(folder, ignore_errors=True)  # the last worker to go finds nothing
+        if self.metrics_folder is not None:
+            self.metrics_folder.leave()
 
 
-def _place_metrics(settings: Settings) -> None:
+def _metrics_folder(settings: Settings) -> MetricsFolder | None:
     """Where prometheus_client keeps its figures; it looks when it is imported.
 
     BentoML's choice is a folder in its home, which a second service on the same home empties when it starts.
     """
     if settings.workers == 1:
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
-        return
-    folder = Path(tempfile.gettempdir()) / f"trainserve-metrics-{os.getuid()}-{os.getppid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+        return None
+    folder = MetricsFolder(Path(tempfile.gettempdir()) / f"trainserve-metrics-{os.getuid()}-{os.getppid()}")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder.path)
+    return folder
 
 
 def _traced(app: ASGIApp) -> ASGIApp:

@@ -45,6 +45,11 @@ class Settings(BaseSettings):
     max_batch: int = Field(32, ge=1, le=4096, description="most pictures the model is given at a time")
     max_model_bytes: int = Field(2048 * MIB, ge=1, description="largest model that is opened, all its files")
     max_answer_s: float = Field(5.0, gt=0, description="a model that takes longer for one picture is refused")
+    hang_s: float = Field(
+        60.0,
+        gt=0,
+        description="a batch may take this long and max_answer_s for each of its pictures; then /livez answers 503",
+    )
     trial_answers: int = Field(
         50, ge=1, description="answers of a challenger on trial before it is judged, by a worker"
     )

@@ -13,7 +13,7 @@ from data.errors import InputError
 from serving import keys, store, writers
 from serving import settings as service_settings
 from serving.refs import StoreError
-from serving.settings import Settings
+from serving.settings import MIB, Settings
 
 SERVICE = "serving.service:Classifier"
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,11 +78,13 @@ def environment(settings: Settings) -> dict[str, str]:
         f"TRAINSERVE_{name}".upper(): str(value) for name, value in settings.model_dump().items() if value is not None
     }
     untracked = {"BENTOML_DO_NOT_TRACK": "True"}
+    # glibc keeps what a large picture took, in each thread, unless told to give blocks of this size back at once.
+    given_back = {"MALLOC_MMAP_THRESHOLD_": str(MIB)}
     one_thread = {"OMP_NUM_THREADS": str(settings.threads)}
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     # Absolute, because workers stand elsewhere.
     homes = {"BENTOML_HOME": str(store.home()), "TRAINSERVE_HOME": str(place.home())}
-    return {**untracked, **os.environ, **chosen, **homes, **one_thread, "PYTHONPATH": paths}
+    return {**untracked, **given_back, **os.environ, **chosen, **homes, **one_thread, "PYTHONPATH": paths}
 
 
 def numeric(host: str) -> str:

@@ -79,6 +79,8 @@ class Front:
             await self._router(scope, request.body.receive, request.send)
         except Exception as error:  # noqa: BLE001 - the boundary: every failure is an answer
             await request.refuse(error)
+            # The frames they came through hold the picture, and the error: a cycle, which stays until it is collected.
+            error.__traceback__ = error.__context__ = None
         finally:
             request.count()
             if self._access_log:

@@ -39,7 +39,8 @@ class Body:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while not self.ended and left > 0:
-                    message = await asyncio.wait_for(self.receive(), DRAIN_IDLE_S)
+                    async with asyncio.timeout(DRAIN_IDLE_S):  # Python 3.11's wait_for may swallow the end of DRAIN_S
+                        message = await self.receive()
                     left -= len(message.get("body", b""))
 
 

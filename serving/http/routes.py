@@ -86,15 +86,16 @@ def _telling(inference: Inference) -> list[Route]:
 
     async def sample(request: Request) -> Response:
         files = (await _chosen(request, inference)).bundle.golden.files
-        number = request.path_params["number"]
-        if number >= len(files):
-            raise NotFoundError(f"there is no sample {number}; the model has {len(files)}")
-        return Response(files[number], media_type="image/png", headers={"Cache-Control": "private, no-cache"})
+        by_number = {str(i): file for i, file in enumerate(files)}  # Python refuses to read a number of 5000 digits
+        file = by_number.get(request.path_params["number"])
+        if file is None:
+            raise NotFoundError(f"there is no such sample; the model has {len(files)}, from 0 on")
+        return Response(file, media_type="image/png", headers={"Cache-Control": "private, no-cache"})
 
     return [
         Route("/model", model),
         Route("/samples", samples),
-        Route("/samples/{number:int}", sample),
+        Route("/samples/{number}", sample),
     ]
 
 
@@ -102,7 +103,7 @@ def _watching(inference: Inference) -> list[Route]:
     async def livez(_: Request) -> Response:
         """Whether this process can do its work at all; a restart is due if not."""
         return _health(
-            "alive" if inference.alive else "a worker thread has ended; restart the service", inference.alive
+            "alive" if inference.alive else "a worker thread has ended or hangs; restart the service", inference.alive
         )
 
     async def readyz(_: Request) -> Response:

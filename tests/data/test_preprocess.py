@@ -382,6 +382,24 @@ def test_a_gif_and_a_tiff_bomb_are_refused():
         to_pixels(tiff, COLOR)
 
 
+def with_scans(more: int, *, side: int = 64) -> bytes:
+    """A progressive JPEG that goes over its pixels `more` times more."""
+    stream = io.BytesIO()
+    Image.new("L", (side, side), 128).save(stream, "JPEG", progressive=True)
+    whole, end = stream.getvalue()[:-2], stream.getvalue()[-2:]
+    return whole + whole[whole.rindex(b"\xff\xda") :] * more + end
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_before_they_are_made():
+    to_pixels(with_scans(20), ImageSpec(height=16, width=16))
+    with pytest.raises(UnreadableImage, match="more than 64 scans"):
+        to_pixels(with_scans(5000, side=8000), ImageSpec(height=16, width=16))  # it would take minutes
+
+
+def test_what_follows_a_jpeg_is_not_counted_as_its_scans():
+    to_pixels(with_scans(0) + b"\xff\xda" * 100, ImageSpec(height=16, width=16))
+
+
 def test_a_missing_file_is_refused_with_the_reason(tmp_path):
     with pytest.raises(UnreadableImage, match="No such file"):
         to_pixels(tmp_path / "gone.png", COLOR)

@@ -129,6 +129,17 @@ def test_a_batch_that_fails_fails_its_own_requests_only(batcher):
     assert batcher.submit(served(gate), pictures(3)).result(PATIENCE_S).probabilities[0, 0] == 3
 
 
+def test_a_batch_hangs_when_it_takes_longer_than_its_pictures_may(batcher):
+    gate = Gate()
+    hold(batcher, served(gate))
+    assert batcher.hangs(picture_s=0, beyond_s=0)
+    assert not batcher.hangs(picture_s=PATIENCE_S, beyond_s=0)
+    assert not batcher.hangs(picture_s=0, beyond_s=PATIENCE_S)
+    gate.opened.set()
+    batcher.stop()
+    assert not batcher.hangs(picture_s=0, beyond_s=0), "nothing to do is no hang"
+
+
 def test_stopping_answers_what_was_accepted_and_takes_nothing_more():
     batcher = Batcher(max_batch=4, max_queue=10)
     batcher.start()

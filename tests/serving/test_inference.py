@@ -1,8 +1,10 @@
 """The app in this process, on a bundle that waits or breaks when told: saturation and failure."""
 
 import asyncio
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ import httpx
 import numpy as np
 import toy
 
+from data.errors import UnreadableImage
 from models.bundle.bundle import Bundle
 from models.records import ModelCard
 from serving.http import app
@@ -162,3 +165,55 @@ def test_a_body_that_never_comes_whole_gets_408_and_the_connection_is_not_kept(t
     answer = asyncio.run(run())
     assert answer.status_code == 408
     assert answer.headers["Connection"] == "close"
+
+
+def test_a_model_that_does_not_answer_is_noticed_and_so_is_that_it_goes_on(toy_bundle):
+    slow = Slow(Bundle.open(toy_bundle))
+    whole = inference(slow, max_answer_s=0.01, hang_s=0.2)
+    whole.repository.start()
+
+    async def run() -> None:
+        async with asking(whole) as client:
+            assert (await client.get("/livez")).status_code == 200
+            predicting = asyncio.create_task(client.post("/predict", files={"image": BRIGHT}))
+            async with asyncio.timeout(PATIENCE_S):
+                while (told := await client.get("/livez")).status_code == 200:
+                    await asyncio.sleep(0.01)
+            assert told.status_code == 503
+            assert "hangs" in told.json()["status"]
+            assert (await client.get("/readyz")).status_code == 503
+            slow.opened.set()
+            assert (await predicting).json()["label"] == "bright"
+            async with asyncio.timeout(PATIENCE_S):
+                while (await client.get("/livez")).status_code != 200:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    whole.stop()
+
+
+class Picture:
+    """What somebody holds while failing."""
+
+
+def test_a_refused_request_holds_nothing_until_the_collector_passes(toy_bundle):
+    held: list[weakref.ref[Picture]] = []
+
+    class Refusing(Slow):
+        def predict(self, pixels: np.ndarray) -> np.ndarray:
+            picture = Picture()
+            held.append(weakref.ref(picture))
+            try:
+                raise OSError(len(pixels))
+            except OSError:
+                raise UnreadableImage("it is damaged") from None
+
+    whole = inference(Refusing(Bundle.open(toy_bundle)))
+    gc.disable()
+    try:
+        (answer,) = ask(whole, 1)
+        whole.batcher.stop()
+        assert answer.status_code == 400
+        assert held[0]() is None
+    finally:
+        gc.enable()

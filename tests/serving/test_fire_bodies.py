@@ -1,0 +1,212 @@
+"""Senders that never end, never begin, or send little that becomes much: a bounded answer, and nothing kept."""
+
+import contextlib
+import socket
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
+
+import httpx
+import psutil
+import pytest
+import toy
+from conftest import LEAKS, START_S, Running, home_is, running
+
+from serving import store
+
+BRIGHT = toy.picture(200)
+MIB = 1024 * 1024
+POST = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A service that gives a request a second to arrive."""
+    folder = tmp_path_factory.mktemp("impatient")
+    with home_is(folder / "bentoml"):
+        store.promote(store.save(toy.bundle(folder / "v1", version="v1")), reason="")
+    with running(folder / "bentoml", upload_timeout_s="1") as service:
+        service.wait("/readyz")
+        yield service
+
+
+@pytest.fixture(autouse=True)
+def _goes_on(impatient):
+    yield
+    assert ask(impatient).json()["label"] == "bright"
+    assert "Traceback" not in impatient.log.read_text()
+
+
+def ask(service: Running, file: bytes = BRIGHT) -> httpx.Response:
+    return httpx.post(f"{service.url}/predict", files={"image": file}, timeout=START_S)
+
+
+def memory(service: Running) -> int:
+    """Bytes of the worker."""
+    (worker,) = psutil.Process(service.process.pid).children()
+    return int(worker.memory_info().rss)
+
+
+def connected(service: Running) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", service.port), timeout=START_S)
+
+
+def received(connection: socket.socket) -> bytes:
+    """All that the service sends, until it ends the connection."""
+    parts = []
+    with contextlib.suppress(ConnectionResetError):  # what we sent and it did not read
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+@pytest.mark.slow
+def test_a_body_without_end_is_answered_ended_and_not_kept(impatient):
+    before = memory(impatient)
+    chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    with connected(impatient) as connection:
+        connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+        with pytest.raises(OSError, match=r"(?i)reset|broken pipe"):  # noqa: PT012 - it ends it while we send
+            while True:
+                connection.sendall(chunk)
+    assert memory(impatient) - before < 100 * MIB
+
+
+def test_a_chunked_body_over_the_limit_is_told_so_before_its_end(impatient):
+    with connected(impatient) as connection:
+        connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+        for _ in range(161):  # of 64 kB; the limit is at 160
+            connection.sendall(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+        assert received(connection).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.slow
+def test_fifty_slow_senders_get_408_and_keep_nobody_waiting(impatient):
+    connections = [connected(impatient) for _ in range(50)]
+    over = threading.Event()
+
+    def trickle() -> None:
+        while not over.wait(0.1):
+            for connection in connections:
+                with contextlib.suppress(OSError):
+                    connection.sendall(b"x")
+
+    for connection in connections:
+        connection.sendall(POST + b"Content-Length: 1000\r\n\r\n")
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    assert ask(impatient).json()["label"] == "bright"
+    for connection in connections:
+        with connection:
+            assert received(connection).startswith(b"HTTP/1.1 408")
+    over.set()
+    thread.join()
+
+
+def test_headers_without_end_are_refused(impatient):
+    with connected(impatient) as connection:
+        connection.sendall(POST)
+        with contextlib.suppress(OSError):
+            for number in range(2000):
+                connection.sendall(f"X-{number}: {'a' * 200}\r\n".encode())
+        assert b"HTTP/1.1 400" in received(connection)
+
+
+def test_a_body_longer_than_its_length_is_not_taken_for_the_next_request(impatient):
+    with connected(impatient) as connection:
+        length = f"Content-Length: {len(BRIGHT)}\r\n\r\n".encode()
+        connection.sendall(POST + length + BRIGHT + b"and more that was not announced\r\n\r\n")
+        statuses = [part[:3] for part in received(connection).split(b"HTTP/1.1 ")[1:]]
+        assert statuses == [b"200", b"400"]
+
+
+@pytest.mark.parametrize("length", [b"-1", b"1e3", b"0x10", b"10, 11", b"10\r\nContent-Length: 11"])
+def test_a_length_that_is_none_is_refused(impatient, length):
+    with connected(impatient) as connection:
+        connection.sendall(POST + b"Content-Length: " + length + b"\r\n\r\n" + b"x" * 16)
+        assert received(connection).startswith(b"HTTP/1.1 400")
+
+
+def test_two_lengths_of_one_body_are_refused(impatient):
+    """Two servers that choose differently would see different requests."""
+    with connected(impatient) as connection:
+        connection.sendall(POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /model")
+        answer = received(connection)
+        assert answer.startswith(b"HTTP/1.1 4")
+        assert answer.count(b"HTTP/1.1") == 1
+
+
+def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = [(b"IHDR", header), *chunks, (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+
+
+def tiff(width: int, height: int) -> bytes:
+    entries = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
+    entries += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, 100)]
+    body = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + b"\0\0\0\0"
+
+
+def claimed(format: str, offset: int, claim: bytes) -> bytes:
+    """A small picture that says another size."""
+    file = bytearray(toy.picture(200, format=format))
+    file[offset : offset + len(claim)] = claim
+    return bytes(file)
+
+
+def jpeg(side: int) -> bytes:
+    file = toy.picture(200, format="JPEG")
+    at = file.index(b"\xff\xc0") + 5
+    return file[:at] + struct.pack(">HH", side, side) + file[at + 4 :]
+
+
+ZEROS = zlib.compress(bytes(200 * MIB))
+PIXELS = zlib.compress((b"\0" + b"\xc8" * 12) * 4)
+BOMBS = {
+    "png 2**31": (png(2**31 - 1, 2**31 - 1), {400, 413}),
+    "png profile": (png(4, 4, (b"iCCP", b"a\0\0" + ZEROS), (b"IDAT", PIXELS)), {200, 400}),
+    "png text": (png(4, 4, (b"zTXt", b"a\0\0" + ZEROS), (b"IDAT", PIXELS)), {200, 400}),
+    "png pixels": (png(4, 4, (b"IDAT", ZEROS)), {200, 400}),
+    "jpeg": (jpeg(65_500), {413}),
+    "gif": (claimed("GIF", 6, b"\xff\xff\xff\xff"), {413}),
+    "bmp": (claimed("BMP", 18, struct.pack("<ii", 2**31 - 1, 2**31 - 1)), {400, 413}),
+    "tiff 2**31": (tiff(2**31, 2**31), {413}),
+    "tiff 2**32": (tiff(2**32 - 1, 1), {413}),
+    "webp": (b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\x3f\0\xff\x3f\0" + b"\0" * 8, {400, 413}),
+    "zip": (b"PK\x03\x04" + ZEROS[:10_000], {400}),
+    "gzip": (b"\x1f\x8b\x08" + ZEROS[:10_000], {400}),
+}
+
+
+@pytest.mark.parametrize(("file", "statuses"), BOMBS.values(), ids=BOMBS)
+def test_a_bomb_is_refused_or_read_without_what_it_would_become(impatient, file, statuses):
+    before = memory(impatient)
+    answer = ask(impatient, file)
+    assert answer.status_code in statuses, answer.text
+    assert not LEAKS.search(answer.text)
+    assert memory(impatient) - before < 100 * MIB
+
+
+def test_a_form_inside_a_form_of_many_parts_is_refused(impatient):
+    body = b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\n' * 100_000 + b"--x--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = httpx.post(f"{impatient.url}/predict", content=body, headers=headers, timeout=START_S)
+    assert answer.status_code in (400, 422)
+
+
+@pytest.mark.slow
+def test_uploads_that_are_refused_leave_no_memory(impatient):
+    def flood(times: int) -> None:
+        for _ in range(times):
+            body = bytes(11 * MIB)
+            assert httpx.post(f"{impatient.url}/predict", content=body, timeout=START_S).status_code in (413, 415)
+
+    flood(10)
+    before = memory(impatient)
+    flood(30)
+    assert memory(impatient) - before < 60 * MIB, "one in five of them kept would be more"

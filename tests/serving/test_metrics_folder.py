@@ -1,0 +1,33 @@
+"""Workers that come and go leave each other their figures."""
+
+from pathlib import Path
+
+import pytest
+
+from serving.metrics_folder import MetricsFolder
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "figures"
+
+
+def test_one_that_goes_leaves_the_others_theirs_and_the_last_takes_the_folder_along(path):
+    first, second = MetricsFolder(path), MetricsFolder(path)
+    (path / "counter_1.db").touch()
+    first.leave()
+    assert (path / "counter_1.db").exists()
+    third = MetricsFolder(path)
+    assert (path / "counter_1.db").exists()
+    second.leave()
+    assert path.exists()
+    third.leave()
+    assert not path.exists()
+
+
+def test_what_a_killed_service_has_left_is_not_counted_by_a_new_one_of_the_same_process_id(path):
+    path.mkdir()
+    (path / "gauge_livesum_8.db").touch()
+    folder = MetricsFolder(path)
+    assert list(path.iterdir()) == []
+    folder.leave()
