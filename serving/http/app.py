@@ -12,6 +12,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import errors, metrics
+from serving.http import tracing
 from serving.http.bodies import Body
 from serving.http.routes import routes
 from serving.inference import Inference
@@ -56,9 +57,11 @@ class _Request:
     def __init__(self, scope: Scope, headers: Headers, body: Body, send: Send) -> None:
         given = headers.get("x-request-id", "")
         self.id = given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+        self.trace = tracing.trace_id(headers)
         self.scope = scope
         self.body = body
         self.status = 0
+        self.refused: errors.Reason | None = None
         self._send = send
         self._begun = time.perf_counter()
         scope.setdefault("state", {})["request_id"] = self.id
@@ -75,7 +78,8 @@ class _Request:
     async def refuse(self, error: Exception) -> None:
         refusal = errors.refusal(error)
         if refusal.status >= 500 and not isinstance(error, errors.RequestError):
-            logger.error("request %s failed", self.id, exc_info=error)
+            logger.error("request %s failed", self.name, exc_info=error)
+        self.refused = refusal.reason
         if self.status:  # half an answer is out; all that is left is to cut it
             raise error
         extra: dict[str, Any] = getattr(error, "details", {})
@@ -100,17 +104,28 @@ class _Request:
         return str(getattr(endpoint, "__name__", "none"))
 
     @property
-    def model(self) -> str:
-        return str(self.scope["state"].get("model", ""))
+    def name(self) -> str:
+        """For the log."""
+        return f"{self.id} of trace {self.trace}" if self.trace else self.id
+
+    @property
+    def outcome(self) -> str:
+        if self.refused is None:
+            return "answered" if self.status else "failed"
+        return "failed" if self.refused in errors.FAULTS else "refused"
 
     def count(self) -> None:
-        metrics.REQUESTS.labels(self.route, str(self.status), self.model).inc()
+        ref = self.scope["state"].get("ref")  # of the model that answered, or was asked
+        name, version = (ref.name, ref.version) if ref else ("", "")
+        metrics.REQUESTS.labels(self.route, str(self.status), name, version, self.outcome).inc()
+        if self.refused is not None:
+            metrics.REFUSALS.labels(self.route, self.refused).inc()
         metrics.LATENCY.labels(self.route).observe(time.perf_counter() - self._begun)
 
     def log(self) -> None:
         milliseconds = 1000 * (time.perf_counter() - self._begun)
         path = self.scope["path"][:256].encode("unicode_escape").decode()
-        access.info("%s %s %d %.1f ms %s", self.scope["method"], path, self.status, milliseconds, self.id)
+        access.info("%s %s %d %.1f ms %s", self.scope["method"], path, self.status, milliseconds, self.name)
 
 
 def _expects_body(headers: Headers) -> bool:

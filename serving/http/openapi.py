@@ -1,151 +1,163 @@
-"""/docs.json: what the service takes and gives, written by hand so that it is true."""
+"""/docs.json: what the service takes and gives, written by hand so that it is true.
+
+`tests/serving/test_openapi.py` has schemathesis ask the service all that this allows, and what it forbids.
+"""
 
 from typing import Any
 
+from serving.http.schemas import schemas
+from serving.refs import ROLES, WORD
 from serving.settings import Settings
 
 Json = dict[str, Any]
 
-_SCORE: Json = {
-    "type": "object",
-    "required": ["label", "probability"],
-    "properties": {"label": {"type": "string"}, "probability": {"type": "number", "minimum": 0, "maximum": 1}},
-}
-_PREDICTION: Json = {
-    "type": "object",
-    "required": ["label", "probability", "scores"],
-    "properties": {
-        **_SCORE["properties"],
-        "scores": {"type": "array", "items": _SCORE, "description": "every class, the most probable first"},
-    },
-}
-_ENVELOPE: Json = {"request_id": {"type": "string"}, "model": {"type": "string", "description": "name@version"}}
-_SCHEMAS: Json = {
-    "Answer": {
-        "type": "object",
-        "required": ["request_id", "model", "label", "probability", "scores"],
-        "properties": {**_ENVELOPE, **_PREDICTION["properties"]},
-    },
-    "Answers": {
-        "type": "object",
-        "required": ["request_id", "model", "predictions"],
-        "properties": {**_ENVELOPE, "predictions": {"type": "array", "items": _PREDICTION}},
-    },
-    "Card": {
-        "type": "object",
-        "description": "the model card, and since when the model is in service",
-        "required": ["model", "since", "refused", "name", "version", "classes", "image", "test", "validation"],
-        "properties": {
-            "model": {"type": "string", "description": "name@version"},
-            "since": {"type": "string", "format": "date-time"},
-            "refused": {"type": ["object", "null"], "description": "a promoted model that did not get into service"},
-            "classes": {"type": "array", "items": {"type": "string"}},
-        },
-    },
-    "Samples": {
-        "type": "object",
-        "required": ["model", "samples"],
-        "properties": {"model": {"type": "string"}, "samples": {"type": "array", "items": {"type": "object"}}},
-    },
-    "Status": {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}},
-    "Error": {
-        "type": "object",
-        "required": ["error", "request_id"],
-        "properties": {
-            "error": {"type": "string", "description": "one sentence"},
-            "request_id": {"type": "string"},
-        },
-    },
-}
 _MEANING = {
     400: "not a readable picture, or not a readable request",
-    404: "nothing there",
+    404: "nothing there: no such model, version or sample",
     408: "the request took too long to arrive",
     413: "too large, in bytes or in decoded pixels",
     415: "not a picture's content type",
     422: "wrong fields",
     429: "saturated; come back after Retry-After seconds",
-    503: "no model is in service",
+    500: "the service failed; its log says why, under the request id",
+    503: "no model is in service; come back after Retry-After seconds",
 }
-_UPLOAD_ERRORS = (400, 408, 413, 415, 422, 429, 503)
+_UPLOAD_ERRORS = (400, 404, 408, 413, 415, 422, 429, 500, 503)
+_MODEL_ERRORS = (404, 500, 503)
+_FURTHER_HEADERS = {429: ("Retry-After",), 503: ("Retry-After",)}
+_HEADERS: Json = {
+    "X-Request-Id": {
+        "description": "the sender's, or one made up here; also in the service's log",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
+    },
+    "Retry-After": {
+        "description": "seconds to wait before asking again",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    },
+}
+_PARAMETERS: Json = {
+    "model": {
+        "name": "model",
+        "in": "query",
+        "description": f"NAME, NAME@VERSION or NAME@ROLE ({', '.join(ROLES)}), of those that this service has. "
+        "A name alone is answered by its champion, or by the version on trial where that is due; a version always by "
+        "itself. Left out: the first name.",
+        "schema": {"type": "string", "pattern": f"^{WORD}(@{WORD})?$"},
+    },
+    "X-Request-Id": {
+        "name": "X-Request-Id",
+        "in": "header",
+        "description": "at most 128 letters, digits and `._:-`; anything else is replaced",
+        "schema": {"type": "string"},
+    },
+    "traceparent": {
+        "name": "traceparent",
+        "in": "header",
+        "description": "W3C Trace Context: its trace id is in the service's log, and the service's spans, where it "
+        "records any, join that trace. A malformed one is ignored.",
+        "schema": {"type": "string"},
+    },
+}
+_PICTURE: Json = {"type": "string", "format": "binary"}
+_AS_PICTURE: Json = {"contentType": "image/*, application/octet-stream"}
 
 
 def document(settings: Settings) -> Json:
     """OpenAPI 3.1."""
     return {
         "openapi": "3.1.0",
-        "info": {
-            "title": "trainserve",
-            "version": "1",
-            "description": "Classifies pictures. Every answer has X-Request-Id, and takes one of the sender's.",
-        },
+        "info": {"title": "trainserve", "version": "1", "description": "Classifies pictures."},
         "paths": {
             "/predict": {"post": _predict(settings)},
             "/predict_batch": {"post": _predict_batch(settings)},
-            "/model": {"get": _get("The model in service: its card", "Card", 503)},
-            "/samples": {"get": _get("The pictures the model tests itself with", "Samples", 503)},
+            "/model": {"get": _of_model("The model in service: its card, and how it stands", "Card")},
+            "/samples": {"get": _of_model("The pictures the model tests itself with", "Samples")},
             "/samples/{number}": {"get": _sample()},
-            "/livez": {"get": _get("Whether the process can work", "Status")},
-            "/readyz": {"get": _get("Whether a model is in service", "Status", 503)},
-            "/healthz": {"get": _get("As /readyz", "Status", 503)},
-            "/metrics": {"get": _plain("Figures for Prometheus", "text/plain")},
-            "/ui": {"get": _plain("The page", "text/html")},
+            "/livez": {"get": _operation("Whether the process can work", _json("Status"), (500, 503))},
+            "/readyz": {"get": _operation("Whether every model is in service", _json("Status"), (500, 503))},
+            "/healthz": {"get": _operation("As /readyz", _json("Status"), (500, 503))},
+            "/metrics": {"get": _operation("Figures for Prometheus", _text("text/plain"))},
+            "/docs.json": {"get": _operation("This document", {"application/json": {"schema": {"type": "object"}}})},
+            "/": {"get": _operation("The page", _text("text/html"))},
+            "/ui": {"get": _operation("The page", _text("text/html"))},
         },
-        "components": {"schemas": _SCHEMAS},
+        "components": {"schemas": schemas(), "headers": _HEADERS, "parameters": _PARAMETERS},
     }
 
 
 def _predict(settings: Settings) -> Json:
-    picture = {"type": "string", "contentMediaType": "image/*", "contentEncoding": "base64"}
-    form = {"type": "object", "required": ["image"], "properties": {"image": {"type": "string", "format": "binary"}}}
-    content = {
-        "multipart/form-data": {"schema": form},
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["image"],
-                "additionalProperties": False,
-                "properties": {"image": picture},
-            }
-        },
-        "image/*": {"schema": {"type": "string", "format": "binary"}},
+    encoded = {
+        "type": "string",
+        "format": "byte",
+        "contentMediaType": "image/*",
+        "contentEncoding": "base64",
+        "description": "the picture in base64; a data: address is taken too",
     }
-    summary = f"Classify a picture of at most {settings.max_upload_bytes} bytes"
-    return _operation(summary, "Answer", _UPLOAD_ERRORS) | {"requestBody": {"required": True, "content": content}}
+    content = {
+        "multipart/form-data": {"schema": _only("image", _PICTURE), "encoding": {"image": _AS_PICTURE}},
+        "application/json": {"schema": _only("image", encoded)},
+        "image/*": {"schema": _PICTURE},
+        "application/octet-stream": {"schema": _PICTURE},
+    }
+    return _upload(f"Classify a picture of at most {settings.max_upload_bytes} bytes", "Answer", content)
 
 
 def _predict_batch(settings: Settings) -> Json:
-    images = {"type": "array", "minItems": 1, "maxItems": settings.max_pictures, "items": {"type": "string"}}
-    form = {"type": "object", "required": ["images"], "properties": {"images": images}}
+    images = {"type": "array", "minItems": 1, "maxItems": settings.max_pictures, "items": _PICTURE}
+    content = {"multipart/form-data": {"schema": _only("images", images), "encoding": {"images": _AS_PICTURE}}}
     summary = f"Classify up to {settings.max_pictures} pictures, answered in their order by one model"
-    body = {"required": True, "content": {"multipart/form-data": {"schema": form}}}
-    return _operation(summary, "Answers", _UPLOAD_ERRORS) | {"requestBody": body}
+    return _upload(summary, "Answers", content)
+
+
+def _upload(summary: str, schema: str, content: Json) -> Json:
+    operation = _operation(summary, _json(schema), _UPLOAD_ERRORS, _parameter("model"))
+    return {**operation, "requestBody": {"required": True, "content": content}}
+
+
+def _of_model(summary: str, schema: str) -> Json:
+    return _operation(summary, _json(schema), _MODEL_ERRORS, _parameter("model"))
 
 
 def _sample() -> Json:
     number = {"name": "number", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 0}}
-    content = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
-    responses = {"200": {"description": "a picture", "content": content}, **_errors((404, 503))}
-    return {"summary": "One of these pictures", "parameters": [number], "responses": responses}
+    content = {"image/png": {"schema": _PICTURE}}
+    return _operation("One of these pictures", content, _MODEL_ERRORS, number, _parameter("model"))
 
 
-def _get(summary: str, schema: str, *errors: int) -> Json:
-    return _operation(summary, schema, errors)
-
-
-def _plain(summary: str, media_type: str) -> Json:
-    content = {media_type: {"schema": {"type": "string"}}}
-    return {"summary": summary, "responses": {"200": {"description": summary, "content": content}}}
-
-
-def _operation(summary: str, schema: str, errors: tuple[int, ...]) -> Json:
-    ok = {"description": summary, "content": _json(schema)}
-    return {"summary": summary, "responses": {"200": ok, **_errors(errors)}}
+def _operation(summary: str, content: Json, errors: tuple[int, ...] = (500,), *parameters: Json) -> Json:
+    ok = {"description": summary, "headers": _headers("X-Request-Id"), "content": content}
+    taken = [*parameters, _parameter("X-Request-Id"), _parameter("traceparent")]
+    return {"summary": summary, "parameters": taken, "responses": {"200": ok, **_errors(errors)}}
 
 
 def _errors(statuses: tuple[int, ...]) -> Json:
-    return {str(status): {"description": _MEANING[status], "content": _json("Error")} for status in statuses}
+    return {
+        str(status): {
+            "description": _MEANING[status],
+            "headers": _headers("X-Request-Id", *_FURTHER_HEADERS.get(status, ())),
+            "content": _json("Error"),
+        }
+        for status in statuses
+    }
+
+
+def _only(field: str, schema: Json) -> Json:
+    return {"type": "object", "required": [field], "additionalProperties": False, "properties": {field: schema}}
 
 
 def _json(schema: str) -> Json:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+
+
+def _text(media_type: str) -> Json:
+    return {media_type: {"schema": {"type": "string"}}}
+
+
+def _parameter(name: str) -> Json:
+    return {"$ref": f"#/components/parameters/{name}"}
+
+
+def _headers(*names: str) -> Json:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

@@ -1,0 +1,62 @@
+"""The document is true: schemathesis asks the service all that it allows, and what it forbids."""
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import schemathesis
+import toy
+from conftest import home_is
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from serving import store
+from serving.http import app, openapi
+from serving.inference import Inference
+from serving.settings import Settings
+
+# What no schema can say of bytes: that they are a picture.
+PICTURES = st.sampled_from([toy.picture(20), toy.picture(200, format="JPEG")])
+for media_type in ("image/*", "application/octet-stream"):
+    schemathesis.openapi.media_type(media_type, PICTURES)
+schemathesis.openapi.format("byte", PICTURES.map(lambda picture: base64.b64encode(picture).decode()))
+
+INFERENCE = Inference(Settings(max_pictures=8))
+DOCUMENT = openapi.document(INFERENCE.settings)
+# Names are those of a store; all others, well written or not, are to be refused.
+DOCUMENT["components"]["parameters"]["model"]["schema"]["enum"] = ["toy", "toy@v1", "toy@champion", "toy@previous"]
+documented = schemathesis.openapi.from_dict(DOCUMENT)
+documented.app = app.build(INFERENCE)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _answering(tmp_path_factory: pytest.TempPathFactory, toy_bundle: Path) -> Iterator[None]:
+    """A service in this process, with a model and another one on trial."""
+    folder = tmp_path_factory.mktemp("documented")
+    with home_is(folder / "bentoml"):
+        first, second = store.save(toy_bundle), store.save(toy.bundle(folder / "v2", version="v2", threshold=200))
+        for ref in (second, first):
+            store.promote(ref, reason="")
+        store.try_out(second, share=0.5, shadow=False, reason="")
+        INFERENCE.start()
+        yield
+        INFERENCE.stop()
+
+
+@documented.parametrize()
+@settings(max_examples=10, derandomize=True, database=None)
+def test_the_service_does_what_its_document_says(case: schemathesis.Case) -> None:
+    case.call_and_validate()
+
+
+def test_the_document_keeps_to_openapi() -> None:
+    documented.validate()
+
+
+@pytest.mark.parametrize("path", sorted(DOCUMENT["paths"]))
+def test_every_path_takes_a_request_id_and_a_trace_and_gives_an_id(path: str) -> None:
+    (operation,) = DOCUMENT["paths"][path].values()
+    taken = {parameter.get("$ref", "").rpartition("/")[2] for parameter in operation["parameters"]}
+    assert {"X-Request-Id", "traceparent"} <= taken
+    assert all("X-Request-Id" in answer["headers"] for answer in operation["responses"].values())
