@@ -43,6 +43,13 @@ READY = Gauge(
 )
 SWAPS = Counter("trainserve_swaps", "Models taken into service, by a worker", ["name"], registry=_REGISTRY)
 REFUSED = Counter("trainserve_refused_models", "Models that were refused, by a worker", ["name"], registry=_REGISTRY)
+TRYING = Gauge(
+    "trainserve_trials",
+    "Workers that have a version of this name on trial",
+    ["name"],
+    multiprocess_mode="livesum",
+    registry=_REGISTRY,
+)
 TRIED = Counter(
     "trainserve_trial_answers",
     "Requests that a version on trial answered, or failed to",

@@ -64,11 +64,13 @@ class _Request:
         self.refused: errors.Reason | None = None
         self._send = send
         self._begun = time.perf_counter()
+        self._answered: float | None = None
         scope.setdefault("state", {})["request_id"] = self.id
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self._answered = time.perf_counter()
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self.id
             for name, value in _SECURITY.items():
@@ -80,6 +82,7 @@ class _Request:
         if refusal.status >= 500 and not isinstance(error, errors.RequestError):
             logger.error("request %s failed", self.name, exc_info=error)
         self.refused = refusal.reason
+        metrics.REFUSALS.labels(self.route, refusal.reason).inc()
         if self.status:  # half an answer is out; all that is left is to cut it
             raise error
         extra: dict[str, Any] = getattr(error, "details", {})
@@ -114,18 +117,20 @@ class _Request:
             return "answered" if self.status else "failed"
         return "failed" if self.refused in errors.FAULTS else "refused"
 
+    @property
+    def took_s(self) -> float:
+        """To the answer; not what is read of a refused upload afterwards."""
+        return (self._answered or time.perf_counter()) - self._begun
+
     def count(self) -> None:
         ref = self.scope["state"].get("ref")  # of the model that answered, or was asked
         name, version = (ref.name, ref.version) if ref else ("", "")
         metrics.REQUESTS.labels(self.route, str(self.status), name, version, self.outcome).inc()
-        if self.refused is not None:
-            metrics.REFUSALS.labels(self.route, self.refused).inc()
-        metrics.LATENCY.labels(self.route).observe(time.perf_counter() - self._begun)
+        metrics.LATENCY.labels(self.route).observe(self.took_s)
 
     def log(self) -> None:
-        milliseconds = 1000 * (time.perf_counter() - self._begun)
         path = self.scope["path"][:256].encode("unicode_escape").decode()
-        access.info("%s %s %d %.1f ms %s", self.scope["method"], path, self.status, milliseconds, self.name)
+        access.info("%s %s %d %.1f ms %s", self.scope["method"], path, self.status, 1000 * self.took_s, self.name)
 
 
 def _expects_body(headers: Headers) -> bool:
