@@ -33,7 +33,12 @@ INFERENCE = Histogram("trainserve_inference_seconds", "The model, one batch", bu
 BATCH = Histogram(
     "trainserve_batch_pictures", "Pictures in a batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=_REGISTRY
 )
-WAITING = Gauge("trainserve_waiting_pictures", "Pictures in the queue", multiprocess_mode="livesum", registry=_REGISTRY)
+WAITING = Gauge(
+    "trainserve_waiting_pictures",
+    "Pictures let in and not answered yet",
+    multiprocess_mode="livesum",
+    registry=_REGISTRY,
+)
 READY = Gauge(
     "trainserve_ready",
     "Workers that serve a model of this name",
