@@ -16,6 +16,8 @@ from serving.http import app, openapi
 from serving.inference import Inference
 from serving.settings import Settings
 
+pytest_plugins = ["schemathesis.pytest.plugin"]  # only here: it takes a second to import
+
 # What no schema can say of bytes: that they are a picture.
 PICTURES = st.sampled_from([toy.picture(20), toy.picture(200, format="JPEG")])
 for media_type in ("image/*", "application/octet-stream"):

@@ -108,7 +108,7 @@ def test_the_services_spans_join_the_senders_trace(inference):
 
     exported = InMemorySpanExporter()
     BentoMLContainer.tracer_provider.get().add_span_processor(SimpleSpanProcessor(exported))
-    assert ask(service._traced(app.build(inference)), traceparent=TRACEPARENT).status_code == 200
+    assert ask(service.traced(app.build(inference)), traceparent=TRACEPARENT).status_code == 200
     spans = exported.get_finished_spans()
     assert {f"{span.context.trace_id:032x}" for span in spans} == {TRACE}
     (request,) = (span for span in spans if span.parent and span.parent.is_remote)
