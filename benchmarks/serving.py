@@ -1,146 +1,221 @@
-"""Requests per second and latency of the running service, beside the same bundle called in a plain loop.
+"""The running service, beside a plain loop over the same bundle and beside other services of it.
 
-    python -m benchmarks.serving --data ../shared/data [--seconds 10]
+    python -m benchmarks.serving --data ../shared/data [--case cifar10 flowers] [--seconds 8] [--repeats 3]
+                                 [--peers-env ~/peers] [--clients 1 8 64]
 
-Trains the default CNN on CIFAR-10 for a minute (its accuracy does not matter here), starts `trainserve serve`, and
-asks it about one 32 x 32 JPEG.
+cifar10: the default CNN on a 32 x 32 JPEG; flowers: a ResNet-18 at 224 on a photo. Each is trained for a minute, whose
+accuracy does not matter here. The plain loop decodes the file and runs the graph, one picture at a time in one thread:
+what a user would get without any service. Ours is `trainserve serve` with its defaults, asked by a raw body, a form and
+JSON; the others (benchmarks/services/) are FastAPI with uvicorn, LitServe, and BentoML as its documents show it, with
+the same bundle and decoder and one worker each.
 
-The load generator is wrk (`apt-get install wrk`), one raw-body POST /predict a request, at 1, 8 and 64
-clients. The plain loop decodes the same file and runs the same ONNX graph in this process, one thread,
-one picture at a time: what a user would get without any service. On a machine with few cores the load
-generator competes with the service, so the share of the plain loop is a lower bound.
+Told are requests per processor second of the service with all its processes; the load generator's own (wrk) do not
+count. On a machine with few cores it still competes with the service for them, so the latencies are upper bounds. In
+each repetition every contender is started anew, in turns; ratios to the plain loop are taken within a repetition.
+
+The figures go to benchmarks/results/serving-<case>.json, from which `benchmarks/render.py` makes results.md.
 """
 
 import argparse
 import json
 import os
-import re
-import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
 import httpx
 
-from benchmarks import machine
+from benchmarks import load, machine
+from benchmarks.spread import spread
 
-if TYPE_CHECKING:
-    from models.bundle.bundle import Bundle
-
+ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 TRAINSERVE = str(Path(sys.executable).with_name("trainserve"))  # of this environment
-CLIENTS = (1, 8, 64)
-SCRIPT = """
-local file = io.open("{image}", "rb")
-wrk.body = file:read("*a")
-wrk.method = "POST"
-wrk.headers["Content-Type"] = "image/{kind}"
-done = function(summary, latency, requests)
-  io.write(string.format("RESULT %d %d %d %d %d %d %d\\n", summary.requests, summary.duration,
-    latency:percentile(50), latency:percentile(99), summary.errors.status,
-    summary.errors.timeout, summary.errors.connect + summary.errors.read + summary.errors.write))
-end
-"""
+LITSERVE = "0.2.19"
+WARM_S = 2.0
+START_S = 120.0
 
 
-def load(url: str, image: Path, clients: int, seconds: int) -> dict[str, float]:
-    kind = {"jpg": "jpeg"}.get(image.suffix.lstrip(".").lower(), image.suffix.lstrip(".").lower())
-    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(SCRIPT.format(image=image.resolve(), kind=kind))
-        script.flush()
-        command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "-s", script.name, f"{url}/predict"]
-        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)", text)
-    if not found:
-        raise SystemExit(f"wrk printed no result: {text}")
-    requests, micros, p50, p99, status, timeouts, broken = map(int, found.groups())
-    return {
-        "clients": clients,
-        "requests_per_s": requests / (micros / 1e6),
-        "p50_ms": p50 / 1000,
-        "p99_ms": p99 / 1000,
-        "not_2xx": status,
-        "timeouts": timeouts,
-        "broken": broken,
+class Case(NamedTuple):
+    archive: str
+    settings: tuple[str, ...]
+
+
+CASES = {
+    "cifar10": Case("cifar10.tar.gz", ()),
+    "flowers": Case("flowers.tar.gz", ("--model.kind", "resnet", "--dataset.size", "224")),
+}
+
+
+class Contender(NamedTuple):
+    command: Sequence[str]  # PORT and BUNDLE are replaced
+    asked: tuple[str, ...]  # the bodies it takes
+    field: str = "image"
+
+
+def contenders(litserve: str | None) -> dict[str, Contender]:
+    module = (sys.executable, "-m")
+    found = {
+        "trainserve": Contender((TRAINSERVE, "serve", "--port", "PORT"), ("raw", "multipart", "json")),
+        "FastAPI": Contender((*module, "benchmarks.services.plain_fastapi", "BUNDLE", "PORT"), ("raw", "multipart")),
+        "BentoML, documented": Contender(
+            (*module, "bentoml", "serve", "-q", "benchmarks.services.bentoml_documented:Documented", "--port", "PORT"),
+            ("multipart",),
+            "images",
+        ),
     }
+    if litserve is not None:
+        command = (litserve, "-m", "benchmarks.services.litserve_batched", "BUNDLE", "PORT")
+        found["LitServe"] = Contender(command, ("multipart",))
+    return found
 
 
-def plain_loop(bundle: "Bundle", data: bytes, seconds: float) -> dict[str, float]:
-    """Decode and classify, one after the other, in this process."""
-    for _ in range(20):
-        bundle.classify(data)
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while (start := time.perf_counter()) < end:
-        bundle.classify(data)
-        times.append(time.perf_counter() - start)
-    cuts = statistics.quantiles(times, n=100)
-    return {"requests_per_s": len(times) / sum(times), "p50_ms": cuts[49] * 1e3, "p99_ms": cuts[98] * 1e3}
+def litserve_in(folder: Path) -> str:
+    """The interpreter of an environment of its own, which is made if it is not there."""
+    python = folder / "litserve" / "bin" / "python"
+    if not python.exists():
+        uv = [sys.executable, "-m", "uv"]
+        ours = ("onnxruntime", "numpy", "pillow", "pydantic", "httpx", "psutil", "fastapi", "uvicorn")
+        same = [f"{name}=={machine.version(name)}" for name in ours]
+        subprocess.run([*uv, "venv", "--python", sys.executable, str(folder / "litserve")], check=True)
+        wanted = [f"litserve=={LITSERVE}", "python-multipart", *same]
+        subprocess.run([*uv, "pip", "install", "--python", str(python), *wanted], check=True)
+    return str(python)
+
+
+def trained(case: Case, data: Path) -> str:
+    """A model in the store of this process's environment: `name@version`."""
+    command = [TRAINSERVE, "run", "--dataset.source", str(data / case.archive), "--train.max_minutes", "1", "--json"]
+    done = subprocess.run([*command, *case.settings], check=True, stdout=subprocess.PIPE)
+    told: dict[str, Any] = json.loads(done.stdout)
+    subprocess.run([TRAINSERVE, "models", "promote", told["model"]], check=True, stdout=sys.stderr)
+    return str(told["model"])
 
 
 @contextmanager
-def serving(data: Path) -> Iterator[str]:
-    """A model, promoted and served; the service's address."""
+def running(contender: Contender, bundle: Path, log: Path) -> Iterator[tuple[str, int]]:
+    """The address it answers at, and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [TRAINSERVE, "run", "--dataset.source", str(data / "cifar10.tar.gz"), "--train.max_minutes", "1"]
-    subprocess.run(command, check=True, stdout=sys.stderr)
-    service = subprocess.Popen([TRAINSERVE, "serve", "--port", str(port)], start_new_session=True)
+    words = {"PORT": str(port), "BUNDLE": str(bundle)}
+    command = [words.get(word, word) for word in contender.command]
+    env = os.environ | {"BUNDLE": str(bundle), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    with log.open("ab") as out:
+        process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=out, stderr=out)
     try:
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(300):
-            with suppress(httpx.TransportError):
-                if httpx.get(f"{url}/readyz").is_success:
-                    break
+        until = time.monotonic() + START_S
+        while not _answers(port):
+            if time.monotonic() > until or process.poll() is not None:
+                raise SystemExit(f"{' '.join(command)} did not start:\n{log.read_text()[-2000:]}")
             time.sleep(0.2)
-        yield url
+        yield f"http://127.0.0.1:{port}/predict", process.pid
     finally:
-        service.terminate()
-        service.wait(30)
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(port: int) -> bool:
+    """Whatever it says to a path that it may not have."""
+    with suppress(httpx.TransportError):
+        return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code != httpx.codes.SERVICE_UNAVAILABLE
+    return False
+
+
+def measured(contender: Contender, bundle: Path, picture: Path, folder: Path, options: Any) -> list[load.Figures]:
+    bodies = load.bodies(picture, folder, field=contender.field)
+    told = []
+    with running(contender, bundle, folder / "service.log") as (url, pid):
+        for kind in contender.asked:
+            load.asked(url, bodies[kind], clients=8, seconds=WARM_S)
+            best = 0.0
+            for clients in options.clients:
+                told.append(_one(url, pid, bodies[kind], kind, clients=clients, seconds=options.seconds))
+                best = max(best, told[-1]["requests_per_s"])
+            told.append(_one(url, pid, bodies[kind], kind, clients=8, seconds=options.seconds, per_s=best / 2))
+    return told
+
+
+def _one(url: str, pid: int, body: load.Body, kind: str, **how: Any) -> Any:
+    used = load.cpu_of(pid)
+    figures = load.asked(url, body, **how)
+    used = load.cpu_of(pid) - used
+    rest = {"requests_per_cpu_s": figures["requests"] / used, "memory_mb": load.memory_of(pid) / 1e6}
+    at = "half of saturation" if "per_s" in how else str(how["clients"])
+    return {"body": kind, "clients": at, **figures, **rest}
+
+
+def plain_loop(bundle: Path, picture: Path, seconds: float) -> load.Figures:
+    command = [sys.executable, "-m", "benchmarks.services.plain_loop", str(bundle), str(picture), str(seconds)]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    told: load.Figures = json.loads(subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout)
+    return told
+
+
+def summed(name: str, repeats: list[list[Any]], plain: list[load.Figures]) -> list[dict[str, Any]]:
+    """Of one contender, over the repetitions: median, lowest and highest; and beside the plain loop."""
+    rows = []
+    for same in zip(*repeats, strict=True):
+        row = {"contender": name, "body": same[0]["body"], "clients": same[0]["clients"]}
+        for key in ("requests_per_s", "requests_per_cpu_s", "p50_ms", "p99_ms", "memory_mb"):
+            row[key] = spread([one[key] for one in same])
+        for key in ("requests_per_cpu_s", "p99_ms"):
+            row[f"{key}_of_plain"] = spread([one[key] / loop[key] for one, loop in zip(same, plain, strict=True)])
+        rows.append(row | {"failed": sum(one["failed"] for one in same)})
+    return rows
+
+
+def compared(case: str, folder: Path, options: Any) -> dict[str, Any]:
+    from serving import store  # after the home folders are set
+
+    model = trained(CASES[case], options.data.resolve())
+    bundle = store.path(store.resolve(model))
+    picture = next((folder / "datasets").glob("*/**/*.jpg"))
+    found = contenders(litserve_in(options.peers_env.expanduser()) if options.peers_env else None)
+    repeats: dict[str, list[list[Any]]] = {name: [] for name in found}
+    plain = []
+    for _ in range(options.repeats):
+        plain.append(plain_loop(bundle, picture, options.seconds))
+        for name, contender in found.items():
+            repeats[name].append(measured(contender, bundle, picture, folder, options))
+            print(name, repeats[name][-1], file=sys.stderr, flush=True)
+    card = json.loads((bundle / "card.json").read_text())
+    image = card["image"]
+    return {
+        "command": machine.command("serving"),
+        "model": f"{card['kind']}, {card['parameters']:,} parameters, {image['height']} x {image['width']}",
+        "picture_bytes": picture.stat().st_size,
+        "plain": {key: spread([one[key] for one in plain]) for key in plain[0]},
+        "services": [row for name in found for row in summed(name, repeats[name], plain)],
+        "goals": {"requests_per_cpu_s_of_plain": 0.95 if case == "flowers" else 0.85, "p99_ms_of_plain": 1.5},
+        "runs": options.repeats,
+        "machine": machine.describe() | {"litserve": LITSERVE if "LitServe" in found else ""},
+    }
 
 
 def main() -> None:
-    if shutil.which("wrk") is None:  # before anything is trained
-        raise SystemExit("wrk, the load generator, is missing; `apt-get install wrk` brings it")
+    load.require_wrk()  # before anything is trained
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with cifar10.tar.gz")
-    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--data", type=Path, required=True, help="folder with cifar10.tar.gz and flowers.tar.gz")
+    parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--seconds", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--peers-env", type=Path, help="folder for LitServe's environment; left out without it")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="trainserve-bench-") as folder:
-        home = Path(folder)
-        os.environ |= {
-            "TRAINSERVE_HOME": folder,
-            "BENTOML_HOME": f"{folder}/bentoml",
-            "PREFECT_HOME": f"{folder}/prefect",
-        }
-        from models.bundle.bundle import Bundle  # after the home folders are set
-        from serving import store
-
-        with serving(options.data.resolve()) as url:
-            name, version = httpx.get(f"{url}/model").json()["model"].split("@")
-            bundle = Bundle.open(store.path(store.ModelRef(name=name, version=version)))
-            image = next((home / "datasets").glob("*/test/*/*.jpg"))
-            figures = {
-                "command": f"python -m benchmarks.serving --data ../shared/data --seconds {options.seconds}",
-                "model": f"{name}, {bundle.card.kind}, {bundle.card.parameters:,} parameters, "
-                f"{bundle.card.image.height} x {bundle.card.image.width}",
-                "picture_bytes": image.stat().st_size,
-                "plain": plain_loop(bundle, image.read_bytes(), options.seconds / 2),
-                "service": [load(url, image, clients, options.seconds) for clients in CLIENTS],
-                "runs": 1,
-                "machine": machine.describe(),
-            }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"serving-{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
-    print(json.dumps(figures, indent=1))
+    for case in options.case:
+        with tempfile.TemporaryDirectory(prefix="trainserve-bench-") as name:
+            homes = {"TRAINSERVE_HOME": name, "BENTOML_HOME": f"{name}/bentoml", "PREFECT_HOME": f"{name}/prefect"}
+            os.environ |= homes
+            figures = compared(case, Path(name), options)
+        (RESULTS / f"serving-{case}.json").write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

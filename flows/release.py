@@ -1,5 +1,6 @@
 """The stage that puts a bundle into the store and decides whether it goes into service."""
 
+import os
 from pathlib import Path
 
 from prefect import task
@@ -10,11 +11,12 @@ from flows import artifacts, events
 from flows.console import display
 from flows.home import write_verdict
 from flows.prepare import Prepared, opened
+from models.bundle import manifest, signature
 from models.config import ReleaseConfig
 from models.evaluation.conclusion import conclude
 from models.records import Verdict
 from models.run import RunFolder
-from serving import store
+from serving import challengers, store
 from serving.refs import ModelRef
 
 
@@ -26,11 +28,13 @@ def release(prepared: Prepared, folder: Path, bundle: Path, config: ReleaseConfi
 
     run = RunFolder(folder)
     with display().stage("release"):
+        if key := os.environ.get("TRAINSERVE_SIGNING_KEY"):
+            signature.sign(bundle / manifest.NAME, Path(key))
         ref = store.save(bundle)
         verdict = settled(ref, run.result().test, run_id=run.run_id)
         if verdict is None:
             if store.aliases(ref.name).challenger != ref:
-                store.challenge(ref, reason=f"run {run.run_id}")
+                challengers.challenge(ref, reason=f"run {run.run_id}")
             try_as_service(store.path(ref))
             verdict = judge(run, opened(prepared), ref, config)
             if verdict.promoted:

@@ -1,5 +1,6 @@
 """A small client of the service: time-outs, retries where the service asks for them, typed answers."""
 
+import os
 import time
 from pathlib import Path
 from types import TracebackType
@@ -49,14 +50,32 @@ class Prediction(_Answer):
     scores: tuple[Score, ...]  # every class, the most probable first
 
 
-class Client:
-    """One service. Connections are kept; close it, or use it in a `with` block."""
+def authorization(key: str | None = None) -> dict[str, str]:
+    """The headers for a key, by default that of TRAINSERVE_KEY; none where there is none. Raises `InputError`."""
+    chosen = (os.environ.get("TRAINSERVE_KEY", "") if key is None else key).strip()
+    if not all("!" <= character <= "~" for character in chosen):
+        raise InputError("the key (TRAINSERVE_KEY) has a character that no key has; copy it again, whole and alone")
+    return {"Authorization": f"Bearer {chosen}"} if chosen else {}
 
-    def __init__(self, url: str = "http://127.0.0.1:3000", *, timeout_s: float = 30.0, retries: int = 3) -> None:
+
+class Client:
+    """One service. Connections are kept; close it, or use it in a `with` block.
+
+    `key` is for a service that wants one; by default that of TRAINSERVE_KEY.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:3000",
+        *,
+        key: str | None = None,
+        timeout_s: float = 30.0,
+        retries: int = 3,
+    ) -> None:
         self._url = url
         self._retries = retries
         here = httpx.URL(url).host in LOOPBACK  # a proxy cannot reach this machine's own addresses
-        self._http = httpx.Client(base_url=url, timeout=timeout_s, trust_env=not here)
+        self._http = httpx.Client(base_url=url, headers=authorization(key), timeout=timeout_s, trust_env=not here)
 
     def predict(self, file: bytes | Path, *, model: str | None = None, request_id: str | None = None) -> Prediction:
         """A picture's bytes or file -> the service's answer. Raises `ServiceError`, `UnreachableError`.

@@ -18,6 +18,8 @@ Reason = Literal[
     "not_found",
     "wrong_method",
     "saturated",
+    "unauthorized",
+    "too_often",
     "no_model",
     "ended",
     "failed",
@@ -58,6 +60,20 @@ class NotFoundError(RequestError):
     reason = "not_found"
 
 
+class UnauthorizedError(RequestError):
+    status = 401
+    reason = "unauthorized"
+
+
+class TooOftenError(RequestError):
+    status = 429
+    reason = "too_often"
+
+    def __init__(self, sentence: str, *, retry_after_s: int) -> None:
+        super().__init__(sentence)
+        self.retry_after_s = retry_after_s
+
+
 class NoModelError(RequestError):
     status = 503
     reason = "no_model"
@@ -86,6 +102,9 @@ class Refusal:
 def refusal(error: Exception) -> Refusal:
     """The one place that knows statuses. Sentences hold no path, no address and no text of another library."""
     match error:
+        case UnauthorizedError():
+            challenge = ("WWW-Authenticate", 'Bearer realm="trainserve"')
+            return Refusal(error.status, error.reason, str(error), (challenge,))
         case RequestError():
             return Refusal(error.status, error.reason, str(error), _again(error.retry_after_s))
         case ImageTooLarge():

@@ -51,6 +51,13 @@ class Inference:
         metrics.QUEUE.observe(answer.timing.queued_s)
         return answer
 
+    async def answer_pixels(self, pixels: np.ndarray, served: Served) -> Answer:
+        """pixels u8 (n, H, W, C) in the geometry of `served`; there is nothing to decode. Raises `SaturatedError`."""
+        with self._admission(len(pixels)):
+            answer = await asyncio.wrap_future(self.batcher.submit(served, pixels))
+        metrics.QUEUE.observe(answer.timing.queued_s)
+        return answer
+
     def _decode(self, served: Served, files: Sequence[bytes]) -> "Future[Answer]":
         """In a decoder thread: bytes -> pixels -> the queue."""
         begun = time.perf_counter()

@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-from serving import metrics, store
+from serving import challengers, metrics, store
 from serving.refs import ModelRef
 from serving.served import Open, Refused, RefusedError, Served, now, opened, serve
 from serving.settings import Settings
@@ -119,7 +119,7 @@ class Live:
         except RefusedError as error:
             self._try(None)
             self._refuse(ref, str(error))
-            store.withdraw(ref, reason=str(error))
+            challengers.withdraw(ref, reason=str(error))
             return
         how = "shadows" if trial.shadow else "answers"
         logger.info("%s %s %g %% of the requests to %s", ref, how, 100 * trial.share, self.name)

@@ -73,6 +73,7 @@ DIFFERED = Counter(
 WITHDRAWN = Counter(
     "trainserve_withdrawn_trials", "Trials that the service ended itself, by a worker", ["name"], registry=_REGISTRY
 )
+KEYS = Counter("trainserve_key_requests", "Requests that came with a key, by its name", ["key"], registry=_REGISTRY)
 
 
 def text() -> bytes:

@@ -83,6 +83,11 @@ class Repository:
         live = self.live(name)
         return await asyncio.to_thread(self._opened, self._ref(live, str(version)))
 
+    def versions(self, name: str) -> tuple[str, ...]:
+        """All that are stored under a name, and so can be asked for. Looks into the store. Raises `NotFoundError`."""
+        stored = (store.home() / "models" / str(self.live(name).name)).glob("*/bundle")
+        return tuple(sorted(folder.parent.name for folder in stored))
+
     def _opened(self, ref: ModelRef) -> Served:
         with self._opening:
             if ref not in self._versions:

@@ -11,11 +11,12 @@ import numpy as np
 from data.errors import InputError
 from data.spec import Frozen, ImageSpec
 from models.bundle.bundle import Bundle
-from serving import store
+from models.bundle.signature import load_signers
+from serving import store, writers
 from serving.refs import ModelRef
 from serving.settings import Settings
 
-Open = Callable[[Path, int], Bundle]
+Open = Callable[[Path, Settings], Bundle]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,16 +41,18 @@ class RefusedError(InputError):
     """It cannot answer. The message is the reason, without paths."""
 
 
-def opened(folder: Path, threads: int) -> Bundle:
-    return Bundle.open(folder, threads=threads)
+def opened(folder: Path, settings: Settings) -> Bundle:
+    signers = load_signers(settings.signers) if settings.signers else None  # anew: a key is withdrawn by its line
+    return Bundle.open(folder, threads=settings.threads, signers=signers)
 
 
 def serve(ref: ModelRef, settings: Settings, *, open_: Open = opened) -> Served:
     """Seconds of work, in the thread that asks. Raises `RefusedError`."""
     folder = store.home() / "models" / ref.name / ref.version / "bundle"
     try:
+        _require_ours(ref, settings)
         _require_size(store.path(ref), settings.max_model_bytes)
-        bundle = open_(store.path(ref), settings.threads)
+        bundle = open_(store.path(ref), settings)
         _require_identity(bundle, ref)
         _warm(bundle, settings.max_batch)
         _require_speed(bundle, settings.max_answer_s)
@@ -60,6 +63,24 @@ def serve(ref: ModelRef, settings: Settings, *, open_: Open = opened) -> Served:
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _require_ours(ref: ModelRef, settings: Settings) -> None:
+    """A graph is a program: only who may run one as this user may have written it, or chosen it.
+
+    Up to the store's own folder; what somebody puts in the place of that belongs to him, and is refused for it.
+    """
+    trusted = writers.trusted(settings.writers)
+    if trusted is None:
+        return
+    home, bundle = store.home(), store.path(ref)
+    alias = store.alias_path(ref.name)
+    for path in [*bundle.rglob("*"), *writers.upwards(bundle, home), *writers.upwards(alias, home)]:
+        if path.exists() and (how := writers.stranger(path.stat(), trusted)):
+            which = f"{path.relative_to(home)} in the store" if path != home else "the store's folder"
+            raise InputError(
+                f"{which} {how}; `chown` or `chmod -R go-w` it, or name who may write it in TRAINSERVE_WRITERS"
+            )
 
 
 def _require_identity(bundle: Bundle, ref: ModelRef) -> None:

@@ -1,14 +1,17 @@
 """What an operator may set: environment variables that begin with TRAINSERVE_."""
 
+from pathlib import Path
 from typing import Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from data.errors import InputError
+from serving import writers
 
 MIB = 1024 * 1024
 _NAME = r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?"
+_ORIGIN = r"https?://([A-Za-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?"
 
 
 class Settings(BaseSettings):
@@ -28,14 +31,17 @@ class Settings(BaseSettings):
         "none; by default the one promoted last when the service starts",
     )
     versions: int = Field(2, ge=0, le=64, description="versions not in service that a worker keeps open once asked for")
+    signers: Path | None = Field(
+        None, description="file of the public keys of those who may sign; a model that none of them signed is refused"
+    )
     poll_s: float = Field(0.25, gt=0, le=60, description="seconds between looks at the alias file")
     max_upload_bytes: int = Field(10 * MIB, ge=1, description="largest picture, or largest JSON or multipart request")
-    max_batch_upload_bytes: int = Field(64 * MIB, ge=1, description="largest /predict_batch request")
+    max_batch_upload_bytes: int = Field(64 * MIB, ge=1, description="largest /predict_batch or /v2 request")
     max_held_bytes: int = Field(256 * MIB, ge=1, description="uploads held in memory at a time, all requests together")
     max_pixels: int | None = Field(
         None, ge=1, description="largest decoded picture, in pixels; by default the limit of data.preprocess"
     )
-    max_pictures: int = Field(128, ge=1, le=10_000, description="most pictures in a /predict_batch request")
+    max_pictures: int = Field(128, ge=1, le=10_000, description="most pictures in a /predict_batch or /v2 request")
     max_batch: int = Field(32, ge=1, le=4096, description="most pictures the model is given at a time")
     max_model_bytes: int = Field(2048 * MIB, ge=1, description="largest model that is opened, all its files")
     max_answer_s: float = Field(5.0, gt=0, description="a model that takes longer for one picture is refused")
@@ -52,6 +58,18 @@ class Settings(BaseSettings):
     max_queue: int = Field(512, ge=1, le=100_000, description="most pictures waiting; beyond it requests get 429")
     upload_timeout_s: float = Field(30.0, gt=0, description="seconds a request may take to arrive")
     shutdown_s: int = Field(10, ge=1, le=3600, description="seconds that running requests get when the service stops")
+    keys: Path | None = Field(None, description="file of the API keys; without one, who reaches the port may ask")
+    cors: str | None = Field(
+        None,
+        pattern=rf"^(\*|{_ORIGIN}(,{_ORIGIN})*)$",
+        description="origins whose pages may ask, such as https://app.example.com, with commas between them; or *",
+    )
+    writers: str | None = Field(
+        None,
+        pattern=r"^(\*|[A-Za-z0-9_.-]+(,[A-Za-z0-9_.-]+)*)$",
+        description="users, beside its own and root, who may be able to write the models and the keys file: names or "
+        "numbers, with commas between them; or * for anyone",
+    )
     access_log: bool = Field(False, description="one line for every request")
     tracing: bool = Field(False, description="OpenTelemetry spans, exported as BentoML's configuration says")
 
@@ -59,6 +77,18 @@ class Settings(BaseSettings):
     def names(self) -> tuple[str, ...]:
         """Of the models to serve, each once; none: the one promoted last."""
         return tuple(dict.fromkeys(self.model.split(","))) if self.model else ()
+
+    @field_validator("keys")
+    @classmethod
+    def _absolute(cls, keys: Path | None) -> Path | None:
+        """Workers stand elsewhere than whoever started them."""
+        return keys.expanduser().absolute() if keys else None
+
+    @field_validator("writers")
+    @classmethod
+    def _users(cls, named: str | None) -> str | None:
+        writers.trusted(named)
+        return named
 
     @model_validator(mode="after")
     def _a_full_request_fits(self) -> Self:

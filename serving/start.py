@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from data.errors import InputError
+from serving import keys, store, writers
 from serving import settings as service_settings
-from serving import store
 from serving.refs import StoreError
 from serving.settings import Settings
 
@@ -34,6 +34,8 @@ def serve(
     settings = chosen(service_settings.load(host=host, port=port, model=model, workers=workers, access_log=access_log))
     address = numeric(settings.host)
     require_free(address, settings.port)
+    if settings.keys is not None:
+        keys.read(settings.keys, writers.trusted(settings.writers))  # one sentence now, instead of a 401 for everybody
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, command(settings, address), environment(settings))

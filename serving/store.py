@@ -6,6 +6,7 @@ sub-folder `bundle/`, and beside it `trainserve/aliases/<name>.json`. A version 
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,70 +138,30 @@ def promote(ref: ModelRef, *, reason: str) -> Aliases:
             }
         )
 
-    return _aliases(ref.name, alias_files.change(home(), ref.name, edit))
-
-
-def challenge(ref: ModelRef, *, reason: str) -> Aliases:
-    """Note `ref` as the model that might replace the champion."""
-    path(ref)
-
-    def edit(old: AliasFile) -> AliasFile:
-        change = alias_files.entry("challenge", ref.version, old.challenger, reason)
-        return old.model_copy(update={"challenger": ref.version, "history": (*old.history, change)})
-
-    return _aliases(ref.name, alias_files.change(home(), ref.name, edit))
-
-
-def try_out(ref: ModelRef, *, share: float, shadow: bool, reason: str) -> Aliases:
-    """Let `ref` answer this share of the requests, or only be compared on it (`shadow`), beside the champion."""
-    path(ref)
-    trial = Trial(version=ref.version, share=share, shadow=shadow)
-
-    def edit(old: AliasFile) -> AliasFile:
-        if old.champion is None:
-            raise StoreError(f"model {ref.name!r} has no champion to try {ref} beside; promote it without a share")
-        if old.champion == ref.version:
-            raise StoreError(f"{ref} is the champion already; name a version to try beside it")
-        change = alias_files.entry("shadow" if shadow else "canary", ref.version, old.champion, reason)
-        return old.model_copy(update={"challenger": ref.version, "trial": trial, "history": (*old.history, change)})
-
-    return _aliases(ref.name, alias_files.change(home(), ref.name, edit))
-
-
-def withdraw(ref: ModelRef, *, reason: str) -> Aliases:
-    """End the trial of `ref`, if it is the one that is tried: the champion answers everything again."""
-
-    def edit(old: AliasFile) -> AliasFile:
-        if old.trial is None or old.trial.version != ref.version:
-            return old
-        change = alias_files.entry("withdraw", ref.version, old.champion, reason)
-        return old.model_copy(update={"trial": None, "history": (*old.history, change)})
-
-    return _aliases(ref.name, alias_files.change(home(), ref.name, edit))
+    return change(ref.name, edit)
 
 
 def rollback(name: str, *, reason: str) -> ModelRef:
-    """End a trial; where there is none, make the previous champion the champion again. Returns the champion.
-
-    Rolling back twice comes back.
-    """
+    """Make the previous champion the champion again. Rolling back twice comes back."""
     ModelRef.checked(name, "0")
 
     def edit(old: AliasFile) -> AliasFile:
-        if old.trial is not None:
-            change = alias_files.entry("withdraw", old.trial.version, old.champion, reason)
-            return old.model_copy(update={"trial": None, "history": (*old.history, change)})
         if old.previous is None:
             there = "" if old.champion else f"; models in service: {', '.join(alias_files.names(home())) or 'none'}"
             raise StoreError(f"model {name!r} has no previous champion to go back to{there or '; promote a version'}")
         path(ModelRef(name=name, version=old.previous))
         change = alias_files.entry("rollback", old.previous, old.champion, reason)
-        return old.model_copy(
-            update={"champion": old.previous, "previous": old.champion, "history": (*old.history, change)}
-        )
+        roles = {"champion": old.previous, "previous": old.champion, "trial": None}
+        return old.model_copy(update={**roles, "history": (*old.history, change)})
 
-    edited = alias_files.change(home(), name, edit)
-    return ModelRef(name=name, version=str(edited.champion))
+    champion = change(name, edit).champion
+    assert champion is not None
+    return champion
+
+
+def change(name: str, edit: Callable[[AliasFile], AliasFile]) -> Aliases:
+    """Replace the roles of a name, under its lock."""
+    return _aliases(name, alias_files.change(home(), name, edit))
 
 
 def latest_promoted() -> str | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data.errors import InputError
-from serving import store
+from serving import challengers
 from serving.batching import Answer
 from serving.inference import Inference
 from serving.live import Live
@@ -94,7 +94,7 @@ class Trials:
             return
         live.end_trial(reason)  # in this worker at once
         try:
-            await asyncio.to_thread(store.withdraw, trying.served.ref, reason=reason)  # in all of them
+            await asyncio.to_thread(challengers.withdraw, trying.served.ref, reason=reason)  # in all of them
         except Exception:
             logger.exception("the end of the trial of %s could not be written down", trying.served.name)
 

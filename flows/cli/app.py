@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, valida
 
 from data.errors import InputError, RunFailed
 from flows import stopping
+from flows.cli.keys_app import keys_app
 from flows.cli.models_app import Json, models_app
 from flows.cli.options import Address, Config, Engine, Help, Settings, Workers, runner_of
 from flows.cli.sweep_app import sweep
@@ -29,6 +30,7 @@ app = App(
 data_app = App(name="data", help="Look at pictures before anything is trained.")
 app.command(data_app)
 app.command(models_app)
+app.command(keys_app)
 app.command(sweep, help_flags=[])
 
 
@@ -119,7 +121,7 @@ def predict(
     bundle: str | None = None,
     as_json: Json = False,
 ) -> None:
-    """Ask the running service about pictures; with --bundle, ask a model without a service.
+    """Ask the running service about pictures, with the key in TRAINSERVE_KEY; with --bundle, a model without a service.
 
     Parameters
     ----------

@@ -61,11 +61,14 @@ def _in_process(text: str) -> Callable[[Path], Answer]:
 def _through_http(url: str) -> Callable[[Path], Answer]:
     import httpx
 
-    address = url.rstrip("/")
+    from serving.client import authorization
+
+    address, headers = url.rstrip("/"), authorization()
 
     def ask(image: Path) -> Answer:
         try:
-            response = httpx.post(f"{address}/predict", files={"image": (image.name, image.read_bytes())}, timeout=60)
+            files = {"image": (image.name, image.read_bytes())}
+            response = httpx.post(f"{address}/predict", files=files, headers=headers, timeout=60)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol):
             raise InputError(f"{url!r} is no address; write one such as http://127.0.0.1:3000") from None
         except httpx.TransportError as error:

@@ -4,7 +4,9 @@ import time
 
 import httpx
 
+from data.errors import InputError
 from serving import settings
+from serving.client import authorization
 from serving.refs import ModelRef
 
 FOLLOWS_S = 3.0  # within which a running service has taken a new champion, or refused it
@@ -19,6 +21,13 @@ def told(ref: ModelRef) -> str:
 
 def reached(ref: ModelRef, url: str) -> str:
     """Waits for a service that follows this name until it has taken the model."""
+    try:
+        return _reached(ref, url)
+    except InputError as error:  # what was promoted is promoted all the same
+        return f"the service at {url} does not say what it answers with: {error}"
+
+
+def _reached(ref: ModelRef, url: str) -> str:
     served = answering(url, ref.name)
     if served is None:
         return f"no service answers at {url}: `trainserve serve --model {ref.name}` starts one with it"
@@ -38,13 +47,17 @@ def reached(ref: ModelRef, url: str) -> str:
 
 def answering(url: str, name: str) -> str | None:
     """`name@version` of the model in service at `url` under this name, or else the one that answers there by default;
-    None where there is no service of ours, or no model in it."""
+    None where there is no service of ours, or no model in it. Raises `InputError` where it wants a key."""
+    headers = authorization()
     try:
-        answer = httpx.get(f"{url}/model", params={"model": name}, timeout=1.0, trust_env=False)
-        if answer.status_code == httpx.codes.NOT_FOUND:
-            answer = httpx.get(f"{url}/model", timeout=1.0, trust_env=False)
+        with httpx.Client(base_url=url, headers=headers, timeout=1.0, trust_env=False) as service:
+            answer = service.get("/model", params={"model": name})
+            if answer.status_code == httpx.codes.NOT_FOUND:
+                answer = service.get("/model")
         card = answer.json()
     except (httpx.HTTPError, ValueError):
         return None
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
+        raise InputError("it wants a key that it knows, in TRAINSERVE_KEY")
     model = card.get("model") if isinstance(card, dict) else None
     return model if isinstance(model, str) else None

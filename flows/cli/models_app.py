@@ -67,6 +67,32 @@ def verify(model: str, /) -> None:
 
 
 @models_app.command
+def sign(model: str, /, *, key: Annotated[Path, Parameter(env_var="TRAINSERVE_SIGNING_KEY")]) -> None:
+    """Vouch for NAME@VERSION, or a bundle folder, with a key that `sign-key` made.
+
+    A service that was told of signers (TRAINSERVE_SIGNERS=FILE) takes only models that one of them has signed. With
+    TRAINSERVE_SIGNING_KEY=FILE in its environment, a run signs what it makes.
+    """
+    from flows.cli import signing
+
+    signing.sign(model, key)
+
+
+@models_app.command
+def sign_key(file: Path, /, *, name: str) -> None:
+    """Make a signing key: the private one into the new FILE, the public one printed, as a line of a signers' file.
+
+    Parameters
+    ----------
+    name
+        Of whoever signs with it.
+    """
+    from flows.cli import signing
+
+    signing.make_key(file, name)
+
+
+@models_app.command
 def export(model: str, to: Path, /) -> None:
     """Copy the bundle of NAME@VERSION to the new folder TO."""
     from flows.cli import stored

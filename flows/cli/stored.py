@@ -13,8 +13,8 @@ from data.errors import InputError
 from flows.cli import in_service, naming
 from flows.console import shown_time, stdout_console
 from models.bundle.bundle import Bundle
-from serving import store
-from serving.refs import ROLES
+from serving import challengers, store
+from serving.refs import ROLES, ModelRef
 
 
 def show_all(*, as_json: bool) -> None:
@@ -88,7 +88,7 @@ def promote(text: str, *, canary: str | None, shadow: str | None, reason: str) -
         store.promote(ref, reason=reason)
         print(in_service.told(ref))
         return
-    held = store.try_out(ref, share=tried, shadow=shadow is not None, reason=reason)
+    held = challengers.try_out(ref, share=tried, shadow=shadow is not None, reason=reason)
     does = "answers" if shadow is None else "is compared on"
     print(
         f"{ref} {does} {100 * tried:g} % of the requests to {ref.name}, beside {held.champion}; a service that follows "
@@ -113,12 +113,13 @@ def share(text: str | None) -> float | None:
 
 def rollback(name: str, *, reason: str) -> None:
     name = name.partition("@")[0]
-    tried = store.aliases(name).trial
-    champion = store.rollback(name, reason=reason)
-    if tried is None:
-        print(in_service.told(champion))
+    held = store.aliases(name)
+    if held.trial is None:
+        print(in_service.told(store.rollback(name, reason=reason)))
         return
-    print(f"the trial of {name}@{tried.version} is ended: {champion} answers all requests to {name} again")
+    tried = ModelRef(name=name, version=held.trial.version)
+    challengers.withdraw(tried, reason=reason)
+    print(f"the trial of {tried} is ended: {held.champion} answers all requests to {name} again")
 
 
 def verify(text: str) -> None:

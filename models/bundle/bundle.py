@@ -25,6 +25,7 @@ from models.bundle import manifest, session
 from models.bundle.golden import Golden, Sample
 from models.bundle.manifest import BundleError
 from models.bundle.session import PixelError
+from models.bundle.signature import Signers
 from models.records import ModelCard
 
 __all__ = ["Bundle", "BundleError", "Golden", "PixelError", "Prediction", "Sample", "Score", "predict_files"]
@@ -56,9 +57,17 @@ class Bundle:
     _session: ort.InferenceSession = field(repr=False)
 
     @classmethod
-    def open(cls, folder: Path, *, threads: int = 1, providers: Sequence[str] = session.CPU) -> Self:
-        """Verify the manifest, read the card, load the graph, replay the golden samples. Raises `BundleError`."""
-        contents = manifest.verified(folder)
+    def open(
+        cls,
+        folder: Path,
+        *,
+        threads: int = 1,
+        providers: Sequence[str] = session.CPU,
+        signers: Signers | None = None,
+    ) -> Self:
+        """Verify the manifest and, with `signers`, who signed it; read the card, load the graph, replay the golden
+        samples. Raises `BundleError`."""
+        contents = manifest.verified(folder, signers=signers)
         for name in (CARD, MODEL):
             if name not in contents:
                 raise BundleError(f"{folder} has no {name}, so it is no bundle; export the run again")

@@ -11,11 +11,14 @@ from pydantic import BaseModel, Field, ValidationError
 
 from data.errors import InputError
 from data.spec import Frozen
+from models.bundle import signature
+from models.bundle.signature import Signers
 
 NAME = "manifest.json"
 FORMAT = 1
 MAX_FILES = 64
-MAX_BYTES = {NAME: 1 << 20, "card.json": 16 << 20, "model.onnx": (2 << 30) - 1}  # a protobuf ends at 2 GiB
+LARGEST_MODEL = (2 << 30) - 1  # a protobuf ends at 2 GiB
+MAX_BYTES = {NAME: 1 << 20, signature.NAME: 4096, "card.json": 16 << 20, "model.onnx": LARGEST_MODEL}
 MAX_BYTES_OTHER = 64 << 20  # a golden picture, or the pixels of all of them
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(/[a-z0-9][a-z0-9._-]{0,63})?")
 
@@ -46,21 +49,27 @@ class _Versioned(BaseModel):
 
 def write(folder: Path) -> None:
     """Write manifest.json over all files in `folder`; the last step of making a bundle."""
-    names = sorted(_listing(folder))
-    manifest = Manifest(files={name: _entry((folder / name).read_bytes()) for name in names if name != NAME})
+    names = sorted(set(_listing(folder)) - {NAME, signature.NAME})
+    manifest = Manifest(files={name: _entry((folder / name).read_bytes()) for name in names})
     (folder / NAME).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def verified(folder: Path) -> dict[str, bytes]:
+def verified(folder: Path, *, signers: Signers | None = None) -> dict[str, bytes]:
     """The bytes of every file in the bundle. What is returned is what was hashed: nothing is read twice.
 
-    Raises `BundleError` for a link, a special file, a file too many, too few, too large or changed.
+    Raises `BundleError` for a link, a special file, a file too many, too few, too large or changed; with `signers`,
+    also for a bundle that none of them has signed.
     """
     found = _listing(folder)
     if NAME not in found:
         raise BundleError(f"{folder} has no {NAME}, so it is no bundle; give the bundle folder of a finished run")
-    manifest = parse(Manifest, _read(folder, NAME, found[NAME]), NAME)
-    _compare_names(folder, set(manifest.files), set(found) - {NAME})
+    raw = _read(folder, NAME, found[NAME])
+    if signers is not None:
+        signed = _read(folder, signature.NAME, found[signature.NAME]) if signature.NAME in found else None
+        if (fault := signature.fault(raw, signed, signers)) is not None:
+            raise BundleError(f"{folder} is refused: {fault}")
+    manifest = parse(Manifest, raw, NAME)
+    _compare_names(folder, set(manifest.files), set(found) - {NAME, signature.NAME})
     return {name: _checked(folder, name, entry, found[name]) for name, entry in manifest.files.items()}
 
 
@@ -81,7 +90,7 @@ def parse(model: type[Value], raw: bytes, name: str) -> Value:
 
 
 def _compare_names(folder: Path, listed: set[str], found: set[str]) -> None:
-    unsafe = sorted(name for name in listed if not _NAME.fullmatch(name) or name == NAME)
+    unsafe = sorted(name for name in listed if not _NAME.fullmatch(name) or name in (NAME, signature.NAME))
     if unsafe:
         raise BundleError(f"{folder}/{NAME} names the file {unsafe[0][:80]!r}, which no bundle has; refusing it")
     if missing := sorted(listed - found):

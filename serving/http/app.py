@@ -1,4 +1,4 @@
-"""The ASGI app: request ids, errors, metrics, security headers around the routes."""
+"""The ASGI app: keys, request ids, errors, metrics, security headers around the routes."""
 
 import logging
 import random
@@ -6,33 +6,65 @@ import re
 import time
 from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving import errors, metrics
+from serving import errors, metrics, writers
 from serving.http import tracing
-from serving.http.bodies import Body
+from serving.http.bodies import DRAIN_BYTES, STRANGER_DRAIN_BYTES, Body
+from serving.http.gate import Gate
 from serving.http.routes import routes
 from serving.inference import Inference
+from serving.settings import Settings
 
 logger = logging.getLogger("trainserve.http")
 access = logging.getLogger("trainserve.access")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_SECURITY = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+# Where an answer has none of its own. After https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html;
+# Strict-Transport-Security is for whoever ends TLS, and X-Frame-Options says what frame-ancestors says.
+_SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
 
 
 def build(inference: Inference) -> ASGIApp:
     """All of the HTTP interface."""
-    return Front(Router(routes(inference), redirect_slashes=False), access_log=inference.settings.access_log)
+    settings = inference.settings
+    router = Router(routes(inference), redirect_slashes=False)
+    front = Front(router, gate=_gate(settings), access_log=settings.access_log)
+    return _shared(front, settings.cors.split(",")) if settings.cors else front
+
+
+def _gate(settings: Settings) -> Gate | None:
+    if settings.keys is None:
+        return None
+    return Gate(settings.keys, trusted=writers.trusted(settings.writers), poll_s=settings.poll_s)
+
+
+def _shared(app: ASGIApp, origins: list[str]) -> ASGIApp:
+    """Pages of these origins may ask. Outside of the rest: a browser's preflight has no key, and a 401 can be read."""
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "X-API-Key", "X-Request-Id", "traceparent"],
+        expose_headers=["X-Request-Id", "Retry-After"],
+    )
 
 
 class Front:
     """What every request has in common. The routes inside raise; here it becomes an answer."""
 
-    def __init__(self, router: Router, *, access_log: bool) -> None:
+    def __init__(self, router: Router, *, gate: Gate | None, access_log: bool) -> None:
         self._router = router
+        self._gate = gate
         self._access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,6 +74,8 @@ class Front:
         request = _Request(scope, headers, Body(receive, expects=_expects_body(headers)), send)
         scope["app"] = self  # so that the router raises for an unknown path instead of answering it
         try:
+            if self._gate is not None:
+                self._gate.admit(scope["path"], headers)
             await self._router(scope, request.body.receive, request.send)
         except Exception as error:  # noqa: BLE001 - the boundary: every failure is an answer
             await request.refuse(error)
@@ -71,10 +105,9 @@ class _Request:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self._answered = time.perf_counter()
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = self.id
-            for name, value in _SECURITY.items():
-                headers.setdefault(name, value)
+            given = {name for name, _ in message["headers"]}
+            ours = [header for header in _SECURITY if header[0] not in given]
+            message["headers"] = [*message["headers"], (b"x-request-id", self.id.encode()), *ours]
         await self._send(message)
 
     async def refuse(self, error: Exception) -> None:
@@ -97,7 +130,8 @@ class _Request:
         await self.send({"type": "http.response.start", "status": refusal.status, "headers": response.raw_headers})
         await self.send({"type": "http.response.body", "body": response.body, "more_body": unread})
         if unread:
-            await self.body.drain()
+            stranger = isinstance(error, errors.UnauthorizedError)
+            await self.body.drain(STRANGER_DRAIN_BYTES if stranger else DRAIN_BYTES)
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     @property

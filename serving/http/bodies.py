@@ -2,14 +2,20 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
+from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from serving.batching import SaturatedError
 from serving.errors import RequestError, TooLargeError, TooSlowError
 
+T = TypeVar("T")
+SMALL_BYTES = 65_536
 DRAIN_BYTES = 256 * 1024 * 1024
+STRANGER_DRAIN_BYTES = 16 * 1024 * 1024  # more than a picture: who forgot the key shall read so
 DRAIN_S = 10.0
 DRAIN_IDLE_S = 1.0
 
@@ -27,9 +33,9 @@ class Body:
             self.ended = True
         return message
 
-    async def drain(self) -> None:
+    async def drain(self, most: int = DRAIN_BYTES) -> None:
         """Read on and forget, within bounds: a sender whose connection is cut cannot read why."""
-        left = DRAIN_BYTES
+        left = most
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while not self.ended and left > 0:
@@ -52,6 +58,17 @@ class Held:
 
     def give_back(self, count: int) -> None:
         self._bytes -= count
+
+
+def of(request: Request, *, limit: int, timeout_s: float, held: Held) -> AbstractAsyncContextManager[bytes]:
+    """As `whole`."""
+    declared = request.headers.get("content-length")
+    return whole(request.receive, declared=declared, limit=limit, timeout_s=timeout_s, held=held)
+
+
+async def off_the_loop(size: int, work: Callable[[], T]) -> T:
+    """Reading a small body is cheaper than a thread; reading ten megabytes of JSON would hold up everyone else."""
+    return work() if size <= SMALL_BYTES else await asyncio.to_thread(work)
 
 
 @contextlib.asynccontextmanager

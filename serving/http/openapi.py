@@ -5,6 +5,8 @@
 
 from typing import Any
 
+from serving.http import openapi_v2
+from serving.http.gate import OPEN
 from serving.http.schemas import schemas
 from serving.refs import ROLES, WORD
 from serving.settings import Settings
@@ -13,24 +15,26 @@ Json = dict[str, Any]
 
 _MEANING = {
     400: "not a readable picture, or not a readable request",
+    401: "no key, or one that is not known",
     404: "nothing there: no such model, version or sample",
     408: "the request took too long to arrive",
     413: "too large, in bytes or in decoded pixels",
     415: "not a picture's content type",
     422: "wrong fields",
-    429: "saturated; come back after Retry-After seconds",
+    429: "saturated, or more than the key may send; come back after Retry-After seconds",
     500: "the service failed; its log says why, under the request id",
-    503: "no model is in service; come back after Retry-After seconds",
+    503: "no model is in service, or the one that is asked for is refused; come back after Retry-After seconds",
 }
 _UPLOAD_ERRORS = (400, 404, 408, 413, 415, 422, 429, 500, 503)
 _MODEL_ERRORS = (404, 500, 503)
-_FURTHER_HEADERS = {429: ("Retry-After",), 503: ("Retry-After",)}
+_FURTHER_HEADERS = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
 _HEADERS: Json = {
     "X-Request-Id": {
         "description": "the sender's, or one made up here; also in the service's log",
         "required": True,
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
     },
+    "WWW-Authenticate": {"description": "how to send a key", "required": True, "schema": {"type": "string"}},
     "Retry-After": {
         "description": "seconds to wait before asking again",
         "required": True,
@@ -66,7 +70,7 @@ _AS_PICTURE: Json = {"contentType": "image/*, application/octet-stream"}
 
 def document(settings: Settings) -> Json:
     """OpenAPI 3.1."""
-    return {
+    described = {
         "openapi": "3.1.0",
         "info": {"title": "trainserve", "version": "1", "description": "Classifies pictures."},
         "paths": {
@@ -82,9 +86,31 @@ def document(settings: Settings) -> Json:
             "/docs.json": {"get": _operation("This document", {"application/json": {"schema": {"type": "object"}}})},
             "/": {"get": _operation("The page", _text("text/html"))},
             "/ui": {"get": _operation("The page", _text("text/html"))},
+            **_v2(settings),
         },
-        "components": {"schemas": schemas(), "headers": _HEADERS, "parameters": _PARAMETERS},
+        "components": {
+            "schemas": {**schemas(), **openapi_v2.SCHEMAS},
+            "headers": _HEADERS,
+            "parameters": _PARAMETERS,
+        },
     }
+    return described if settings.keys is None else _with_keys(described)
+
+
+def _with_keys(described: Json) -> Json:
+    """Where there are keys, all but the open paths want one, and a key may have a rate."""
+    schemes = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for path, item in described["paths"].items():
+        for method in item.keys() & {"get", "post"}:
+            if path in OPEN:
+                item[method]["security"] = []
+            else:
+                item[method]["responses"] |= _errors((401, 429))
+    described["components"]["securitySchemes"] = schemes
+    return described | {"security": [{name: []} for name in schemes]}
 
 
 def _predict(settings: Settings) -> Json:
@@ -114,6 +140,38 @@ def _predict_batch(settings: Settings) -> Json:
 def _upload(summary: str, schema: str, content: Json) -> Json:
     operation = _operation(summary, _json(schema), _UPLOAD_ERRORS, _parameter("model"))
     return {**operation, "requestBody": {"required": True, "content": content}}
+
+
+def _v2(settings: Settings) -> Json:
+    """The Open Inference Protocol."""
+    server = {
+        "/v2": {"get": _operation("What the server is", _json("V2Server"))},
+        "/v2/health/live": {"get": _v2_state("As /livez", "V2State", (500, 503))},
+        "/v2/health/ready": {"get": _v2_state("Whether every name has a model in service", "V2State", (500, 503))},
+        "/v2/repository/index": {"post": _operation("The names, and what is in service under them", _json("V2Index"))},
+    }
+    summary = f"Classify up to {settings.max_pictures} pictures, as files or as pixels, in JSON or with binary data"
+    models: Json = {}
+    for path, parameters in openapi_v2.MODELS.items():
+        about, ready = openapi_v2.TOLD
+        infer = _operation(summary, _json("V2Answer") | openapi_v2.BINARY, _UPLOAD_ERRORS, openapi_v2.HEADER)
+        body = {"requestBody": {"required": True, "content": openapi_v2.BODY}}
+        models[path] = {"parameters": parameters, "get": _operation(about[0], _json(about[1]), _MODEL_ERRORS)}
+        models[f"{path}/ready"] = {"parameters": parameters, "get": _v2_state(*ready, _MODEL_ERRORS)}
+        models[f"{path}/infer"] = {"parameters": parameters, "post": infer | body}
+    return {**server, **models}
+
+
+def _v2_state(summary: str, schema: str, errors: tuple[int, ...]) -> Json:
+    """It answers with 503 and the state where a thread of the worker has ended."""
+    operation = _operation(summary, _json(schema), errors)
+    either = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in (schema, "Error")]}
+    operation["responses"]["503"] = {
+        "description": _MEANING[503],
+        "headers": _headers("X-Request-Id"),
+        "content": {"application/json": {"schema": either}},
+    }
+    return operation
 
 
 def _of_model(summary: str, schema: str) -> Json:

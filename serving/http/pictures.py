@@ -1,7 +1,6 @@
 """A request's body -> picture bytes: multipart, JSON with base64, or the picture itself."""
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -35,7 +34,7 @@ def one(body: bytes, content_type: str) -> bytes:
     if media_type == "application/json":
         return _from_json(body)
     if media_type.startswith("image/") or media_type == "application/octet-stream":
-        return _filled(body, "the request")
+        return filled(body, "the request")
     said = f"the content type is {media_type[:64]!r}" if media_type else "the request has no content type"
     raise WrongTypeError(f"{said}; send {MEDIA_TYPES}")
 
@@ -138,10 +137,11 @@ def _named(parts: list[Part]) -> str:
 def _file(part: Part) -> bytes:
     if part.media_type and not part.media_type.startswith("image/") and part.media_type != "application/octet-stream":
         raise WrongTypeError(f"the field {part.name!r} holds {part.media_type[:64]!r}; send a picture (image/*)")
-    return _filled(bytes(part.data), f"the field {part.name!r}")
+    return filled(bytes(part.data), f"the field {part.name!r}")
 
 
-def _filled(data: bytes, where: str) -> bytes:
+def filled(data: bytes, where: str) -> bytes:
+    """Raises `RequestError` for nothing."""
     if not data:
         raise RequestError(f"{where} is empty; send the bytes of a picture")
     return data
@@ -154,10 +154,15 @@ def _from_json(body: bytes) -> bytes:
         raise RequestError("the body is not valid JSON") from None
     if not isinstance(value, dict) or set(value) != {"image"} or not isinstance(value["image"], str):
         raise WrongFieldsError('the JSON must be {"image": "<the picture in base64>"} and nothing else')
-    text = value["image"]
+    return from_base64(value["image"], "the field 'image'")
+
+
+def from_base64(text: str, where: str) -> bytes:
+    """With or without what a data URL begins with. Raises `WrongFieldsError`, `RequestError` for nothing."""
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        return _filled(base64.b64decode(text, validate=True), "the field 'image'")
-    except (binascii.Error, ValueError):
-        raise WrongFieldsError("the field 'image' is not base64; encode the bytes of the picture with it") from None
+        file = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise WrongFieldsError(f"{where} is not base64; encode the bytes of the picture with it") from None
+    return filled(file, where)

@@ -1,10 +1,8 @@
 """What answers at which path."""
 
-import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from starlette.requests import Request
@@ -14,41 +12,38 @@ from starlette.routing import Route
 from serving import metrics
 from serving.batching import Answer
 from serving.errors import EndedError, NoModelError, NotFoundError
-from serving.http import bodies, openapi, page, pictures
+from serving.http import bodies, openapi, page, pictures, v2
 from serving.http.bodies import Held
 from serving.inference import Inference
 from serving.live import Live
 from serving.served import Served
 from serving.trying import Trials
 
-T = TypeVar("T")
-SMALL_BYTES = 65_536
-
 
 def routes(inference: Inference) -> list[Route]:
-    return [*_answering(inference), *_telling(inference), *_watching(inference), *_showing(inference)]
+    trials, held = Trials(inference), Held(inference.settings.max_held_bytes)
+    answering = [*_answering(inference, trials, held), *v2.routes(inference, trials, held)]
+    return [*answering, *_telling(inference), *_watching(inference), *_showing(inference)]
 
 
-def _answering(inference: Inference) -> list[Route]:
+def _answering(inference: Inference, trials: Trials, held: Held) -> list[Route]:
     settings = inference.settings
-    trials = Trials(inference)
-    held = Held(settings.max_held_bytes)
 
     async def predict(request: Request) -> Response:
         limit = settings.max_upload_bytes
         served = await _chosen(request, inference)  # before the body is read: there may be none
-        async with _body(request, limit, held, settings.upload_timeout_s) as body:
+        async with bodies.of(request, limit=limit, timeout_s=settings.upload_timeout_s, held=held) as body:
             content_type = request.headers.get("content-type", "")
-            file = await _off_the_loop(len(body), lambda: pictures.one(body, content_type))
+            file = await bodies.off_the_loop(len(body), lambda: pictures.one(body, content_type))
             answer = await _answer(request, inference, trials, served, [file])
         return _answered(request, answer, _prediction(answer.served, answer.probabilities[0]))
 
     async def predict_batch(request: Request) -> Response:
         limit = settings.max_batch_upload_bytes
         served = await _chosen(request, inference)
-        async with _body(request, limit, held, settings.upload_timeout_s) as body:
+        async with bodies.of(request, limit=limit, timeout_s=settings.upload_timeout_s, held=held) as body:
             content_type, most = request.headers.get("content-type", ""), settings.max_pictures
-            files = await _off_the_loop(len(body), lambda: pictures.many(body, content_type, most=most))
+            files = await bodies.off_the_loop(len(body), lambda: pictures.many(body, content_type, most=most))
             answer = await _answer(request, inference, trials, served, files)
         predictions = [_prediction(answer.served, row) for row in answer.probabilities]
         return _answered(request, answer, {"predictions": predictions})
@@ -85,7 +80,7 @@ def _telling(inference: Inference) -> list[Route]:
         number = request.path_params["number"]
         if number >= len(files):
             raise NotFoundError(f"there is no sample {number}; the model has {len(files)}")
-        return Response(files[number], media_type="image/png", headers={"Cache-Control": "no-cache"})
+        return Response(files[number], media_type="image/png", headers={"Cache-Control": "private, no-cache"})
 
     return [
         Route("/model", model),
@@ -169,16 +164,6 @@ def _asked(request: Request) -> tuple[str | None, str | None]:
         return None, None
     name, at, version = asked.partition("@")
     return name, version if at else None
-
-
-def _body(request: Request, limit: int, held: Held, timeout_s: float) -> AbstractAsyncContextManager[bytes]:
-    declared = request.headers.get("content-length")
-    return bodies.whole(request.receive, declared=declared, limit=limit, timeout_s=timeout_s, held=held)
-
-
-async def _off_the_loop(size: int, work: Callable[[], T]) -> T:
-    """Reading a small body is cheaper than a thread; reading ten megabytes of JSON would hold up everyone else."""
-    return work() if size <= SMALL_BYTES else await asyncio.to_thread(work)
 
 
 def _prediction(served: Served, probabilities: np.ndarray) -> dict[str, Any]:

@@ -30,7 +30,8 @@ def test_its_curl_lines_are_answered(service: Running, tmp_path: Path, line: str
 
 def test_it_has_a_curl_line_for_every_path():
     asked = {re.sub(r"/\d+$", "/{number}", re.search(r"localhost:3000(/[^ ?']*)", line)[1]) for line in CURL_LINES}
-    assert asked == set(openapi.document(Settings())["paths"])
+    own = {path for path in openapi.document(Settings())["paths"] if not path.startswith("/v2")}
+    assert {path for path in asked if not path.startswith("/v2")} == own, "the others have a page of their own"
 
 
 @pytest.mark.parametrize("name", list(Settings.model_fields))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import toy
 
+from models.bundle import signature
 from serving import served, store
 from serving.live import Live
 from serving.refs import ModelRef
@@ -68,9 +69,9 @@ def test_a_candidate_is_tried_once_for_each_promotion(refs):
     store.promote(refs[0], reason="")
     opened = []
 
-    def opener(folder, threads):
+    def opener(folder, settings):
         opened.append(folder.parent.name)
-        return served.opened(folder, threads)
+        return served.opened(folder, settings)
 
     live = Live(Settings(), open_=opener)
     live.look()
@@ -102,8 +103,8 @@ def test_an_opener_that_breaks_in_any_way_leaves_the_old_model(refs):
     live = Live(Settings())
     live.look()
 
-    def broken(folder, threads):
-        raise MemoryError(f"{folder} {threads}")
+    def broken(folder, settings):
+        raise MemoryError(f"{folder} {settings}")
 
     live._open = broken
     store.promote(refs[1], reason="")
@@ -139,3 +140,18 @@ def test_a_broken_alias_file_does_not_end_the_following(refs, home):
         assert live.alive
     live.stop()
     assert not live.alive
+
+
+def test_where_signing_is_on_only_what_was_signed_takes_traffic(refs, tmp_path):
+    (tmp_path / "signers").write_text(signature.new_key(tmp_path / "key", "nightly") + "\n")
+    signature.sign(store.path(refs[1]) / "manifest.json", tmp_path / "key")
+    live = Live(Settings(signers=tmp_path / "signers"))
+    store.promote(refs[1], reason="")
+    live.look()
+    assert live.current.name == "toy@v1"
+    store.promote(refs[2], reason="")
+    live.look()
+    assert live.current.name == "toy@v1"
+    assert live.refused.reason == (
+        "the bundle is refused: it is not signed, and this service takes only what nightly signed"
+    )

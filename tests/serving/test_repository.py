@@ -10,7 +10,7 @@ import httpx
 import pytest
 import toy
 
-from serving import served, store
+from serving import challengers, served, store
 from serving.errors import NoModelError, NotFoundError
 from serving.http import app
 from serving.inference import Inference
@@ -65,7 +65,7 @@ def test_versions_and_roles_are_opened_when_they_are_asked_for(stored: Stored):
     refs = [stored("toy", f"v{i}") for i in range(4)]
     store.promote(refs[0], reason="")
     store.promote(refs[1], reason="")
-    store.challenge(refs[2], reason="")
+    challengers.challenge(refs[2], reason="")
     repository = looked(Repository(Settings()))
     assert opened(repository) == opened(repository, "toy", "champion") == opened(repository, "toy", "v1") == "toy@v1"
     assert opened(repository, None, "previous") == "toy@v0"
@@ -101,9 +101,9 @@ def test_a_version_that_many_ask_for_at_once_is_opened_once(stored: Stored):
     stored("toy", "v1")
     seen: list[str] = []
 
-    def counting(folder: Path, threads: int) -> served.Bundle:
+    def counting(folder: Path, settings: Settings) -> served.Bundle:
         seen.append(folder.parent.name)
-        return served.opened(folder, threads)
+        return served.opened(folder, settings)
 
     repository = looked(Repository(Settings(), open_=counting))
     with ThreadPoolExecutor(8) as pool:

@@ -12,7 +12,7 @@ import pytest
 import toy
 
 from models.bundle.bundle import BundleError
-from serving import store
+from serving import challengers, store
 from serving.refs import ModelRef, StoreError
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -104,7 +104,7 @@ def test_nobody_is_champion_before_a_promotion():
 def test_a_promotion_moves_the_champion_and_keeps_the_previous_one(two):
     first, second = two
     store.promote(first, reason="the first")
-    store.challenge(second, reason="trained last night")
+    challengers.challenge(second, reason="trained last night")
     held = store.promote(second, reason="better by 3 points")
     assert (held.champion, held.previous, held.challenger) == (second, first, None)
     assert [change.reason for change in held.history] == ["the first", "trained last night", "better by 3 points"]
@@ -192,7 +192,7 @@ def challenge_many(home: str, version: str, times: int) -> None:
 
     os.environ["BENTOML_HOME"] = home
     for i in range(times):
-        store.challenge(ModelRef(name="toy", version=version), reason=f"{version} {i}")
+        challengers.challenge(ModelRef(name="toy", version=version), reason=f"{version} {i}")
 
 
 @pytest.mark.usefixtures("two")

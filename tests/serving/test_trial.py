@@ -12,8 +12,9 @@ import pytest
 import toy
 from scipy.stats import binomtest
 
+from flows.cli import stored
 from models.bundle.bundle import Bundle
-from serving import store
+from serving import challengers, store
 from serving.aliases import Trial
 from serving.http import app
 from serving.inference import Inference
@@ -122,7 +123,7 @@ def models(answers: list[Any]) -> dict[str, int]:
 
 
 def test_a_canary_answers_its_share_and_is_compared(versions, serving):
-    store.try_out(versions[1], share=0.25, shadow=False, reason="")
+    challengers.try_out(versions[1], share=0.25, shadow=False, reason="")
     answers, _ = serving(40)
     assert models(answers[:-1]) == {"toy@v0": 30, "toy@v1": 10}
     told = answers[-1]["trial"]
@@ -132,7 +133,7 @@ def test_a_canary_answers_its_share_and_is_compared(versions, serving):
 
 
 def test_a_shadow_answers_nobody_and_is_compared(versions, serving):
-    store.try_out(versions[1], share=1.0, shadow=True, reason="")
+    challengers.try_out(versions[1], share=1.0, shadow=True, reason="")
     answers, _ = serving(20)
     assert models(answers[:-1]) == {"toy@v0": 20}
     told = answers[-1]["trial"]
@@ -160,7 +161,7 @@ def breaks(inference: Inference) -> None:
 
 @pytest.mark.parametrize("shadow", [False, True])
 def test_one_that_fails_harms_no_request_and_is_withdrawn(versions, serving, shadow):
-    store.try_out(versions[1], share=1.0, shadow=shadow, reason="")
+    challengers.try_out(versions[1], share=1.0, shadow=shadow, reason="")
     answers, inference = serving(60, before=breaks)
     assert models(answers[:-1]) == {"toy@v0": 60}
     assert inference.repository.default.trying is None
@@ -171,7 +172,7 @@ def test_one_that_fails_harms_no_request_and_is_withdrawn(versions, serving, sha
 
 
 def test_one_that_disagrees_is_withdrawn_and_the_page_says_why(versions, serving):
-    store.try_out(versions[2], share=0.5, shadow=False, reason="")
+    challengers.try_out(versions[2], share=0.5, shadow=False, reason="")
     answers, inference = serving(120, poll_s=0.02)
     assert models(answers[100:-1]) == {"toy@v0": 20}
     assert inference.repository.default.trying is None
@@ -183,28 +184,37 @@ def test_one_that_disagrees_is_withdrawn_and_the_page_says_why(versions, serving
 def test_a_damaged_challenger_takes_no_traffic(versions, serving):
     model = store.path(versions[1]) / "model.onnx"
     model.write_bytes(model.read_bytes()[:-1] + b"x")
-    store.try_out(versions[1], share=0.5, shadow=False, reason="")
+    challengers.try_out(versions[1], share=0.5, shadow=False, reason="")
     answers, _ = serving(10)
     assert models(answers[:-1]) == {"toy@v0": 10}
     assert answers[-1]["refused"]["model"] == "toy@v1"
     assert store.aliases("toy").trial is None
 
 
-def test_a_rollback_ends_the_trial_first_and_a_promotion_ends_it_too(versions):
+def test_the_command_ends_the_trial_first_and_then_goes_back(versions, capsys):
     store.promote(versions[2], reason="")
-    store.try_out(versions[1], share=0.5, shadow=False, reason="")
-    assert store.rollback("toy", reason="by hand") == versions[2]
+    challengers.try_out(versions[1], share=0.5, shadow=False, reason="")
+    stored.rollback("toy", reason="by hand")
+    assert "the trial of toy@v1 is ended: toy@v2 answers" in capsys.readouterr().out
+    assert store.aliases("toy").champion == versions[2]
     assert store.aliases("toy").trial is None
-    assert store.rollback("toy", reason="by hand") == versions[0]
-    store.try_out(versions[1], share=0.5, shadow=False, reason="")
+    stored.rollback("toy", reason="by hand")
+    assert store.aliases("toy").champion == versions[0]
+
+
+def test_a_new_champion_ends_the_trial_beside_the_old_one(versions):
+    for change in (lambda: store.promote(versions[2], reason=""), lambda: store.rollback("toy", reason="")):
+        challengers.try_out(versions[1], share=0.5, shadow=False, reason="")
+        change()
+        assert store.aliases("toy").trial is None
+    challengers.try_out(versions[1], share=0.5, shadow=False, reason="")
     store.promote(versions[1], reason="well done")
-    assert store.aliases("toy").trial is None
-    assert store.withdraw(versions[1], reason="too late").champion == versions[1]
+    assert challengers.withdraw(versions[1], reason="too late").champion == versions[1]
 
 
 def test_nothing_can_be_tried_beside_nothing_or_itself(versions, tmp_path):
     other = store.save(toy.bundle(tmp_path / "other", name="other", version="1"))
     with pytest.raises(StoreError, match="no champion to try"):
-        store.try_out(other, share=0.5, shadow=False, reason="")
+        challengers.try_out(other, share=0.5, shadow=False, reason="")
     with pytest.raises(StoreError, match="is the champion already"):
-        store.try_out(versions[0], share=0.5, shadow=False, reason="")
+        challengers.try_out(versions[0], share=0.5, shadow=False, reason="")

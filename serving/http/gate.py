@@ -1,0 +1,131 @@
+"""Who may ask, and how often: decided by the headers, before a byte of the body is read."""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.datastructures import Headers
+
+from serving import keys, metrics
+from serving.errors import TooOftenError, UnauthorizedError
+from serving.keys import Key, KeysError
+
+logger = logging.getLogger("trainserve.keys")
+
+# What whoever watches over processes asks without a key, and what somebody sees who has not entered one yet. /metrics
+# is not among them: its figures tell who asks for what, and how much; Prometheus can send a key.
+OPEN = frozenset(
+    {"/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready", "/", "/ui", "/favicon.ico", "/docs.json"}
+)
+
+
+@dataclass
+class Bucket:
+    """Tokens of one key: a request takes one, and time brings them back, up to what a second brings."""
+
+    rate: float  # per second
+    tokens: float
+    at: float  # seconds, when `tokens` was right
+
+    def wait_s(self, now: float) -> float:
+        """0: one was taken; otherwise the time until there is one."""
+        self.tokens = min(max(1.0, self.rate), self.tokens + (now - self.at) * self.rate)
+        self.at = now
+        if self.tokens < 1:
+            return (1 - self.tokens) / self.rate
+        self.tokens -= 1
+        return 0.0
+
+
+class Gate:
+    """The keys of one worker. It follows the file: who asks later than `poll_s` after a change meets the new keys.
+
+    While a new file cannot be used the keys of the last good one hold; where there never was one, no key does.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        trusted: frozenset[int] | None,
+        poll_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path = path
+        self._trusted = trusted
+        self._poll_s = poll_s
+        self._clock = clock
+        self._keys: dict[bytes, Key] = {}  # by digest
+        self._buckets: dict[str, Bucket] = {}
+        self._seen: object = None
+        self._next_look = -math.inf
+
+    def admit(self, path: str, headers: Headers) -> None:
+        """Raises `UnauthorizedError`, `TooOftenError`."""
+        if path in OPEN:
+            return
+        now = self._clock()
+        if now >= self._next_look:
+            self._look(now)
+        key = self._known(headers)
+        metrics.KEYS.labels(key.name).inc()
+        if key.rate is not None and (wait_s := self._bucket(key, key.rate, now).wait_s(now)) > 0:
+            raise TooOftenError(
+                f"this key may send {key.rate:g} requests a second; come back later", retry_after_s=math.ceil(wait_s)
+            )
+
+    def _known(self, headers: Headers) -> Key:
+        """Found by its digest. How long that takes may tell how a digest begins that is in the file; but who sends a
+        key does not choose its digest, so guessing gets no nearer to one, as it would by comparing keys themselves."""
+        given = _given(headers)
+        if given is None:
+            raise UnauthorizedError(
+                "a key is needed; send it as Authorization: Bearer KEY or X-API-Key: KEY, the operator has one for you"
+            )
+        key = self._keys.get(keys.digest(given))
+        if key is None:
+            raise UnauthorizedError("this key is not known here; ask the operator for another one")
+        return key
+
+    def _bucket(self, key: Key, rate: float, now: float) -> Bucket:
+        bucket = self._buckets.get(key.name)
+        if bucket is None or bucket.rate != rate:
+            bucket = self._buckets[key.name] = Bucket(rate, max(1.0, rate), now)
+        return bucket
+
+    def _look(self, now: float) -> None:
+        """A `stat`, microseconds; the file is read when it is another one."""
+        self._next_look = now + self._poll_s
+        signature = _signature(self._path)
+        if signature == self._seen:
+            return
+        first, self._seen = self._seen is None, signature
+        try:
+            found = keys.read(self._path, self._trusted)
+        except KeysError as error:
+            logger.error("%s; %s", error, f"the {len(self._keys)} keys of before hold" if self._keys else "none holds")
+            return
+        self._keys = {key.digest: key for key in found}
+        if not first:
+            logger.info("now %d keys: %s", len(found), ", ".join(key.name for key in found) or "nobody may ask")
+
+
+def _given(headers: Headers) -> str | None:
+    """X-API-Key first: a proxy may need the other header for itself."""
+    if key := headers.get("x-api-key"):
+        return key
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() or None if scheme.lower() == "bearer" else None
+
+
+def _signature(path: Path) -> object:
+    """Changes with every new file, and with its owner and rights."""
+    try:
+        info = os.stat(path)  # noqa: PTH116 - on the event loop
+    except OSError as error:
+        return error.errno
+    return (info.st_mtime_ns, info.st_ino, info.st_size, info.st_ctime_ns)
