@@ -16,7 +16,7 @@ from conftest import home_is
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving import metrics, store
+from serving import challengers, metrics, store
 from serving.http import app, tensors
 from serving.inference import Inference
 from serving.refs import ModelRef
@@ -41,8 +41,8 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
                 bundle = toy.bundle(folder / name / version, name=name, version=version, threshold=threshold)
                 store.save(bundle)
             store.promote(ModelRef(name=name, version="low"), reason="")
-        store.challenge(ModelRef(name="toy", version="high"), reason="")
-        store.try_out(ModelRef(name="tried", version="high"), share=1, shadow=False, reason="")
+        challengers.challenge(ModelRef(name="toy", version="high"), reason="")
+        challengers.try_out(ModelRef(name="tried", version="high"), share=1, shadow=False, reason="")
         lamps = toy.bundle(folder / "lamps", name="lamps", version="1", side=8)
         store.promote(store.save(lamps), reason="")
         inference = Inference(Settings(model="toy,lamps,tried,none", **limits))
