@@ -1,18 +1,12 @@
-"""Where everything of a user's lives. No import that takes time: the first thing that a run asks for."""
+"""Where everything of a user's lives, made if need be. No import that takes time: a run asks for it first."""
 
 import os
 from pathlib import Path
 
 from data.errors import InputError
+from data.place import home
 
-
-def home() -> Path:
-    """`TRAINSERVE_HOME`, by default `.trainserve` in the working directory; absolute. Raises `InputError`."""
-    given = os.environ.get("TRAINSERVE_HOME") or ".trainserve"
-    try:
-        return Path(given).expanduser().resolve()
-    except RuntimeError as error:  # the home of nobody, a link in a circle
-        raise InputError(f"TRAINSERVE_HOME {given} is no folder ({error}); set it to a folder you own") from None
+__all__ = ["home", "writable_home"]
 
 
 def writable_home() -> Path:

@@ -21,6 +21,7 @@ Reason = Literal[
     "unauthorized",
     "too_often",
     "no_model",
+    "not_kept",
     "ended",
     "failed",
 ]
@@ -86,6 +87,14 @@ class EndedError(RequestError):
 
     status = 503
     reason = "ended"
+    retry_after_s = 10
+
+
+class NotKeptError(RequestError):
+    """The request is right, and what it brings cannot be kept."""
+
+    status = 503
+    reason = "not_kept"
     retry_after_s = 10
 
 

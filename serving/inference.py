@@ -61,12 +61,12 @@ class Inference:
     def _decode(self, served: Served, files: Sequence[bytes]) -> "Future[Answer]":
         """In a decoder thread: bytes -> pixels -> the queue."""
         begun = time.perf_counter()
-        pixels = np.stack([self._pixels(served, file, i, len(files)) for i, file in enumerate(files)])
+        pixels = np.stack([self.pixels(served, file, i, len(files)) for i, file in enumerate(files)])
         metrics.DECODE.observe(time.perf_counter() - begun)
         return self.batcher.submit(served, pixels)
 
-    def _pixels(self, served: Served, file: bytes, index: int, count: int) -> np.ndarray:
-        """One picture in the model's geometry; of several, an error says which."""
+    def pixels(self, served: Served, file: bytes, index: int = 0, count: int = 1) -> np.ndarray:
+        """One picture in the model's geometry; of several, an error says which. Not on the loop."""
         try:
             if self.settings.max_pixels is not None:
                 _require_at_most(self.settings.max_pixels, file)

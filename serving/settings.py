@@ -56,6 +56,9 @@ class Settings(BaseSettings):
         2.0, ge=1, description="times the champion's time for a picture above which it is ended"
     )
     max_queue: int = Field(512, ge=1, le=100_000, description="most pictures waiting; beyond it requests get 429")
+    feedback_a_day: int = Field(10_000, ge=0, description="lines of feedback kept a day, by a worker")
+    keep_pictures: bool = Field(False, description="keep the pictures that feedback is about; off: the words alone")
+    feedback_bytes_a_day: int = Field(1024 * MIB, ge=0, description="of such pictures, kept a day by a worker")
     upload_timeout_s: float = Field(30.0, gt=0, description="seconds a request may take to arrive")
     shutdown_s: int = Field(10, ge=1, le=3600, description="seconds that running requests get when the service stops")
     keys: Path | None = Field(None, description="file of the API keys; without one, who reaches the port may ask")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from data import place
 from data.errors import InputError
 from serving import keys, store, writers
 from serving import settings as service_settings
@@ -79,8 +80,9 @@ def environment(settings: Settings) -> dict[str, str]:
     untracked = {"BENTOML_DO_NOT_TRACK": "True"}
     one_thread = {"OMP_NUM_THREADS": str(settings.threads)}
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    home = {"BENTOML_HOME": str(store.home())}  # absolute, because workers stand elsewhere
-    return {**untracked, **os.environ, **chosen, **home, **one_thread, "PYTHONPATH": paths}
+    # Absolute, because workers stand elsewhere.
+    homes = {"BENTOML_HOME": str(store.home()), "TRAINSERVE_HOME": str(place.home())}
+    return {**untracked, **os.environ, **chosen, **homes, **one_thread, "PYTHONPATH": paths}
 
 
 def numeric(host: str) -> str:

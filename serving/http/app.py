@@ -13,6 +13,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import errors, metrics, writers
+from serving.feedback import REQUEST_ID
 from serving.http import tracing
 from serving.http.bodies import DRAIN_BYTES, STRANGER_DRAIN_BYTES, Body
 from serving.http.gate import Gate
@@ -22,7 +23,7 @@ from serving.settings import Settings
 
 logger = logging.getLogger("trainserve.http")
 access = logging.getLogger("trainserve.access")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_REQUEST_ID = re.compile(REQUEST_ID)
 # Where an answer has none of its own. After https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html;
 # Strict-Transport-Security is for whoever ends TLS, and X-Frame-Options says what frame-ancestors says.
 _SECURITY = (
@@ -54,7 +55,7 @@ def _shared(app: ASGIApp, origins: list[str]) -> ASGIApp:
         app,
         allow_origins=origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["Authorization", "X-API-Key", "X-Request-Id", "traceparent"],
+        allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id", "traceparent"],
         expose_headers=["X-Request-Id", "Retry-After"],
     )
 

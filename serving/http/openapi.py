@@ -5,6 +5,7 @@
 
 from typing import Any
 
+from serving.feedback import REQUEST_ID
 from serving.http import openapi_v2
 from serving.http.gate import OPEN
 from serving.http.schemas import schemas
@@ -23,7 +24,7 @@ _MEANING = {
     422: "wrong fields",
     429: "saturated, or more than the key may send; come back after Retry-After seconds",
     500: "the service failed; its log says why, under the request id",
-    503: "no model is in service, or the one that is asked for is refused; come back after Retry-After seconds",
+    503: "no model is in service, the one asked for is refused, or what was sent cannot be kept; Retry-After says when",
 }
 _UPLOAD_ERRORS = (400, 404, 408, 413, 415, 422, 429, 500, 503)
 _MODEL_ERRORS = (404, 500, 503)
@@ -76,6 +77,8 @@ def document(settings: Settings) -> Json:
         "paths": {
             "/predict": {"post": _predict(settings)},
             "/predict_batch": {"post": _predict_batch(settings)},
+            "/explain": {"post": _explain(settings)},
+            "/feedback": {"post": _feedback()},
             "/model": {"get": _of_model("The model in service: its card, and how it stands", "Card")},
             "/samples": {"get": _of_model("The pictures the model tests itself with", "Samples")},
             "/samples/{number}": {"get": _sample()},
@@ -114,6 +117,24 @@ def _with_keys(described: Json) -> Json:
 
 
 def _predict(settings: Settings) -> Json:
+    return _upload(f"Classify a picture of at most {settings.max_upload_bytes} bytes", "Answer", _one_picture())
+
+
+def _explain(settings: Settings) -> Json:
+    summary = f"Where the model looked, in a picture of at most {settings.max_upload_bytes} bytes: parts are covered"
+    operation = _upload(summary, "Explanation", _one_picture())
+    label = {"description": "the class to explain; by default the most probable", "schema": {"type": "string"}}
+    return {**operation, "parameters": [{"name": "label", "in": "query", **label}, *operation["parameters"]]}
+
+
+def _feedback() -> Json:
+    text = {"type": "string"}
+    fields = {"request_id": {**text, "pattern": f"^{REQUEST_ID}$", "description": "of the answer"}, "label": text}
+    schema = {"type": "object", "required": list(fields), "additionalProperties": False, "properties": fields}
+    return _upload("What a picture really shows", "Kept", {"application/json": {"schema": schema}})
+
+
+def _one_picture() -> Json:
     encoded = {
         "type": "string",
         "format": "byte",
@@ -121,13 +142,12 @@ def _predict(settings: Settings) -> Json:
         "contentEncoding": "base64",
         "description": "the picture in base64; a data: address is taken too",
     }
-    content = {
+    return {
         "multipart/form-data": {"schema": _only("image", _PICTURE), "encoding": {"image": _AS_PICTURE}},
         "application/json": {"schema": _only("image", encoded)},
         "image/*": {"schema": _PICTURE},
         "application/octet-stream": {"schema": _PICTURE},
     }
-    return _upload(f"Classify a picture of at most {settings.max_upload_bytes} bytes", "Answer", content)
 
 
 def _predict_batch(settings: Settings) -> Json:

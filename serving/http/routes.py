@@ -1,6 +1,7 @@
 """What answers at which path."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from data import place
 from serving import metrics
 from serving.batching import Answer
 from serving.errors import EndedError, NoModelError, NotFoundError
-from serving.http import bodies, openapi, page, pictures, v2
+from serving.feedback import Feedback
+from serving.http import bodies, openapi, opinions, page, pictures, v2
 from serving.http.bodies import Held
 from serving.inference import Inference
 from serving.live import Live
@@ -22,11 +25,14 @@ from serving.trying import Trials
 
 def routes(inference: Inference) -> list[Route]:
     trials, held = Trials(inference), Held(inference.settings.max_held_bytes)
-    answering = [*_answering(inference, trials, held), *v2.routes(inference, trials, held)]
+    feedback = Feedback(place.home() / "feedback", inference.settings)
+    chosen = partial(_chosen, inference=inference)
+    answering = [*_answering(inference, trials, held, feedback), *opinions.routes(inference, chosen, held, feedback)]
+    answering += v2.routes(inference, trials, held)
     return [*answering, *_telling(inference), *_watching(inference), *_showing(inference)]
 
 
-def _answering(inference: Inference, trials: Trials, held: Held) -> list[Route]:
+def _answering(inference: Inference, trials: Trials, held: Held, feedback: Feedback) -> list[Route]:
     settings = inference.settings
 
     async def predict(request: Request) -> Response:
@@ -36,7 +42,9 @@ def _answering(inference: Inference, trials: Trials, held: Held) -> list[Route]:
             content_type = request.headers.get("content-type", "")
             file = await bodies.off_the_loop(len(body), lambda: pictures.one(body, content_type))
             answer = await _answer(request, inference, trials, served, [file])
-        return _answered(request, answer, _prediction(answer.served, answer.probabilities[0]))
+        said = _prediction(answer.served, answer.probabilities[0])
+        feedback.answered(request.state.request_id, answer.served, said["label"], said["probability"], file)
+        return _answered(request, answer.served, said)
 
     async def predict_batch(request: Request) -> Response:
         limit = settings.max_batch_upload_bytes
@@ -46,7 +54,7 @@ def _answering(inference: Inference, trials: Trials, held: Held) -> list[Route]:
             files = await bodies.off_the_loop(len(body), lambda: pictures.many(body, content_type, most=most))
             answer = await _answer(request, inference, trials, served, files)
         predictions = [_prediction(answer.served, row) for row in answer.probabilities]
-        return _answered(request, answer, {"predictions": predictions})
+        return _answered(request, answer.served, {"predictions": predictions})
 
     return [Route("/predict", predict, methods=["POST"]), Route("/predict_batch", predict_batch, methods=["POST"])]
 
@@ -63,7 +71,8 @@ def _telling(inference: Inference) -> list[Route]:
             raise
         card = served.bundle.card.model_dump(mode="json")
         standing = {"refused": refused, "trial": live.trying.told() if live.trying else None, "ended": _ended(live)}
-        return JSONResponse({"model": served.name, "since": served.since, **standing, **card})
+        kept = {"keeps_pictures": inference.settings.keep_pictures}
+        return JSONResponse({"model": served.name, "since": served.since, **kept, **standing, **card})
 
     async def samples(request: Request) -> Response:
         """The pictures the model was tested with when it was opened."""
@@ -178,9 +187,9 @@ def _prediction(served: Served, probabilities: np.ndarray) -> dict[str, Any]:
     return {**scores[0], "scores": scores}
 
 
-def _answered(request: Request, answer: Answer, content: dict[str, Any]) -> Response:
-    request.state.ref = answer.served.ref
-    return JSONResponse({"request_id": request.state.request_id, "model": answer.served.name, **content})
+def _answered(request: Request, served: Served, content: dict[str, Any]) -> Response:
+    request.state.ref = served.ref
+    return JSONResponse({"request_id": request.state.request_id, "model": served.name, **content})
 
 
 def _require_alive(inference: Inference) -> None:

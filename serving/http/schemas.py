@@ -54,6 +54,7 @@ def _card() -> tuple[Json, Json]:
         "model": _MODEL,
         "since": {**_TIME, "description": "in service since"},
         "refused": {**_or_null("Refused"), "description": "a promoted model that did not get into service"},
+        "keeps_pictures": {"type": "boolean", "description": "whether pictures that feedback is about are kept"},
         "trial": {**_or_null("Trial"), "description": "a version on trial beside the champion"},
         "ended": {**_or_null("Ended"), "description": "the trial that was ended last, until something else is decided"},
     }
@@ -71,6 +72,7 @@ def schemas() -> Json:
         "Prediction": _object(**_SCORED),
         "Answer": _object(**_ENVELOPE, **_SCORED),
         "Answers": _object(**_ENVELOPE, predictions={"type": "array", "minItems": 1, "items": _ref("Prediction")}),
+        **_opinions(),
         "Trial": _object(
             "as the worker that answers has counted it",
             model=_MODEL,
@@ -91,5 +93,28 @@ def schemas() -> Json:
             error={**_TEXT, "description": "one sentence"},
             request_id=_TEXT,
             optional={"refused": {**_or_null("Refused"), "description": "of /model: what was refused, and why"}},
+        ),
+    }
+
+
+def _opinions() -> Json:
+    """Of /explain and /feedback."""
+    return {
+        "Explanation": _object(
+            **_ENVELOPE,
+            label=_TEXT,
+            probability=_SHARE,
+            meaning={**_TEXT, "description": "of the numbers in the map"},
+            height={**_COUNT, "description": "rows of the map"},
+            width={**_COUNT, "description": "columns of the map"},
+            map={"type": "array", "items": {"type": "array", "items": {"type": "number", "minimum": -1, "maximum": 1}}},
+            picture={**_TEXT, "description": "the part that the model sees, in its size; a data: URL, PNG"},
+        ),
+        "Kept": _object(
+            request_id=_TEXT,
+            about={**_TEXT, "description": "the request_id of the answer"},
+            label=_TEXT,
+            answered_by={"type": ["string", "null"], "description": "name@version; null: not remembered"},
+            picture_kept={"type": "boolean"},
         ),
     }

@@ -22,7 +22,12 @@ CURL_LINES = re.findall(r"^curl .*?(?=\s+#|$)", TEXT, re.M)
 def test_its_curl_lines_are_answered(service: Running, tmp_path: Path, line: str):
     for name in ("rose.jpg", "tulip.jpg"):
         (tmp_path / name).write_bytes(toy.picture(200, format="JPEG"))
-    here = line.replace("localhost:3000", service.url).replace("flowers@3", "toy@v1").replace("flowers", "toy")
+    here = (
+        line.replace("localhost:3000", service.url)
+        .replace("flowers@3", "toy@v1")
+        .replace("flowers", "toy")
+        .replace('"rose"', '"bright"')
+    )
     command = here.replace("curl ", "curl --silent --show-error --fail-with-body --noproxy '*' ", 1)
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

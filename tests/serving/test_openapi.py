@@ -60,16 +60,16 @@ def _answering(tmp_path_factory: pytest.TempPathFactory, toy_bundle: Path) -> It
         INFERENCE.stop()
 
 
-@documented.exclude(path_regex="^/v2").parametrize()
+@documented.exclude(path_regex="^/(v2|explain|feedback)").parametrize()
 @settings(max_examples=10, derandomize=True, database=None)
 def test_the_service_does_what_its_document_says(case: schemathesis.Case) -> None:
     case.call_and_validate()
 
 
-# What a tensor may hold is more than a schema can say: whether it is taken is tests/serving/test_v2.py's.
-@documented.include(path_regex="^/v2").parametrize()
+# What a tensor or a label may be is more than a schema can say: whether it is taken is for tests of their own.
+@documented.include(path_regex="^/(v2|explain|feedback)").parametrize()
 @settings(max_examples=10, derandomize=True, database=None)
-def test_the_open_inference_protocol_answers_as_the_document_says(case: schemathesis.Case) -> None:
+def test_tensors_explanations_and_feedback_are_answered_as_the_document_says(case: schemathesis.Case) -> None:
     case.call_and_validate(checks=[*CONFORMANCE])
 
 

@@ -1,13 +1,20 @@
 """The page in a real Chromium, as a person uses it. `PAGE_SHOTS=folder` keeps pictures of it."""
 
 import base64
+import io
+import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import toy
+from conftest import Running, home_is, running
+from PIL import Image
 from playwright import sync_api
+
+from serving import store
 
 pytestmark = pytest.mark.browser
 ARGUMENTS = [
@@ -44,9 +51,9 @@ def page(browser, service) -> Iterator["sync_api.Page"]:
     assert [text for text in complaints if "status of 4" not in text] == []
 
 
-def shot(page: "sync_api.Page", name: str) -> None:
+def shot(page: "sync_api.Page", name: str, *, full_page: bool = True) -> None:
     if folder := os.environ.get("PAGE_SHOTS"):
-        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=full_page)
 
 
 def answer(page: "sync_api.Page") -> str:
@@ -149,6 +156,126 @@ def test_on_a_phone_nothing_sticks_out(page, scheme):
     page.get_by_text("About this model").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     shot(page, f"phone-{scheme}")
+
+
+@pytest.fixture
+def spotted() -> dict[str, object]:
+    """Dark, with a bright spot at the upper left."""
+    image = Image.new("RGB", (320, 240), (60, 60, 60))
+    image.paste((255, 255, 255), (50, 10, 150, 110))
+    stream = io.BytesIO()
+    image.save(stream, format="PNG")
+    return {"name": "spot.png", "mimeType": "image/png", "buffer": stream.getvalue()}
+
+
+@pytest.fixture
+def bright_by_a_corner(tmp_path, monkeypatch) -> Iterator[Running]:
+    """A service whose model looks at the upper left quarter alone; pictures that people object to are kept."""
+    home = tmp_path / "bentoml"
+    with home_is(home):
+        store.promote(store.save(toy.bundle(tmp_path / "corner", version="v1", threshold=180, corner=True)), reason="")
+    monkeypatch.setenv("TRAINSERVE_HOME", str(tmp_path / "trainserve"))
+    with running(home, keep_pictures="true") as service:
+        service.wait("/readyz")
+        yield service
+
+
+def test_where_the_model_looked_is_drawn_and_said(browser, bright_by_a_corner, spotted):
+    page = browser.new_page()
+    page.goto(bright_by_a_corner.url + "/ui")
+    page.locator("#chosen").set_input_files(spotted)
+    assert answer(page).startswith("bright")
+    page.get_by_role("button", name="Where did it look?").click()
+    page.get_by_role("img", name="The picture as the model saw it").wait_for()
+    said = page.locator("#found").inner_text()
+    assert re.fullmatch(r"Mostly at the top left: with a patch there, bright falls from [\d.]+\s% to [\d.]+\s%\.", said)
+    looked, ignored = (page.evaluate(COLOUR, place) for place in ([0.25, 0.25], [0.75, 0.75]))
+    assert looked[0] > looked[2] + 60  # orange
+    assert ignored[0] == ignored[1] == ignored[2]
+    shot(page, "map")
+    page.set_viewport_size(PHONE)
+    shot(page, "map-phone")
+    page.close()
+
+
+COLOUR = """([x, y]) => {
+  const map = document.getElementById("map");
+  return [...map.getContext("2d").getImageData(x * map.width, y * map.height, 1, 1).data];
+}"""
+
+
+def test_a_map_in_which_nothing_stands_out_says_so_and_the_next_picture_has_none(page):
+    page.get_by_role("button", name="Sample 4").click()
+    answer(page)
+    page.get_by_role("button", name="Where did it look?").click()
+    page.get_by_text("No single part matters").wait_for()
+    page.get_by_role("button", name="Sample 1").click()
+    page.locator("#caption", has_text="Sample 1").wait_for()
+    assert not page.locator("#map").is_visible()
+    assert page.locator("#found").inner_text() == ""
+
+
+def test_somebody_who_knows_better_says_so_by_keyboard(browser, bright_by_a_corner, spotted):
+    page = browser.new_page()
+    page.goto(bright_by_a_corner.url + "/ui")
+    page.locator("#chosen").set_input_files(spotted)
+    answer(page)
+    assert "and the picture with it" in page.locator("#kept").inner_text()
+    page.get_by_role("button", name="Where did it look?").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "really"
+    page.keyboard.type("dark")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.get_by_role("status").get_by_text("Thank you: noted as dark, with the picture").wait_for()
+    shot(page, "feedback")
+    folder = bright_by_a_corner.home.parent / "trainserve/feedback"
+    (line,) = [json.loads(file.read_text()) for file in folder.glob("*.jsonl")]
+    assert (line["model"], line["answered"], line["label"]) == ("toy@v1", "bright", "dark")
+    assert (folder / line["picture"]).read_bytes() == spotted["buffer"]
+    page.close()
+
+
+def test_a_wrong_answer_cannot_be_told_without_saying_what_it_is(page):
+    page.get_by_role("button", name="Sample 5").click()
+    answer(page)
+    assert page.get_by_label("This is wrong, it is …").locator("option").all_inner_texts() == ["choose …", "bright"]
+    page.get_by_role("button", name="Send").click()
+    assert page.evaluate("document.getElementById('really').matches(':invalid')")
+    assert page.locator("#thanks").inner_text() == ""
+
+
+def test_a_phone_offers_its_camera_and_a_desktop_does_not(browser, service, page):
+    assert not page.get_by_role("button", name="Take a photograph").is_visible()
+    context = browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
+    phone = context.new_page()
+    phone.goto(service.url + "/ui")
+    with phone.expect_file_chooser() as chooser:
+        phone.get_by_role("button", name="Take a photograph").tap()
+    assert chooser.value.element.get_attribute("capture") == "environment"
+    chooser.value.set_files({"name": "photo.png", "mimeType": "image/png", "buffer": toy.picture(250)})
+    assert answer(phone).startswith("bright")
+    phone.mouse.wheel(0, -2000)
+    shot(phone, "camera", full_page=False)  # a whole page is taken as on a device that has no fingers
+    context.close()
+
+
+def test_everything_has_a_role_and_a_name_for_who_does_not_see_it(page):
+    page.get_by_role("button", name="Sample 4").click()
+    answer(page)
+    page.get_by_role("button", name="Where did it look?").click()
+    page.get_by_text("No single part matters").wait_for()
+    tree = page.locator("main").aria_snapshot()
+    for line in (
+        '- heading "toy" [level=1]',
+        '- button "Choose a picture or drop it here, or paste it"',
+        'button "Sample 4, which shows: bright" [pressed]',
+        '- img "The picture that was classified"',
+        '- list "All classes, the most probable first"',
+        '- img "The picture as the model saw it, with what speaks for bright"',
+        '- combobox "This is wrong, it is …"',
+    ):
+        assert line in tree, tree
 
 
 def test_everything_that_can_be_pressed_has_a_name(page):

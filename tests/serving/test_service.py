@@ -83,6 +83,10 @@ def test_the_page_is_served_under_a_policy_that_allows_its_own_script_only(clien
     assert "script-src 'sha256-" in policy
 
 
+def test_the_page_is_one_file_that_can_be_read_through(client):
+    assert len(client.get("/ui").text.splitlines()) < 400
+
+
 def test_the_page_loads_nothing_from_elsewhere(client):
     assert not re.findall(r"https?://|//cdn", client.get("/ui").text.replace("http://www.w3.org", ""))
 

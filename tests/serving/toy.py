@@ -29,11 +29,13 @@ def picture(value: int, *, size: tuple[int, int] = (40, 24), format: str = "PNG"
     return stream.getvalue()
 
 
-def bundle(folder: Path, *, version: str, name: str = "toy", threshold: float = 127.5, side: int = 16) -> Path:
-    """A whole bundle at `folder`."""
+def bundle(
+    folder: Path, *, version: str, name: str = "toy", threshold: float = 127.5, side: int = 16, corner: bool = False
+) -> Path:
+    """A whole bundle at `folder`; with `corner`, of a model that looks at the upper left quarter alone."""
     folder.mkdir(parents=True)
     image = ImageSpec(height=side, width=side)
-    (folder / "model.onnx").write_bytes(_graph(threshold, side))
+    (folder / "model.onnx").write_bytes(_graph(threshold, side, seen=side // 2 if corner else side))
     (folder / "card.json").write_text(_card(name, version, image).model_dump_json(indent=1))
     golden.save(_golden(threshold, image), folder)
     manifest.write(folder)
@@ -47,8 +49,11 @@ def probabilities(pixels: np.ndarray, threshold: float) -> np.ndarray:
     return np.stack([bright, 1 - bright], axis=1).astype(np.float32)
 
 
-def _graph(threshold: float, side: int) -> bytes:
+def _graph(threshold: float, side: int, *, seen: int) -> bytes:
     weights = {
+        "first": np.array([0, 0], dtype=np.int64),
+        "end": np.array([seen, seen], dtype=np.int64),
+        "sides": np.array([1, 2], dtype=np.int64),
         "axes": np.array([1, 2, 3], dtype=np.int64),
         "last": np.array([1], dtype=np.int64),
         "slope": np.array([[0.05, -0.05]], dtype=np.float32),
@@ -56,7 +61,8 @@ def _graph(threshold: float, side: int) -> bytes:
     }
     nodes = [
         helper.make_node("Cast", ["pixels"], ["values"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["values", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Slice", ["values", "first", "end", "sides"], ["seen"]),
+        helper.make_node("ReduceMean", ["seen", "axes"], ["mean"], keepdims=0),
         helper.make_node("Unsqueeze", ["mean", "last"], ["column"]),
         helper.make_node("MatMul", ["column", "slope"], ["sloped"]),
         helper.make_node("Add", ["sloped", "bias"], ["logits"]),
