@@ -14,7 +14,6 @@ from serving.feedback import Feedback, read
 from serving.http import bodies, pictures
 from serving.http.bodies import Held
 from serving.inference import Inference
-from serving.refs import ModelRef
 from serving.served import Served
 
 FEEDBACK_BYTES = 4096
@@ -47,7 +46,6 @@ def routes(
         async with bodies.of(request, limit=FEEDBACK_BYTES, timeout_s=timeout_s, held=held) as body:
             said = read(body)
         about = opinions.known(said.request_id) or (await chosen(request)).bundle.card
-        request.state.ref = ModelRef(name=about.name, version=about.version)
         if said.label not in about.classes:
             raise WrongFieldsError(f"model {about.name} has no class {said.label[:64]!r}; see the classes in /model")
         line = await asyncio.to_thread(opinions.keep, said, about)
