@@ -77,23 +77,26 @@ class Client:
         here = httpx.URL(url).host in LOOPBACK  # a proxy cannot reach this machine's own addresses
         self._http = httpx.Client(base_url=url, headers=authorization(key), timeout=timeout_s, trust_env=not here)
 
-    def predict(self, file: bytes | Path, *, request_id: str | None = None) -> Prediction:
-        """A picture's bytes or file -> the service's answer. Raises `ServiceError`, `UnreachableError`."""
+    def predict(self, file: bytes | Path, *, model: str | None = None, request_id: str | None = None) -> Prediction:
+        """A picture's bytes or file -> the service's answer. Raises `ServiceError`, `UnreachableError`.
+
+        `model` is `name` or `name@version`; by default the service's own first one.
+        """
         body = file if isinstance(file, bytes) else _bytes_of(file)
         headers = {"Content-Type": "application/octet-stream"}
         if request_id is not None:
             headers["X-Request-Id"] = request_id
-        return Prediction.model_validate(self._ask("POST", "/predict", content=body, headers=headers))
+        return Prediction.model_validate(self._ask("POST", "/predict", model, content=body, headers=headers))
 
-    def predict_batch(self, files: list[bytes]) -> list[Prediction]:
+    def predict_batch(self, files: list[bytes], *, model: str | None = None) -> list[Prediction]:
         """Several pictures in one request, answered in their order by one model."""
-        answer = self._ask("POST", "/predict_batch", files=[("images", file) for file in files])
+        answer = self._ask("POST", "/predict_batch", model, files=[("images", file) for file in files])
         shared = {"request_id": answer["request_id"], "model": answer["model"]}
         return [Prediction.model_validate({**shared, **prediction}) for prediction in answer["predictions"]]
 
-    def model(self) -> dict[str, Any]:
-        """The card of the model in service, and since when it is."""
-        return self._ask("GET", "/model")
+    def model(self, model: str | None = None) -> dict[str, Any]:
+        """The card of a model in service, since when it is, what was refused and what is on trial."""
+        return self._ask("GET", "/model", model)
 
     def ready(self) -> bool:
         """Whether a picture sent now would be answered. Never raises."""
@@ -113,11 +116,12 @@ class Client:
     ) -> None:
         self.close()
 
-    def _ask(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+    def _ask(self, method: str, path: str, model: str | None, **content: Any) -> dict[str, Any]:
         """Come back when the service says that it is busy; a request changes nothing, so asking again is safe."""
+        asked = {} if model is None else {"model": model}
         for attempt in range(self._retries + 1):
             try:
-                response = self._http.request(method, path, **content)
+                response = self._http.request(method, path, params=asked, **content)
             except httpx.HTTPError as error:
                 if attempt == self._retries or not isinstance(error, httpx.ConnectError | httpx.RemoteProtocolError):
                     raise UnreachableError(_why(error, self._url)) from None

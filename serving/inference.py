@@ -48,12 +48,16 @@ class Inference:
         `NoModelError`."""
         served = served or self.repository.champion()
         with self._admission(len(files)):
-            return await _on_the_loop(self._decoders, lambda: self._decode(served, files))
+            answer = await _on_the_loop(self._decoders, lambda: self._decode(served, files))
+        metrics.QUEUE.observe(answer.timing.queued_s)
+        return answer
 
     async def answer_pixels(self, pixels: np.ndarray, served: Served) -> Answer:
         """pixels u8 (n, H, W, C) in the geometry of `served`; there is nothing to decode. Raises `SaturatedError`."""
         with self._admission(len(pixels)):
-            return await asyncio.wrap_future(self.batcher.submit(served, pixels))
+            answer = await asyncio.wrap_future(self.batcher.submit(served, pixels))
+        metrics.QUEUE.observe(answer.timing.queued_s)
+        return answer
 
     def _decode(self, served: Served, files: Sequence[bytes]) -> "Future[Answer]":
         """In a decoder thread: bytes -> pixels -> the queue."""
@@ -127,6 +131,5 @@ def _copy(finished: "Future[Answer]", done: "asyncio.Future[Answer]") -> None:
 
 
 def _observe(timing: Timing) -> None:
-    metrics.QUEUE.observe(timing.queued_s)
     metrics.INFERENCE.observe(timing.inference_s)
     metrics.BATCH.observe(timing.pictures)

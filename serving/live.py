@@ -70,7 +70,8 @@ class Live:
 
     def end_trial(self, reason: str) -> None:
         """The champion answers everything again, in this worker."""
-        trying, self.trying = self.trying, None
+        trying = self.trying
+        self._try(None)
         if trying is not None:
             metrics.WITHDRAWN.labels(trying.served.ref.name).inc()
             logger.error("the trial of %s is ended: %s; the champion answers everything", trying.served.name, reason)
@@ -108,20 +109,25 @@ class Live:
         """Beside the champion that it is to be compared with, and no other."""
         trial = held.trial
         if trial is None or self.current is None or self.current.ref != held.champion:
-            self.trying = None
+            self._try(None)
             return
         if self.trying is not None and self.trying.trial == trial:
             return
         ref = ModelRef(name=self.current.ref.name, version=trial.version)
         try:
-            self.trying = Trying(serve(ref, self._settings, open_=self._open), trial)
+            self._try(Trying(serve(ref, self._settings, open_=self._open), trial))
         except RefusedError as error:
-            self.trying = None
+            self._try(None)
             self._refuse(ref, str(error))
             challengers.withdraw(ref, reason=str(error))
             return
         how = "shadows" if trial.shadow else "answers"
         logger.info("%s %s %g %% of the requests to %s", ref, how, 100 * trial.share, self.name)
+
+    def _try(self, trying: Trying | None) -> None:
+        self.trying = trying
+        if self.name is not None:
+            metrics.TRYING.labels(self.name).set(trying is not None)
 
     def _champion(self) -> str | None:
         champion = store.aliases(self.name).champion if self.name else None

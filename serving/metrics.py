@@ -13,19 +13,32 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _REGISTRY = CollectorRegistry()
 
-REQUESTS = Counter("trainserve_requests", "Requests answered", ["route", "status", "model"], registry=_REGISTRY)
+REQUESTS = Counter(
+    "trainserve_requests",
+    "Requests; outcome is answered, refused (what the sender can mend, or wait for) or failed",
+    ["route", "status", "name", "version", "outcome"],
+    registry=_REGISTRY,
+)
+REFUSALS = Counter("trainserve_refusals", "Requests refused or failed", ["route", "reason"], registry=_REGISTRY)
 LATENCY = Histogram(
     "trainserve_request_seconds", "From the first byte to the answer", ["route"], buckets=_SECONDS, registry=_REGISTRY
 )
 DECODE = Histogram(
     "trainserve_decode_seconds", "Decoding the pictures of a request", buckets=_SECONDS, registry=_REGISTRY
 )
-QUEUE = Histogram("trainserve_queue_seconds", "Waiting for the model", buckets=_SECONDS, registry=_REGISTRY)
+QUEUE = Histogram(
+    "trainserve_queue_seconds", "A request, decoded, waiting for the model", buckets=_SECONDS, registry=_REGISTRY
+)
 INFERENCE = Histogram("trainserve_inference_seconds", "The model, one batch", buckets=_SECONDS, registry=_REGISTRY)
 BATCH = Histogram(
     "trainserve_batch_pictures", "Pictures in a batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=_REGISTRY
 )
-WAITING = Gauge("trainserve_waiting_pictures", "Pictures in the queue", multiprocess_mode="livesum", registry=_REGISTRY)
+WAITING = Gauge(
+    "trainserve_waiting_pictures",
+    "Pictures let in and not answered yet",
+    multiprocess_mode="livesum",
+    registry=_REGISTRY,
+)
 READY = Gauge(
     "trainserve_ready",
     "Workers that serve a model of this name",
@@ -35,6 +48,28 @@ READY = Gauge(
 )
 SWAPS = Counter("trainserve_swaps", "Models taken into service, by a worker", ["name"], registry=_REGISTRY)
 REFUSED = Counter("trainserve_refused_models", "Models that were refused, by a worker", ["name"], registry=_REGISTRY)
+TRYING = Gauge(
+    "trainserve_trials",
+    "Workers that have a version of this name on trial",
+    ["name"],
+    multiprocess_mode="livesum",
+    registry=_REGISTRY,
+)
+TRIED = Counter(
+    "trainserve_trial_answers",
+    "Requests that a version on trial answered, or failed to",
+    ["name", "version", "outcome"],
+    registry=_REGISTRY,
+)
+COMPARED = Counter(
+    "trainserve_trial_compared_pictures",
+    "Pictures that champion and version on trial both answered",
+    ["name", "version"],
+    registry=_REGISTRY,
+)
+DIFFERED = Counter(
+    "trainserve_trial_differed_pictures", "Of these, those labelled otherwise", ["name", "version"], registry=_REGISTRY
+)
 WITHDRAWN = Counter(
     "trainserve_withdrawn_trials", "Trials that the service ended itself, by a worker", ["name"], registry=_REGISTRY
 )

@@ -9,7 +9,7 @@ from data.spec import Frozen
 Role = Literal["champion", "challenger", "previous"]
 ROLES: tuple[Role, ...] = ("champion", "challenger", "previous")
 # What BentoML accepts as a name or version; no separator can be part of it, so a ref is never a path elsewhere.
-_WORD = re.compile(r"[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?")
+WORD = r"[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?"
 
 
 class StoreError(InputError):
@@ -29,7 +29,7 @@ class ModelRef(Frozen):
     def checked(cls, name: str, version: str) -> Self:
         """Raises `StoreError` for words that BentoML's store would not take, or that mean something else."""
         for what, word in (("model name", name), ("version", version)):
-            if not _WORD.fullmatch(word) or ".." in word:
+            if not re.fullmatch(WORD, word) or ".." in word:
                 raise StoreError(
                     f"{what} {word!r} cannot be stored; use lower-case letters, digits, '-', '_' and '.', "
                     "at most 63, beginning and ending with a letter or digit"

@@ -41,7 +41,7 @@ class OwnHttp(Service[Any]):  # type: ignore[misc]  # BentoML's new half carries
         inference = Inference(settings)
         self.inner.inference = inference
         lifecycle = super().to_asgi(is_main=is_main)
-        answering = _traced(http_app.build(inference)) if settings.tracing else http_app.build(inference)
+        answering = traced(http_app.build(inference)) if settings.tracing else http_app.build(inference)
 
         async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
             await (lifecycle if scope["type"] == "lifespan" else answering)(scope, receive, send)
@@ -82,13 +82,13 @@ def _metrics_folder(settings: Settings) -> MetricsFolder | None:
     return folder
 
 
-def _traced(app: ASGIApp) -> ASGIApp:
+def traced(app: ASGIApp) -> ASGIApp:
     """OpenTelemetry as BentoML's configuration says; it costs about a sixth of the throughput of a small model."""
     from bentoml._internal.configuration.containers import BentoMLContainer
     from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 
-    traced: ASGIApp = OpenTelemetryMiddleware(app, tracer_provider=BentoMLContainer.tracer_provider.get())
-    return traced
+    middleware: ASGIApp = OpenTelemetryMiddleware(app, tracer_provider=BentoMLContainer.tracer_provider.get())
+    return middleware
 
 
 def _announce(inference: "Inference") -> None:

@@ -8,6 +8,7 @@ import math
 import threading
 from dataclasses import dataclass, field
 
+from serving import metrics
 from serving.aliases import Trial
 from serving.served import Served
 from serving.settings import Settings
@@ -56,15 +57,20 @@ class Trying:
             side.answers += 1
             side.pictures += pictures
             side.model_s += model_s
+        if side is self.challenger:
+            metrics.TRIED.labels(self.served.ref.name, self.served.ref.version, "answered").inc()
 
     def failed(self) -> None:
         with self._lock:
             self.challenger.failures += 1
+        metrics.TRIED.labels(self.served.ref.name, self.served.ref.version, "failed").inc()
 
     def agreed(self, compared: int, differed: int) -> None:
         with self._lock:
             self.compared += compared
             self.differed += differed
+        metrics.COMPARED.labels(self.served.ref.name, self.served.ref.version).inc(compared)
+        metrics.DIFFERED.labels(self.served.ref.name, self.served.ref.version).inc(differed)
 
     def failing(self, settings: Settings) -> str | None:
         """The limit that the challenger has crossed, in one sentence."""

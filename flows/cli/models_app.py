@@ -36,7 +36,7 @@ def promote(model: str, /, *, canary: str | None = None, shadow: str | None = No
     trainserve models promote flowers@3 --shadow 100%
 
     A running service ends a trial by itself where the challenger fails, is slow, or disagrees too often (the
-    TRAINSERVE_TRIAL_... settings of docs/operations.md); `trainserve models rollback NAME` ends it at once.
+    TRAINSERVE_TRIAL_... settings of docs/serving.md); `trainserve models rollback NAME` ends it at once.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import errors, metrics, writers
 from serving.feedback import REQUEST_ID
+from serving.http import tracing
 from serving.http.bodies import DRAIN_BYTES, STRANGER_DRAIN_BYTES, Body
 from serving.http.gate import Gate
 from serving.http.routes import routes
@@ -54,7 +55,7 @@ def _shared(app: ASGIApp, origins: list[str]) -> ASGIApp:
         app,
         allow_origins=origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id"],
+        allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id", "traceparent"],
         expose_headers=["X-Request-Id", "Retry-After"],
     )
 
@@ -93,16 +94,20 @@ class _Request:
     def __init__(self, scope: Scope, headers: Headers, body: Body, send: Send) -> None:
         given = headers.get("x-request-id", "")
         self.id = given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+        self.trace = tracing.trace_id(headers)
         self.scope = scope
         self.body = body
         self.status = 0
+        self.refused: errors.Reason | None = None
         self._send = send
         self._begun = time.perf_counter()
+        self._answered: float | None = None
         scope.setdefault("state", {})["request_id"] = self.id
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self._answered = time.perf_counter()
             given = {name for name, _ in message["headers"]}
             ours = [header for header in _SECURITY if header[0] not in given]
             message["headers"] = [*message["headers"], (b"x-request-id", self.id.encode()), *ours]
@@ -111,7 +116,9 @@ class _Request:
     async def refuse(self, error: Exception) -> None:
         refusal = errors.refusal(error)
         if refusal.status >= 500 and not isinstance(error, errors.RequestError):
-            logger.error("request %s failed", self.id, exc_info=error)
+            logger.error("request %s failed", self.name, exc_info=error)
+        self.refused = refusal.reason
+        metrics.REFUSALS.labels(self.route, refusal.reason).inc()
         if self.status:  # half an answer is out; all that is left is to cut it
             raise error
         extra: dict[str, Any] = getattr(error, "details", {})
@@ -137,17 +144,30 @@ class _Request:
         return str(getattr(endpoint, "__name__", "none"))
 
     @property
-    def model(self) -> str:
-        return str(self.scope["state"].get("model", ""))
+    def name(self) -> str:
+        """For the log."""
+        return f"{self.id} of trace {self.trace}" if self.trace else self.id
+
+    @property
+    def outcome(self) -> str:
+        if self.refused is None:
+            return "answered" if self.status else "failed"
+        return "failed" if self.refused in errors.FAULTS else "refused"
+
+    @property
+    def took_s(self) -> float:
+        """To the answer; not what is read of a refused upload afterwards."""
+        return (self._answered or time.perf_counter()) - self._begun
 
     def count(self) -> None:
-        metrics.REQUESTS.labels(self.route, str(self.status), self.model).inc()
-        metrics.LATENCY.labels(self.route).observe(time.perf_counter() - self._begun)
+        ref = self.scope["state"].get("ref")  # of the model that answered, or was asked
+        name, version = (ref.name, ref.version) if ref else ("", "")
+        metrics.REQUESTS.labels(self.route, str(self.status), name, version, self.outcome).inc()
+        metrics.LATENCY.labels(self.route).observe(self.took_s)
 
     def log(self) -> None:
-        milliseconds = 1000 * (time.perf_counter() - self._begun)
         path = self.scope["path"][:256].encode("unicode_escape").decode()
-        access.info("%s %s %d %.1f ms %s", self.scope["method"], path, self.status, milliseconds, self.id)
+        access.info("%s %s %d %.1f ms %s", self.scope["method"], path, self.status, 1000 * self.took_s, self.name)
 
 
 def _expects_body(headers: Headers) -> bool:

@@ -34,7 +34,7 @@ def routes(
             content_type = request.headers.get("content-type", "")
             file = await bodies.off_the_loop(len(body), lambda: pictures.one(body, content_type))
             found = await explainer.explain(served, file, request.query_params.get("label"))
-        request.state.model = served.name
+        request.state.ref = served.ref
         told = await asyncio.to_thread(_told, found)
         return JSONResponse({"request_id": request.state.request_id, "model": served.name, **told})
 
@@ -49,7 +49,6 @@ def routes(
         if said.label not in about.classes:
             raise WrongFieldsError(f"model {about.name} has no class {said.label[:64]!r}; see the classes in /model")
         line = await asyncio.to_thread(opinions.keep, said, about)
-        request.state.model = line.model or ""
         told = {"about": line.request_id, "label": line.label, "answered_by": line.model}
         return JSONResponse({"request_id": request.state.request_id, **told, "picture_kept": line.picture is not None})
 

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from data import place
 from serving import metrics
 from serving.batching import Answer
-from serving.errors import NoModelError, NotFoundError
+from serving.errors import EndedError, NoModelError, NotFoundError
 from serving.feedback import Feedback
 from serving.http import bodies, openapi, opinions, page, pictures, v2
 from serving.http.bodies import Held
@@ -102,14 +102,14 @@ def _telling(inference: Inference) -> list[Route]:
 def _watching(inference: Inference) -> list[Route]:
     async def livez(_: Request) -> Response:
         """Whether this process can do its work at all; a restart is due if not."""
-        return _health(
-            "alive" if inference.alive else "a worker thread has ended or hangs; restart the service", inference.alive
-        )
+        _require_alive(inference)
+        return _health("alive")
 
     async def readyz(_: Request) -> Response:
         """Whether a picture sent now would be answered."""
         served = [inference.repository.champion(live.name).name for live in inference.repository.lives]
-        return _health(f"serving {', '.join(served)}", inference.alive)
+        _require_alive(inference)
+        return _health(f"serving {', '.join(served)}")
 
     async def figures(_: Request) -> Response:
         return Response(metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
@@ -149,8 +149,11 @@ def _ended(live: Live) -> dict[str, str] | None:
 async def _chosen(request: Request, inference: Inference) -> Served:
     """The model in service, or the one of `?model=name` or `?model=name@version`."""
     if not request.scope["query_string"]:
-        return inference.repository.champion()
-    return await inference.repository.open(*_asked(request))
+        served = inference.repository.champion()
+    else:
+        served = await inference.repository.open(*_asked(request))
+    request.state.ref = served.ref  # for the figures; whoever answers is noted afterwards
+    return served
 
 
 async def _answer(
@@ -166,8 +169,11 @@ async def _answer(
 def _asked(request: Request) -> tuple[str | None, str | None]:
     if not request.scope["query_string"]:
         return None, None
-    name, _, version = request.query_params.get("model", "").partition("@")
-    return name or None, version or None
+    asked = request.query_params.get("model")
+    if asked is None:
+        return None, None
+    name, at, version = asked.partition("@")
+    return name, version if at else None
 
 
 def _prediction(served: Served, probabilities: np.ndarray) -> dict[str, Any]:
@@ -183,9 +189,14 @@ def _prediction(served: Served, probabilities: np.ndarray) -> dict[str, Any]:
 
 
 def _answered(request: Request, served: Served, content: dict[str, Any]) -> Response:
-    request.state.model = served.name
+    request.state.ref = served.ref
     return JSONResponse({"request_id": request.state.request_id, "model": served.name, **content})
 
 
-def _health(status: str, well: bool) -> Response:
-    return JSONResponse({"status": status}, 200 if well else 503, {"Cache-Control": "no-store"})
+def _require_alive(inference: Inference) -> None:
+    if not inference.alive:
+        raise EndedError("a thread of this worker has ended or hangs; restart the service")
+
+
+def _health(status: str) -> Response:
+    return JSONResponse({"status": status}, headers={"Cache-Control": "no-store"})

@@ -98,7 +98,7 @@ def _infer(inference: Inference, trials: Trials, held: Held) -> list[Route]:
                 ),
             )
             answered = await answer(request, served, asked.given)
-        request.state.model = answered.served.name
+        request.state.ref = answered.served.ref
         content, length = await bodies.off_the_loop(
             answered.probabilities.nbytes, lambda: tensor_answers.encoded(answered, asked.wanted, asked.id)
         )
@@ -116,7 +116,9 @@ def _at(what: str, endpoint: Callable[[Request], Awaitable[Response]], *, method
 
 
 async def _chosen(request: Request, inference: Inference) -> Served:
-    return await inference.repository.open(request.path_params["name"], request.path_params.get("version"))
+    served = await inference.repository.open(request.path_params["name"], request.path_params.get("version"))
+    request.state.ref = served.ref
+    return served
 
 
 def _require_plain(request: Request) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,13 @@ class Running:
                     return
             time.sleep(0.03)
         raise AssertionError(f"{path} did not answer within {START_S} s: {self.log.read_text()}")
+
+
+def until(happened: Callable[[], bool], *, within_s: float = START_S) -> None:
+    end = time.monotonic() + within_s
+    while not happened():
+        assert time.monotonic() < end, f"it has not happened after {within_s} s"
+        time.sleep(0.02)
 
 
 @contextlib.contextmanager

@@ -37,6 +37,17 @@ def test_the_card_and_readiness_are_told(service):
         assert client.model()["classes"] == ["bright", "dark"]
 
 
+def test_a_model_is_asked_for_by_name_and_version(service):
+    with Client(service.url) as client:
+        for model in ("toy", "toy@v1", "toy@champion"):
+            assert client.predict(BRIGHT, model=model).model == "toy@v1"
+            assert client.predict_batch([BRIGHT], model=model)[0].model == "toy@v1"
+            assert client.model(model)["version"] == "v1"
+        with pytest.raises(ServiceError, match="no such version") as caught:
+            client.predict(BRIGHT, model="toy@v9")
+    assert caught.value.status == 404
+
+
 def test_a_refusal_carries_the_services_sentence_status_and_request_id(service):
     with Client(service.url) as client, pytest.raises(ServiceError) as caught:
         client.predict(b"text", request_id="r1")

@@ -116,14 +116,31 @@ def figures(client: httpx.Client) -> dict[str, float]:
     return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
 
 
-def test_metrics_count_requests_by_route_status_and_model(client):
-    key = 'trainserve_requests_total{model="toy@v1",route="predict",status="200"}'
+def test_metrics_count_requests_by_route_status_version_and_outcome(client):
+    key = 'trainserve_requests_total{name="toy",outcome="answered",route="predict",status="200",version="v1"}'
     before = figures(client).get(key, 0)
     for _ in range(3):
         client.post("/predict", files={"image": BRIGHT})
     after = figures(client)
     assert after[key] == before + 3
     assert after['trainserve_ready{name="toy"}'] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type", "path", "reason"),
+    [
+        (b"text", "image/png", "/predict", "unreadable"),
+        (b"x" * 10_485_761, "image/png", "/predict", "too_large"),
+        (BRIGHT, "text/plain", "/predict", "wrong_type"),
+        (b"{}", "application/json", "/predict", "wrong_fields"),
+        (BRIGHT, "image/png", "/predict?model=made-up", "not_found"),
+    ],
+)
+def test_metrics_count_refusals_by_reason(client, content, media_type, path, reason):
+    key = f'trainserve_refusals_total{{reason="{reason}",route="predict"}}'
+    before = figures(client).get(key, 0)
+    assert not client.post(path, content=content, headers={"Content-Type": media_type}).is_success
+    assert figures(client)[key] == before + 1
 
 
 def test_paths_that_strangers_make_up_are_not_counted_one_by_one(client):

@@ -48,6 +48,25 @@ def test_a_promotion_that_the_running_service_has_taken_is_told_as_that(service)
     )
 
 
+@pytest.mark.parametrize("share", ["0", "0%", "150%", "10", "x", "%", "nan"])
+def test_a_share_that_is_none_is_a_sentence_and_tries_nothing(champion, tmp_path, capsys, share):
+    store.save(toy.bundle(tmp_path / "v2", version="v2"))
+    with pytest.raises(SystemExit) as caught:
+        main(["models", "promote", "toy@v2", "--canary", share])
+    assert caught.value.code == 2
+    assert f"the share '{share}' is not above 0 and at most 100 %" in capsys.readouterr().err
+    assert (store.aliases("toy").trial, store.aliases("toy").champion) == (None, champion)
+
+
+@pytest.mark.usefixtures("home")
+def test_nothing_is_tried_beside_nobody(toy_bundle, capsys):
+    store.save(toy_bundle)
+    with pytest.raises(SystemExit) as caught:
+        main(["models", "promote", "toy@v1", "--shadow", "10%"])
+    assert caught.value.code == 2
+    assert "model 'toy' has no champion to try toy@v1 beside; promote it without a share" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("champion")
 def test_a_rollback_of_a_name_that_is_not_there_names_those_that_are(capsys):
     with pytest.raises(SystemExit):

@@ -281,7 +281,8 @@ def test_pictures_for_a_name_take_part_in_its_trial_and_pixels_do_not(ask: Ask):
 
 def test_answers_are_counted_by_model(ask: Ask):
     ask("POST", INFER, json={"inputs": [pixels()]})
-    assert b'trainserve_requests_total{model="toy@low",route="v2_infer",status="200"}' in metrics.text()
+    labels = b'name="toy",outcome="answered",route="v2_infer",status="200",version="low"'
+    assert b"trainserve_requests_total{" + labels + b"}" in metrics.text()
 
 
 def test_what_some_clients_leave_empty_is_as_if_it_were_not_there(ask: Ask):

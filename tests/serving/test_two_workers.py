@@ -1,0 +1,150 @@
+"""A service of two processes: its figures are those of both, and a trial begins and ends in both."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+import toy
+from conftest import START_S, Running, home_is, running, until
+from prometheus_client.parser import text_string_to_metric_families
+
+from flows.cli.app import main
+from serving import store
+
+pytestmark = pytest.mark.slow
+GREY = toy.picture(90)  # dark for toy@v1 and toy@v2, bright for toy@v3
+
+# A connection for each request, so that either worker may get it.
+ON_ITS_OWN = httpx.Client(headers={"Connection": "close"}, timeout=START_S)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Two workers with toy@v1; beside it in the store are v2, which agrees about GREY, and v3, which does not."""
+    folder = tmp_path_factory.mktemp("two")
+    with home_is(folder / "bentoml"):
+        for version, threshold in (("v1", 127.5), ("v2", 120), ("v3", 50)):
+            store.save(toy.bundle(folder / version, version=version, threshold=threshold))
+        store.promote(store.resolve("toy@v1"), reason="first")
+        # Two processes share two cores with whatever else runs: how long a model takes says nothing here.
+        with running(folder / "bentoml", workers="2", trial_answers="10", trial_slowdown="1000") as service:
+            until(lambda: figure(service, "trainserve_ready") == 2)
+            yield service
+
+
+def figure(service: Running, sampled: str, /, **labels: str) -> float:
+    """The sum of all samples of this name that have these labels."""
+    families = text_string_to_metric_families(ON_ITS_OWN.get(service.url + "/metrics").text)
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == sampled and labels.items() <= sample.labels.items()
+    )
+
+
+def ask(service: Running) -> str:
+    """Which model answers."""
+    response = ON_ITS_OWN.post(service.url + "/predict", files={"image": GREY})
+    assert response.status_code == 200, response.text
+    return str(response.json()["model"])
+
+
+def ask_often(service: Running, times: int) -> list[str]:
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(lambda _: ask(service), range(times)))
+
+
+class Asking:
+    """Requests until the block ends; whichever is not answered fails the test."""
+
+    def __init__(self, service: Running) -> None:
+        self._service = service
+        self._ended = threading.Event()
+        self._pool = ThreadPoolExecutor(1)
+
+    def _ask(self) -> list[str]:
+        answers = []
+        while not self._ended.is_set():
+            answers.append(ask(self._service))
+        return answers
+
+    def __enter__(self) -> "Asking":
+        self._asked = self._pool.submit(self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.models = self._asked.result()
+
+
+def test_figures_are_those_of_both_workers(both):
+    assert set(ask_often(both, 40)) == {"toy@v1"}
+    for _ in range(5):
+        assert ON_ITS_OWN.post(
+            both.url + "/predict", content=b"x", headers={"Content-Type": "image/png"}
+        ).is_client_error
+        assert ON_ITS_OWN.post(both.url + "/predict?model=made-up").status_code == 404
+
+    def requests(**labels: str) -> float:
+        return figure(both, "trainserve_requests_total", route="predict", **labels)
+
+    until(lambda: requests() == 50)  # each is counted after its answer has gone out
+    assert requests(name="toy", version="v1", outcome="answered", status="200") == 40
+    assert requests(name="toy", version="v1", outcome="refused", status="400") == 5
+    assert requests(name="", version="", outcome="refused", status="404") == 5
+    assert figure(both, "trainserve_refusals_total", reason="unreadable") == 5
+    assert figure(both, "trainserve_refusals_total", reason="not_found") == 5
+    assert figure(both, "trainserve_request_seconds_count", route="predict") == 50
+    assert figure(both, "trainserve_decode_seconds_count") == 40
+    assert figure(both, "trainserve_queue_seconds_count") == 40
+    assert figure(both, "trainserve_batch_pictures_sum") == 40
+    assert figure(both, "trainserve_batch_pictures_count") == figure(both, "trainserve_inference_seconds_count") <= 40
+    assert figure(both, "trainserve_swaps_total", name="toy") == 2
+    assert figure(both, "trainserve_waiting_pictures") == 0
+
+
+def test_a_canary_answers_its_share_and_a_rollback_ends_it(both, capsys):
+    with Asking(both) as asking:
+        main(["models", "promote", "toy@v2", "--canary", "20%"])
+        assert "toy@v2 answers 20 % of the requests to toy, beside toy@v1" in capsys.readouterr().out
+        until(lambda: figure(both, "trainserve_trials") == 2)
+    assert set(asking.models) <= {"toy@v1", "toy@v2"}
+    answers = ask_often(both, 200)
+    assert 38 <= answers.count("toy@v2") <= 42, "every fifth of each worker's"
+    assert answers.count("toy@v1") == 200 - answers.count("toy@v2")
+    assert both.get("/model").json()["trial"]["model"] == "toy@v2"
+    with Asking(both):
+        main(["models", "rollback", "toy"])
+        assert "the trial of toy@v2 is ended: toy@v1 answers all requests to toy" in capsys.readouterr().out
+        until(lambda: figure(both, "trainserve_trials") == 0, within_s=2)
+    assert set(ask_often(both, 40)) == {"toy@v1"}
+    assert figure(both, "trainserve_trial_answers_total", version="v2", outcome="answered") >= 38
+    assert figure(both, "trainserve_withdrawn_trials_total") == 0, "it was ended by hand"
+
+
+def test_one_that_disagrees_is_withdrawn_from_both_workers_and_no_request_fails(both):
+    with Asking(both) as asking:
+        main(["models", "promote", "toy@v3", "--canary", "20%"])
+        until(lambda: figure(both, "trainserve_trial_differed_pictures_total", version="v3") > 0)
+        until(lambda: figure(both, "trainserve_trials") == 0)
+    assert set(asking.models) == {"toy@v1", "toy@v3"}
+    assert set(ask_often(both, 40)) == {"toy@v1"}
+    assert figure(both, "trainserve_withdrawn_trials_total") >= 1
+    ended = both.get("/model").json()["ended"]
+    assert ended["model"] == "toy@v3"
+    assert "it disagreed about" in ended["reason"]
+    held = store.aliases("toy")
+    assert (str(held.champion), held.trial, held.history[-1].what) == ("toy@v1", None, "withdraw")
+    assert "Traceback" not in both.log.read_text()
+
+
+def test_a_shadow_answers_nobody(both):
+    main(["models", "promote", "toy@v2", "--shadow", "100%"])
+    until(lambda: figure(both, "trainserve_trials") == 2)
+    before = figure(both, "trainserve_trial_compared_pictures_total", version="v2")
+    assert set(ask_often(both, 40)) == {"toy@v1"}
+    until(lambda: figure(both, "trainserve_trial_compared_pictures_total", version="v2") > before)
+    main(["models", "rollback", "toy"])
