@@ -180,7 +180,7 @@ def test_a_model_that_does_not_answer_is_noticed_and_so_is_that_it_goes_on(toy_b
                 while (told := await client.get("/livez")).status_code == 200:
                     await asyncio.sleep(0.01)
             assert told.status_code == 503
-            assert "hangs" in told.json()["status"]
+            assert "hangs" in told.json()["error"]
             assert (await client.get("/readyz")).status_code == 503
             slow.opened.set()
             assert (await predicting).json()["label"] == "bright"
