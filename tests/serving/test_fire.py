@@ -128,17 +128,18 @@ def figures(service: Running) -> dict[str, float]:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_that_is_ended_comes_back_and_the_other_goes_on(home, tmp_path, how):
     store.promote(candidates.good(tmp_path, 0), reason="first")
-    ready, answered = 'trainserve_ready{name="toy"}', 'trainserve_requests_total{model="toy@g0",route="predict",'
+    ready = 'trainserve_ready{name="toy"}'
+    answered = 'trainserve_requests_total{name="toy",outcome="answered",route="predict",status="200",version="g0"}'
     with running(home, workers="2") as service, Load(service.port, GREY, rate=50, keep=False) as load:
         load.wait(lambda: figures(service).get(ready) == 2)
         before = workers(service)
-        counted = figures(service)[answered + 'status="200"}']
+        counted = figures(service)[answered]
         os.kill(gone := min(before), how)
         load.wait(lambda: gone not in workers(service))
         since = time.monotonic()
         load.wait(lambda: len(workers(service)) == 2)
         load.wait(lambda: figures(service).get(ready) == 2)
-        assert figures(service)[answered + 'status="200"}'] >= counted
+        assert figures(service)[answered] >= counted
     failed = [answer for answer in load.answers if answer.status != 200]
     assert [answer for answer in failed if answer.sent > since] == []
     assert len(failed) <= 8, "what the dead one was about, at most one of each sender"
