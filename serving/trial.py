@@ -1,12 +1,15 @@
 """A challenger tried on real requests, and the rules by which the service itself ends the trial.
 
 Counted are this worker's requests. The limits hold for the lower ends of Wilson's 95 % intervals (JASA 22, 1927), so
-that a few unlucky answers end nothing.
+that a few unlucky answers end nothing. Times are compared between batches of about the same size: a model that is asked
+rarely answers small batches, which take longer for a picture, and is no slower for that.
 """
 
 import math
 import threading
+from collections import deque
 from dataclasses import dataclass, field
+from statistics import median
 
 from serving import metrics
 from serving.aliases import Trial
@@ -14,6 +17,9 @@ from serving.served import Served
 from serving.settings import Settings
 
 Z = 1.96
+KEPT = 200  # times of batches of a size
+FEW = 10  # of them say nothing yet
+UNNOTICED_S = 0.001  # that a picture may take longer, however short the champion's time is
 
 
 @dataclass
@@ -22,13 +28,11 @@ class Side:
 
     answers: int = 0
     failures: int = 0
-    pictures: int = 0
-    model_s: float = 0.0  # of the model, for all these pictures
+    times: dict[int, deque[float]] = field(default_factory=dict)
+    """Seconds of the model for a picture, by the size of the batch: 1, 2 to 3, 4 to 7 and so on."""
 
-    @property
-    def mean_s(self) -> float:
-        """Seconds of the model for a picture."""
-        return self.model_s / self.pictures if self.pictures else 0.0
+    def note(self, batch: int, model_s: float) -> None:
+        self.times.setdefault(batch.bit_length(), deque(maxlen=KEPT)).append(model_s / batch)
 
 
 @dataclass(eq=False)
@@ -52,11 +56,11 @@ class Trying:
             self._owed -= due
             return due
 
-    def answered(self, side: Side, pictures: int, model_s: float) -> None:
+    def answered(self, side: Side, batch: int, model_s: float) -> None:
+        """`model_s`: of the whole batch that the answer was part of."""
         with self._lock:
             side.answers += 1
-            side.pictures += pictures
-            side.model_s += model_s
+            side.note(batch, model_s)
         if side is self.challenger:
             metrics.TRIED.labels(self.served.ref.name, self.served.ref.version, "answered").inc()
 
@@ -82,9 +86,8 @@ class Trying:
                 return _share("it failed to answer", self.challenger.failures, tried, settings.trial_errors)
             if at_least(self.differed, self.compared) > settings.trial_disagreement:
                 return _share("it disagreed about", self.differed, self.compared, settings.trial_disagreement)
-            ours, theirs = self.challenger.mean_s, self.champion.mean_s
-            enough = self.champion.answers >= settings.trial_answers <= self.challenger.answers
-            if enough and ours > settings.trial_slowdown * theirs:
+            ours, theirs = typical(self.challenger, self.champion)
+            if ours > max(settings.trial_slowdown * theirs, theirs + UNNOTICED_S):
                 return (
                     f"it takes {1000 * ours:.1f} ms a picture where the champion takes {1000 * theirs:.1f}, "
                     f"more than {settings.trial_slowdown:g} times as long"
@@ -94,6 +97,7 @@ class Trying:
     def told(self) -> dict[str, object]:
         """For /model."""
         with self._lock:
+            ours, theirs = typical(self.challenger, self.champion)
             return {
                 "model": self.served.name,
                 "mode": "shadow" if self.trial.shadow else "canary",
@@ -102,9 +106,24 @@ class Trying:
                 "failures": self.challenger.failures,
                 "compared": self.compared,
                 "differed": self.differed,
-                "model_ms": round(1000 * self.challenger.mean_s, 3),
-                "champion_ms": round(1000 * self.champion.mean_s, 3),
+                "model_ms": round(1000 * ours, 3),
+                "champion_ms": round(1000 * theirs, 3),
             }
+
+
+def typical(one: Side, other: Side) -> tuple[float, float]:
+    """Seconds of each for a picture: the medians of the batch sizes that both have answered often enough, averaged by
+    how often. 0 and 0 where there are none."""
+    sizes = [size for size, times in one.times.items() if min(len(times), len(other.times.get(size, ()))) >= FEW]
+    weights = [min(len(one.times[size]), len(other.times[size])) for size in sizes]
+    if not sizes:
+        return 0.0, 0.0
+
+    def of(side: Side) -> float:
+        medians = [median(side.times[size]) for size in sizes]
+        return sum(weight * value for weight, value in zip(weights, medians, strict=True)) / sum(weights)
+
+    return of(one), of(other)
 
 
 def at_least(times: int, of: int) -> float:

@@ -100,9 +100,7 @@ class Trials:
 
 
 def _note(trying: Trying, side: Side, answer: Answer) -> None:
-    timing = answer.timing
-    rows = len(answer.probabilities)
-    trying.answered(side, rows, timing.inference_s * rows / timing.pictures)
+    trying.answered(side, answer.timing.pictures, answer.timing.inference_s)
 
 
 def _differing(one: Answer, other: Answer) -> int:

@@ -82,7 +82,7 @@ def schemas() -> Json:
             failures=_COUNT,
             compared={**_COUNT, "description": "pictures that both answered"},
             differed={**_COUNT, "description": "of these, those labelled otherwise"},
-            model_ms={"type": "number", "description": "of the one on trial, for a picture"},
+            model_ms={"type": "number", "description": "of the one on trial, for a picture; 0: too few to say"},
             champion_ms={"type": "number"},
         ),
         "Ended": _object(model=_MODEL, reason=_TEXT, when=_TIME),

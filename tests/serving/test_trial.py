@@ -69,6 +69,26 @@ def test_each_limit_ends_the_trial_with_its_figures():
     assert played(slower=3) == ("it takes 30.0 ms a picture where the champion takes 10.0, more than 2 times as long")
 
 
+def test_who_is_asked_rarely_answers_small_batches_and_is_no_slower_for_that():
+    one = trying()
+    for _ in range(100):
+        one.answered(one.champion, 32, 0.05)  # 1.6 ms a picture
+        one.answered(one.challenger, 1, 0.02)
+    assert one.failing(SETTINGS) is None
+    for _ in range(20):
+        one.answered(one.champion, 1, 0.018)
+    assert one.failing(SETTINGS) is None
+    assert (one.told()["model_ms"], one.told()["champion_ms"]) == (20, 18)
+
+
+def test_a_fraction_of_a_millisecond_and_a_few_long_ones_are_not_slow():
+    one = trying()
+    for i in range(100):
+        one.answered(one.champion, 1, 0.0002)
+        one.answered(one.challenger, 1, 0.0009 if i % 3 else 0.5)
+    assert one.failing(SETTINGS) is None
+
+
 def test_few_answers_prove_nothing():
     assert played(answers=10, failures=9, differed=10, slower=9) is None
     assert played(answers=100, failures=1) is None
