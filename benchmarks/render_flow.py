@@ -55,5 +55,6 @@ def nights(read: Read, table: Table) -> str:
             "## Runs of a deployment",
             f"`trainserve deploy` with digits, {f['threads']} threads; median, lowest and highest; {on(f)}",
             table(["what", "figure"], rows),
+            *([f"Beside: {many['beside']}."] if "beside" in many else []),
         ]
     return "\n\n".join(parts)
