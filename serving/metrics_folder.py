@@ -14,9 +14,12 @@ class MetricsFolder:
     """
 
     def __init__(self, path: Path) -> None:
+        """Raises `OSError` where something else has the name, as any user may make it in /tmp."""
         self.path = path
         path.mkdir(mode=0o700, exist_ok=True)
-        self._lock = os.open(path, os.O_RDONLY)
+        self._lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        if os.fstat(self._lock).st_uid != os.geteuid():
+            raise PermissionError(f"{path} belongs to another user; remove it")
         if self._is_last():  # nobody is here: what there is was left by a service that was killed
             for file in path.glob("*.db"):
                 file.unlink()

@@ -31,3 +31,14 @@ def test_what_a_killed_service_has_left_is_not_counted_by_a_new_one_of_the_same_
     folder = MetricsFolder(path)
     assert list(path.iterdir()) == []
     folder.leave()
+
+
+def test_a_link_or_a_folder_of_somebody_else_is_not_taken_for_ours(path, tmp_path, monkeypatch):
+    path.symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(OSError, match="figures"):
+        MetricsFolder(path)
+    path.unlink()
+    path.mkdir()
+    monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)
+    with pytest.raises(PermissionError, match="belongs to another user; remove it"):
+        MetricsFolder(path)
