@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import render_budget, render_fire, render_flow, render_gpu, render_speed
+from benchmarks import render_budget, render_fire, render_flow, render_gpu, render_serving, render_speed
 
 HERE = Path(__file__).parent
 
@@ -57,11 +57,12 @@ def accuracy() -> str:
 
 
 def serving() -> str:
-    """ "" where it was not measured."""
-    if not read("serving-*.json"):
+    """Of figures of before other services were measured too; "" where there are none."""
+    found = [f for f in read("serving-*.json") if "services" not in f]
+    if not found:
         return ""
     parts = ["## The service beside a plain loop"]
-    for f in read("serving-*.json"):
+    for f in found:
         plain = f["plain"]
         rows = [["plain loop, no service", "1", f"{plain['requests_per_s']:.0f}", f"{plain['p50_ms']:.2f}",
                  f"{plain['p99_ms']:.2f}", "", "1.00"]]  # fmt: skip
@@ -122,9 +123,8 @@ def cell(figures: dict[str, float]) -> str:
 def main() -> None:
     text = "# Results\n\nMade by the scripts in this folder; `python -m benchmarks.render` writes this page.\n\n"
     budget = render_budget.section(read, table)
-    measured = [
-        part for page in (render_speed, render_flow, render_gpu, render_fire) for part in page.sections(read, table)
-    ]
+    pages = (render_speed, render_flow, render_gpu, render_fire, render_serving)
+    measured = [part for page in pages for part in page.sections(read, table)]
     parts = [text + accuracy(), budget, zoo(), *measured, serving(), attention()]
     (HERE / "results.md").write_text("\n\n".join(filter(None, parts)) + "\n")
 

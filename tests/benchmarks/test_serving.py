@@ -1,0 +1,55 @@
+"""The service's figures: summed over repetitions, beside the plain loop of the same one; what is posted."""
+
+import base64
+import json
+from pathlib import Path
+
+from benchmarks import load, render_serving, serving
+from benchmarks.render import table
+from benchmarks.spread import spread
+
+PLAIN = [{"requests_per_s": 90.0, "requests_per_cpu_s": 100.0, "p50_ms": 9.0, "p99_ms": 10.0}] * 2
+
+
+def asked(per_cpu_s: float, p99_ms: float, failed: int = 0) -> dict[str, object]:
+    figures = {"requests_per_s": 80.0, "requests_per_cpu_s": per_cpu_s, "p50_ms": 9.0, "p99_ms": p99_ms}
+    return {"body": "raw", "clients": "64", "memory_mb": 200.0, "failed": failed, **figures}
+
+
+def test_ratios_are_taken_within_a_repetition():
+    slower = [PLAIN[0], PLAIN[0] | {"requests_per_cpu_s": 50.0}]
+    (row,) = serving.summed("ours", [[asked(80, 15)], [asked(45, 30, failed=2)]], slower)
+    assert row["requests_per_cpu_s_of_plain"] == spread([0.8, 0.9])
+    assert row["p99_ms_of_plain"] == spread([1.5, 3.0])
+    assert row["failed"] == 2
+
+
+def test_the_page_has_a_row_for_each_way_of_asking():
+    rows = serving.summed("ours", [[asked(80, 15)], [asked(90, 20)]], PLAIN)
+    on = {"processor": "a processor", "cores": 2, "python": "3.11", "torch": "2.11", "commit": "abc", "litserve": ""}
+    figures = {
+        "command": "python -m benchmarks.serving",
+        "model": "cnn",
+        "picture_bytes": 900,
+        "plain": {key: spread([one[key] for one in PLAIN]) for key in PLAIN[0]},
+        "services": rows,
+        "goals": {"requests_per_cpu_s_of_plain": 0.85, "p99_ms_of_plain": 1.5},
+        "runs": 2,
+        "machine": on,
+    }
+    (page,) = render_serving.sections(lambda _: [figures], table)
+    assert "| ours | raw | 64 | 80 (80 to 80) | 85 (80 to 90) | **0.85 (0.80 to 0.90)** |" in page
+    assert render_serving.sections(lambda _: [{"service": []}], table) == []
+
+
+def test_the_same_picture_is_posted_three_ways(tmp_path: Path):
+    picture = tmp_path / "a.jpg"
+    picture.write_bytes(b"\xff\xd8picture")
+    bodies = load.bodies(picture, tmp_path, field="images")
+    assert bodies["raw"].file.read_bytes() == picture.read_bytes()
+    assert base64.b64decode(json.loads(bodies["json"].file.read_bytes())["image"]) == picture.read_bytes()
+    form = bodies["multipart"].file.read_bytes()
+    assert form.startswith(f"--{load.BOUNDARY}".encode())
+    assert form.endswith(f"--{load.BOUNDARY}--\r\n".encode())
+    assert b'name="images"' in form
+    assert picture.read_bytes() in form
