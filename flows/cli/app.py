@@ -119,6 +119,7 @@ def predict(
     *images: Path,
     url: str = "http://127.0.0.1:3000",
     bundle: str | None = None,
+    model: str | None = None,
     as_json: Json = False,
 ) -> None:
     """Ask the running service about pictures, with the key in TRAINSERVE_KEY; with --bundle, a model without a service.
@@ -129,10 +130,12 @@ def predict(
         Of the service.
     bundle
         A bundle's folder, or NAME@VERSION, or NAME for the champion of that name.
+    model
+        NAME or NAME@VERSION, of those that the service has.
     """
     from flows.cli import asking
 
-    asking.predict(images, url=url, bundle=bundle, as_json=as_json)
+    asking.predict(images, url=url, bundle=bundle, model=model, as_json=as_json)
 
 
 @app.command

@@ -16,14 +16,16 @@ from flows.console import stdout_console
 Answer = dict[str, Any]  # as POST /predict gives it: model, label, probability, scores
 
 
-def predict(images: Sequence[Path], *, url: str, bundle: str | None, as_json: bool) -> None:
+def predict(images: Sequence[Path], *, url: str, bundle: str | None, model: str | None, as_json: bool) -> None:
     """Raises `InputError` for the first picture that cannot be answered."""
     if not images:
         raise InputError("no picture was named; write trainserve predict PICTURE...")
     for image in images:
         if not image.is_file():
             raise InputError(f"there is no picture {str(image)!r}; check its spelling")
-    ask = _through_http(url) if bundle is None else _in_process(bundle)
+    if bundle is not None and model is not None:
+        raise InputError("--bundle is asked without a service, --model through one; give one of them")
+    ask = _through_http(url, model) if bundle is None else _in_process(bundle)
     answers = [{"image": str(image), **ask(image)} for image in images]
     if as_json:
         sys.stdout.write(json.dumps(answers[0] if len(answers) == 1 else {"predictions": answers}) + "\n")
@@ -58,17 +60,18 @@ def _in_process(text: str) -> Callable[[Path], Answer]:
     return ask
 
 
-def _through_http(url: str) -> Callable[[Path], Answer]:
+def _through_http(url: str, model: str | None) -> Callable[[Path], Answer]:
     import httpx
 
     from serving.client import authorization
 
     address, headers = url.rstrip("/"), authorization()
+    which = {} if model is None else {"model": model}
 
     def ask(image: Path) -> Answer:
         try:
             files = {"image": (image.name, image.read_bytes())}
-            response = httpx.post(f"{address}/predict", files=files, headers=headers, timeout=60)
+            response = httpx.post(f"{address}/predict", params=which, files=files, headers=headers, timeout=60)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol):
             raise InputError(f"{url!r} is no address; write one such as http://127.0.0.1:3000") from None
         except httpx.TransportError as error:

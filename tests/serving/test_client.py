@@ -10,6 +10,7 @@ import pytest
 import toy
 
 from data.errors import InputError
+from flows.cli.app import main
 from serving.client import Client, ServiceError, UnreachableError
 
 BRIGHT = toy.picture(200)
@@ -122,3 +123,15 @@ def test_a_service_that_takes_too_long_is_a_sentence():
         pytest.raises(UnreachableError, match="time"),
     ):
         client.predict(BRIGHT)
+
+
+def test_the_command_asks_for_a_model_by_name_and_version(service, tmp_path, capsys):
+    picture = tmp_path / "a.png"
+    picture.write_bytes(BRIGHT)
+    asked = ["predict", str(picture), "--url", service.url, "--json", "--model"]
+    main([*asked, "toy@v1"])
+    assert json.loads(capsys.readouterr().out)["model"] == "toy@v1"
+    for wrong, sentence in ((["roses"], "no model of that name"), (["toy", "--bundle", "x"], "give one of them")):
+        with pytest.raises(SystemExit):
+            main([*asked, *wrong])
+        assert sentence in capsys.readouterr().err
