@@ -220,12 +220,12 @@ def test_a_run_whose_server_is_killed_goes_on(deployed: Deployed, quick_server: 
 def cancelled_within_ten_seconds(server: Server, run: str, there: Path, gone: Callable[[], bool]) -> None:
     """From the click to the last step, which is kept, and to the end of all that was started for the training. What the
     run itself has left to do, tell the server and find its way out of Python, is as long as the machine makes it."""
-    log = there / "run.log"
-    before = log.read_text().count(STOPPED)
+    log = there / "run.log"  # made with its first line
+    before = log.read_text().count(STOPPED) if log.exists() else 0
 
     def stopped() -> bool:
         server.state(run)  # or the clock would not notice that it stands still
-        return log.read_text().count(STOPPED) > before and len(processes_of(run)) <= 1
+        return log.exists() and log.read_text().count(STOPPED) > before and len(processes_of(run)) <= 1
 
     server.post(f"flow_runs/{run}/set_state", state={"type": "CANCELLING"})
     clicked = server.clock()
