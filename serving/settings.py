@@ -86,11 +86,11 @@ class Settings(BaseSettings):
         """Of the models to serve, each once; none: the one promoted last."""
         return tuple(dict.fromkeys(self.model.split(","))) if self.model else ()
 
-    @field_validator("keys")
+    @field_validator("keys", "signers")
     @classmethod
-    def _absolute(cls, keys: Path | None) -> Path | None:
+    def _absolute(cls, file: Path | None) -> Path | None:
         """Workers stand elsewhere than whoever started them."""
-        return keys.expanduser().absolute() if keys else None
+        return file.expanduser().absolute() if file else None
 
     @field_validator("writers")
     @classmethod

@@ -5,6 +5,7 @@ import toy
 
 from data.errors import InputError
 from serving import settings, start, store
+from tests.ports import free_port
 
 
 def test_the_environment_is_read(monkeypatch):
@@ -88,3 +89,14 @@ def test_a_damaged_alias_file_does_not_keep_the_service_from_starting(home):
     store.alias_path("digits").write_text("{")
     assert home.exists()
     assert start.chosen(settings.load(model="flowers")).model == "flowers"
+
+
+def test_files_are_named_from_where_the_service_is_started(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRAINSERVE_SIGNERS", "signers.txt")
+    monkeypatch.setenv("TRAINSERVE_KEYS", "keys.txt")
+    loaded = settings.load()
+    assert (loaded.signers, loaded.keys) == (tmp_path / "signers.txt", tmp_path / "keys.txt")
+    monkeypatch.delenv("TRAINSERVE_KEYS")
+    with pytest.raises(InputError, match=r"the signers' file .*signers.txt cannot be read"):
+        start.serve(port=free_port())
