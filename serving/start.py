@@ -10,7 +10,6 @@ from typing import NoReturn
 
 from data import place
 from data.errors import InputError
-from models.bundle.signature import load_signers
 from serving import keys, store, writers
 from serving import settings as service_settings
 from serving.refs import StoreError
@@ -38,8 +37,8 @@ def serve(
     require_free(address, settings.port)
     if settings.keys is not None:
         keys.read(settings.keys, writers.trusted(settings.writers))  # one sentence now, instead of a 401 for everybody
-    if settings.signers is not None:
-        load_signers(settings.signers)  # likewise, instead of a service without a model
+    if settings.signers is not None and not settings.signers.is_file():
+        raise InputError(f"there is no signers' file {settings.signers}; `trainserve models sign-key` prints its lines")
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, command(settings, address), environment(settings))

@@ -98,5 +98,5 @@ def test_files_are_named_from_where_the_service_is_started(monkeypatch, tmp_path
     loaded = settings.load()
     assert (loaded.signers, loaded.keys) == (tmp_path / "signers.txt", tmp_path / "keys.txt")
     monkeypatch.delenv("TRAINSERVE_KEYS")
-    with pytest.raises(InputError, match=r"the signers' file .*signers.txt cannot be read"):
+    with pytest.raises(InputError, match=r"there is no signers' file .*signers.txt"):
         start.serve(port=free_port())
