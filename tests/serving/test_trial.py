@@ -18,6 +18,7 @@ from serving import challengers, store
 from serving.aliases import Trial
 from serving.http import app
 from serving.inference import Inference
+from serving.pace import Pace
 from serving.refs import ModelRef, StoreError
 from serving.served import Served
 from serving.settings import Settings
@@ -28,7 +29,7 @@ SETTINGS = Settings(trial_answers=20)
 
 def trying(share: float = 0.1, *, shadow: bool = False) -> Trying:
     ref = ModelRef(name="toy", version="v1")
-    served = Served(ref=ref, name=str(ref), bundle=None, since="")  # type: ignore[arg-type]
+    served = Served(ref=ref, name=str(ref), bundle=None, since="", pace=Pace(32))  # type: ignore[arg-type]
     return Trying(served, Trial(version="v1", share=share, shadow=shadow))
 
 
@@ -175,7 +176,7 @@ def breaks(inference: Inference) -> None:
     live = inference.repository.default
     assert live.trying is not None
     served = live.trying.served
-    broken = Served(ref=served.ref, name=served.name, bundle=Broken(served.bundle), since="")  # type: ignore[arg-type]
+    broken = Served(ref=served.ref, name=served.name, bundle=Broken(served.bundle), since="", pace=served.pace)  # type: ignore[arg-type]
     live.trying.served = broken
 
 
