@@ -18,7 +18,7 @@ class Pace:
     """Of one model; for the thread that asks it."""
 
     def __init__(self, most: int) -> None:
-        self.sizes = (*(2**k for k in range((most - 1).bit_length())), most)
+        self.sizes: tuple[int, ...] = (*(2**k for k in range((most - 1).bit_length())), most)
         self.best = most  # while nothing is known
         self._kept: dict[int, deque[float]] = {}  # seconds for a picture, by size
         self._medians: dict[int, float] = {}

@@ -222,4 +222,4 @@ def test_a_small_batch_limit_is_kept(corner: Bundle):
     slow = Held(corner)
     slow.opened.set()
     asked(serving(slow, max_batch=2), ("/explain", {"files": {"image": as_png(spotted())}}))
-    assert max(slow.asked) == 2
+    assert max(slow.asked) <= 2
