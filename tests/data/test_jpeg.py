@@ -240,7 +240,7 @@ def test_a_byte_that_is_wrong_anywhere_gives_what_pillow_makes_of_it(what):
             assert_same(whole[:place] + bytes((wrong,)) + whole[place + 1 :], COLOR)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=500)
 @given(
     what=st.sampled_from(list(DAMAGED)),
     changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
