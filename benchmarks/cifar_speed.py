@@ -4,9 +4,9 @@
                                      [--preset cifar10-speed-96 --goal 0.96]
 
 Needs torch (2.11 or newer) and torchvision, and numpy, scipy, pillow, pydantic, safetensors and httpx beside them; no
-Prefect, no BentoML, no scikit-learn, and no network: `--data` is an archive of train/CLASS/*.jpg and test/CLASS/*.jpg,
-by default ../shared/data/cifar10.tar.gz. It is decoded once by this project's own `data.preprocess` and kept as arrays
-in `--cache`.
+simplejpeg, no Prefect, no BentoML, no scikit-learn, and no network: `--data` is an archive of train/CLASS/*.jpg and
+test/CLASS/*.jpg, by default ../shared/data/cifar10.tar.gz. It is decoded once by this project's own `data.preprocess`
+and kept as arrays in `--cache`.
 
 One run warms up and is told apart; with `--no-warm-up` none does, and the first of the runs is slower. Then `--runs`
 runs in this process, with seeds 0, 1, ...: `loop_s` is the first layer measured on pictures and all of `fit` (training,

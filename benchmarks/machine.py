@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "onnxruntime", "bentoml", "prefect")
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "simplejpeg", "onnxruntime", "bentoml", "prefect")
 MATTER = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # of what a processor can, for the speed of training
 MADE = (":!benchmarks/results", ":!benchmarks/results.md", ":!docs/defaults.md")  # by the benchmarks themselves
 

@@ -1,4 +1,4 @@
-"""The tables of speed for results.md: training, data path, start. "" where one was not measured."""
+"""The tables of speed for results.md: training, decoding, data path, start. "" where one was not measured."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ Table = Callable[[list[str], list[list[str]]], str]
 
 
 def sections(read: Read, table: Table) -> list[str]:
-    return [training(read, table), datapath(read, table), start(read, table)]
+    return [training(read, table), decode(read, table), datapath(read, table), start(read, table)]
 
 
 def on(figures: dict[str, Any]) -> str:
@@ -76,6 +76,24 @@ def over(figures: dict[str, Any]) -> list[str]:
         "is in the time of the others alone, and in the whole command of all."
     )
     return ["\n".join(lines), about]
+
+
+def decode(read: Read, table: Table) -> str:
+    parts = []
+    for f in read("decode.json"):
+        rows = [
+            [row["what"], spread(row["us"], 1), spread(row["pillow_us"], 1), spread(row["of_pillow"], 2)]
+            for row in f["rows"]
+        ]
+        m = f["machine"]
+        parts += [
+            "## From the bytes of a JPEG to pixels",
+            "What `data.preprocess` takes for a picture, CPU microseconds in one thread, beside Pillow alone; all "
+            f"pixels are equal. Median, lowest and highest of {f['repeats']} repetitions, ratios within one; {on(f)}, "
+            f"Pillow {m['pillow']}, simplejpeg {m['simplejpeg']}",
+            table(["picture", "microseconds", "Pillow alone", "of Pillow alone"], rows),
+        ]
+    return "\n\n".join(parts)
 
 
 def datapath(read: Read, table: Table) -> str:

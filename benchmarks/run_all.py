@@ -24,6 +24,7 @@ def main() -> None:
         ("fire",),
         ("attention",),
         ("zoo",),
+        ("decode", "--data", cifar, "--photos", flowers),
         ("datapath", "--data", cifar, "--photos", flowers, *peers),
         ("training", "--data", cifar, *peers),
         ("training", "--data", cifar, "--stem", "published", *peers),

@@ -1,13 +1,18 @@
 """The chain on the two real sets, as far as minutes allow. `TRAINSERVE_DATA` names their folder."""
 
 import os
+import tarfile
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from data import jpeg
 from data.prepare import Dataset, prepare
-from data.spec import DatasetSpec
+from data.preprocess import MAX_PIXELS, stored_pixels
+from data.spec import DatasetSpec, ImageSpec
 
 DATA = os.environ.get("TRAINSERVE_DATA")
 pytestmark = [
@@ -43,6 +48,27 @@ def test_cifar10_keeps_the_test_pictures_that_it_came_with(home: Path):
     assert all("test/" in images.snapshot.files[images.rows[row]] for row in split.test)
     assert len(split.test) == pytest.approx(10_000, abs=100)
     assert np.bincount(images.labels[split.val]).min() > 450
+
+
+def photographs(archive: str, count: int) -> Iterator[bytes]:
+    """Every fifth, so that they are of several classes."""
+    with tarfile.open(f"{DATA}/{archive}") as packed:
+        for member in islice((one for one in packed if one.name.endswith(".jpg")), 0, 5 * count, 5):
+            file = packed.extractfile(member)
+            assert file is not None
+            yield file.read()
+
+
+@pytest.mark.parametrize(
+    ("archive", "count", "sides"), [("cifar10.tar.gz", 6000, (32, 28)), ("flowers.tar.gz", 800, (128, 224))]
+)
+def test_real_pictures_are_decoded_cheaply_and_to_pillows_pixels(archive: str, count: int, sides: tuple[int, ...]):
+    cheap = 0
+    for number, file in enumerate(photographs(archive, count)):
+        spec = ImageSpec(height=sides[0], width=sides[number % 2], channels=1 if number % 10 == 0 else 3)
+        assert np.array_equal(stored_pixels(file, spec), stored_pixels(file, spec, by_pillow=True))
+        cheap += jpeg.decode(file, max_pixels=MAX_PIXELS, below=4 * sides[1]) is not None
+    assert cheap > 0.9 * count
 
 
 @pytest.mark.timeout(900)

@@ -58,7 +58,7 @@ def test_without_the_others_there_is_nothing_to_compare_with():
 
 
 def test_what_was_not_measured_has_no_section():
-    assert render_speed.sections(lambda _: [], table) == ["", "", ""]
+    assert render_speed.sections(lambda _: [], table) == ["", "", "", ""]
 
 
 def test_the_section_of_training_has_a_row_for_each_contender():
@@ -73,6 +73,16 @@ def test_the_section_of_training_has_a_row_for_each_contender():
     page = render_speed.training(lambda _: [figures], table)
     assert "| fit | SGD, float32 | 99.0 (99.0 to 99.0) | 0.99 (0.99 to 0.99) |" in page
     assert "`fit`: **1.24 (1.24 to 1.24)** of the best of timm, lightning, fastai as they are documented" in page
+
+
+@pytest.mark.slow
+def test_decoding_is_measured_beside_pillow_alone_and_has_its_section(tmp_path: Path):
+    small = ["--repeats", "1", "--per-class", "2", "--photos-per-class", "1"]
+    command = [sys.executable, "-m", "benchmarks.decode", *small, "--results", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    figures = json.loads((tmp_path / "decode.json").read_text())
+    assert len(figures["rows"]) == 3
+    assert "| 32 px as they are (made up, 32 px) | " in render_speed.decode(lambda _: [figures], table)
 
 
 def test_own_time_and_module_are_read_from_a_line_of_importtime():
