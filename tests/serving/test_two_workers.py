@@ -94,8 +94,8 @@ def test_figures_are_those_of_both_workers(both):
         ).is_client_error
         assert ON_ITS_OWN.post(both.url + "/predict?model=made-up").status_code == 404
 
-    def grown(name: str, **labels: str) -> float:
-        return figure(both, name, **labels) - before.sum(name, **labels)
+    def grown(sampled: str, /, **labels: str) -> float:
+        return figure(both, sampled, **labels) - before.sum(sampled, **labels)
 
     def requests(**labels: str) -> float:
         return grown("trainserve_requests_total", route="predict", **labels)
