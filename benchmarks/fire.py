@@ -53,13 +53,13 @@ def serving(**settings: str) -> Iterator[tuple[Running, Path]]:
 
 def milliseconds(answers: list[Answer]) -> dict[str, float]:
     """Since each was due."""
-    cuts = statistics.quantiles([1000 * answer.took_s for answer in answers], n=100)
+    cuts = statistics.quantiles([1000 * answer.took_s for answer in answers], n=100, method="inclusive")
     return {"n": len(answers), "p50_ms": cuts[49], "p99_ms": cuts[98]}
 
 
 def resident(service: Running) -> float:
     """MiB of the workers."""
-    return sum(worker.memory_info().rss for worker in psutil.Process(service.process.pid).children()) / MIB
+    return service.memory / MIB
 
 
 def swaps(rate: float, seconds: float) -> dict[str, Any]:

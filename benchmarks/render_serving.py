@@ -27,7 +27,8 @@ def beside(f: dict[str, Any], table: Table) -> str:
     about = (
         f"{f['model']}; a picture of {f['picture_bytes']:,} bytes; {f['runs']} runs, medians, lowest, highest; goals: "
         f"{goals['requests_per_cpu_s_of_plain']} of the plain loop's requests per CPU second at 64 clients, "
-        f"{goals['p99_ms_of_plain']} times its p99 at one; "
+        f"{goals['p99_ms_of_plain']} times its p99 at one, {goals['p99_ms_of_plain_at_half']} times at half of "
+        "saturation; "
         f"{f'LitServe {litserve}, ' if litserve else ''}{on(f)}"
     )
     return "\n\n".join(["## The service beside other services", about, table(HEAD, rows)])

@@ -83,6 +83,13 @@ def test_what_serving_needs_imports(python, name):
     assert done.returncode == 0, done.stderr
 
 
+def test_programs_that_use_the_client_are_checked_by_its_types(bin_folder, tmp_path):
+    (tmp_path / "program.py").write_text("from serving.client import Client\n\nx: int = Client().predict(b'').label\n")
+    mypy = [sys.executable, "-m", "mypy", "--python-executable", bin_folder / "python", "--cache-dir", "cache"]
+    done = subprocess.run([*mypy, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert 'expression has type "str", variable has type "int"' in done.stdout, done.stdout
+
+
 def test_the_command_line_starts_and_explains_itself(bin_folder, environment, tmp_path):
     command = [bin_folder / "trainserve", "--help"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

@@ -51,6 +51,12 @@ def test_the_paths_it_names_are_there(path: str):
     assert (ROOT / path).exists()
 
 
+def test_the_list_of_pages_names_all_of_them_and_no_others():
+    named = set(re.findall(r"\]\((.*?)\)", (ROOT / "docs" / "README.md").read_text()))
+    there = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*") if path.is_file()}
+    assert named == there - {"README.md"} | {"../benchmarks/results.md"}
+
+
 @pytest.mark.parametrize(
     "command",
     [c for c in trainserve_commands() if c.startswith("trainserve run ") and " -c " not in c and "help" not in c],

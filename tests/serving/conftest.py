@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `toy`; the tests are no package
@@ -40,6 +41,11 @@ class Running:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def memory(self) -> int:
+        """Bytes that its workers hold."""
+        return sum(worker.memory_info().rss for worker in psutil.Process(self.process.pid).children())
+
     def get(self, path: str) -> httpx.Response:
         return httpx.get(self.url + path, timeout=START_S)
 
@@ -55,10 +61,10 @@ class Running:
         raise AssertionError(f"{path} did not answer within {START_S} s: {self.log.read_text()}")
 
 
-def until(happened: Callable[[], bool], *, within_s: float = START_S) -> None:
-    end = time.monotonic() + within_s
+def until(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + START_S
     while not happened():
-        assert time.monotonic() < end, f"it has not happened after {within_s} s"
+        assert time.monotonic() < end, f"it has not happened after {START_S} s"
         time.sleep(0.02)
 
 
@@ -115,6 +121,16 @@ def home_is(home: Path) -> Iterator[None]:
             os.environ["BENTOML_HOME"] = before
 
 
+@contextlib.contextmanager
+def serving(folder: Path, bundle: Path, **settings: str) -> Iterator[Running]:
+    """A service, ready, with this bundle promoted, and its BentoML home in `folder`."""
+    with home_is(folder / "bentoml"):
+        store.promote(store.save(bundle), reason="first")
+    with running(folder / "bentoml", **settings) as service:
+        service.wait("/readyz")
+        yield service
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _never_the_users_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with home_is(tmp_path_factory.mktemp("nobody") / "bentoml"):
@@ -137,11 +153,8 @@ def toy_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, toy_bundle: Path) -> Iterator[Running]:
     """A service with toy@v1 in it, for tests that only ask."""
-    home = tmp_path_factory.mktemp("service") / "bentoml"
-    with home_is(home):
-        store.promote(store.save(toy_bundle), reason="first")
-    with running(home, max_pictures="8", max_batch_upload_bytes="20000000") as service:
-        service.wait("/readyz")
+    limits = {"max_pictures": "8", "max_batch_upload_bytes": "20000000"}
+    with serving(tmp_path_factory.mktemp("service"), toy_bundle, **limits) as service:
         yield service
 
 

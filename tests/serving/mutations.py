@@ -36,15 +36,23 @@ def _form(name: str, *files: bytes) -> bytes:
     return b"".join(head.encode() + file + b"\r\n" for file in files) + b"--x--\r\n"
 
 
+def _v2(**tensor: object) -> Post:
+    return Post("/v2/models/toy/infer", "application/json", json.dumps({"id": "1", "inputs": [tensor]}).encode())
+
+
 def valid() -> list[Post]:
-    """One of each kind that there is."""
+    """One of each kind that there is, but for /explain: its picture in base64 may spell anything."""
     pictures = [toy.picture(200, size=SIZE, format=format) for format in FORMATS]
     raw = [Post("/predict", "image/png", file) for file in pictures]
     forms = [Post("/predict", "multipart/form-data; boundary=x", _form("image", file)) for file in pictures[:2]]
     texts = [json.dumps({"image": base64.b64encode(file).decode()}).encode() for file in pictures[:2]]
     jsons = [Post("/predict", "application/json", text) for text in texts]
     batch = Post("/predict_batch", "multipart/form-data; boundary=x", _form("images", *pictures))
-    return [*raw, *forms, *jsons, batch, Post("/predict?model=toy@v1", "image/png", pictures[0])]
+    version = Post("/predict?model=toy@v1", "image/png", pictures[0])
+    files = _v2(name="image", datatype="BYTES", shape=[1], data=[base64.b64encode(pictures[0]).decode()])
+    pixels = [_v2(name="pixels", datatype=kind, shape=[1, 16, 16, 3], data=[200] * 768) for kind in ("UINT8", "FP32")]
+    feedback = Post("/feedback", "application/json", b'{"request_id": "one", "label": "bright"}')
+    return [*raw, *forms, *jsons, batch, version, files, *pixels, feedback]
 
 
 def mutant(number: int, posts: list[Post]) -> Post:

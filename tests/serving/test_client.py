@@ -3,6 +3,7 @@
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -69,7 +70,7 @@ def test_a_file_that_is_not_there_is_a_sentence(service, tmp_path):
 
 
 @contextmanager
-def answering(*statuses: int, silent: bool = False) -> Iterator[str]:
+def answering(*statuses: int, silent: bool = False, retry_after: str | None = None) -> Iterator[str]:
     """A server that answers with these statuses, one after the other, then with 200; or not while the block lasts."""
     left, ended = list(statuses), threading.Event()
 
@@ -84,6 +85,8 @@ def answering(*statuses: int, silent: bool = False) -> Iterator[str]:
             body = json.dumps(good if status == 200 else {"error": "not now"}).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
+            if retry_after is not None:
+                self.send_header("Retry-After", retry_after)
             self.end_headers()
             self.wfile.write(body)
 
@@ -103,6 +106,13 @@ def answering(*statuses: int, silent: bool = False) -> Iterator[str]:
 def test_saturation_and_no_model_are_retried():
     with answering(429, 503) as url, Client(url) as client:
         assert client.predict(BRIGHT).label == "x"
+
+
+def test_it_comes_back_no_sooner_than_the_service_said():
+    with answering(429, retry_after="1") as url, Client(url) as client:
+        begun = time.monotonic()
+        assert client.predict(BRIGHT).label == "x"
+    assert time.monotonic() - begun >= 1
 
 
 def test_other_refusals_are_not_retried():

@@ -1,42 +1,65 @@
-"""docs/serving.md keeps its promises: its curl lines are answered, its tables are the code's."""
+"""The service's documents keep their promises: their curl lines are answered, their tables are the code's."""
 
+import io
 import re
 import subprocess
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
-import toy
 from conftest import Running
+from PIL import Image
 
 from serving import metrics
 from serving.errors import Reason
 from serving.http import openapi
 from serving.settings import Settings
 
-TEXT = (Path(__file__).parents[2] / "docs/serving.md").read_text()
-CURL_LINES = re.findall(r"^curl .*?(?=\s+#|$)", TEXT, re.M)
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = (DOCS / "serving.md").read_text()
+SHOWN_IN = ("serving", "open-inference-protocol", "page-and-feedback")
+PAGES = "\n".join((DOCS / f"{name}.md").read_text() for name in SHOWN_IN)
+CURL_LINES = re.findall(r"^(?:printf .*\| )?curl .*?(?=\s+#|$)", PAGES, re.M)
+WRITTEN_FIRST = re.findall(r"^printf .* > .*$", PAGES, re.M)  # files that curl sends
+
+
+def photograph() -> bytes:
+    """A JPEG of the size that a camera makes: too large, in base64, for an argument of a command."""
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels | 128).save(stream, format="JPEG", quality=90)
+    assert len(stream.getvalue()) > 2**17
+    return stream.getvalue()
+
+
+LARGE = photograph()
 
 
 @pytest.mark.parametrize("line", CURL_LINES)
-def test_its_curl_lines_are_answered(service: Running, tmp_path: Path, line: str):
+def test_their_curl_lines_are_answered(service: Running, tmp_path: Path, line: str):
     for name in ("rose.jpg", "tulip.jpg"):
-        (tmp_path / name).write_bytes(toy.picture(200, format="JPEG"))
+        (tmp_path / name).write_bytes(LARGE)
     here = (
         line.replace("localhost:3000", service.url)
         .replace("flowers@3", "toy@v1")
+        .replace("versions/3", "versions/v1")
         .replace("flowers", "toy")
         .replace('"rose"', '"bright"')
+        .replace('"tulip"', '"dark"')
+        .replace("label=tulip", "label=dark")
     )
     command = here.replace("curl ", "curl --silent --show-error --fail-with-body --noproxy '*' ", 1)
-    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, check=False)
+    script = "\n".join(["set -e", *WRITTEN_FIRST, command])
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_it_has_a_curl_line_for_every_path():
-    asked = {re.sub(r"/\d+$", "/{number}", re.search(r"localhost:3000(/[^ ?']*)", line)[1]) for line in CURL_LINES}
-    own = {path for path in openapi.document(Settings())["paths"] if not path.startswith("/v2")}
-    assert {path for path in asked if not path.startswith("/v2")} == own, "the others have a page of their own"
+def test_there_is_a_curl_line_for_every_path():
+    paths = {re.search(r"localhost:3000(/[^ ?'\"]*)", line)[1] for line in CURL_LINES}
+    asked = {re.sub(r"(?<=samples/)\d+", "{number}", path) for path in paths}
+    asked = {re.sub(r"(?<=versions/)\w+", "{version}", path.replace("flowers", "{name}")) for path in asked}
+    assert asked == set(openapi.document(Settings())["paths"])
 
 
 @pytest.mark.parametrize("name", list(Settings.model_fields))

@@ -9,14 +9,11 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import mutations
-import psutil
 import pytest
-import toy
-from conftest import LEAKS, START_S, Running, home_is, running
-
-from serving import store
+from conftest import LEAKS, START_S, Running, serving
 
 pytestmark = pytest.mark.slow
 MIB = 1024 * 1024
@@ -24,19 +21,9 @@ BODIES, RAW, SENDERS = 9_000, 1_000, 4
 
 
 @pytest.fixture(scope="module")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("mutations")
-    with home_is(folder / "bentoml"):
-        store.promote(store.save(toy.bundle(folder / "v1", version="v1")), reason="")
-    with running(folder / "bentoml", upload_timeout_s="0.2") as service:
-        service.wait("/readyz")
+def target(tmp_path_factory: pytest.TempPathFactory, toy_bundle: Path) -> Iterator[Running]:
+    with serving(tmp_path_factory.mktemp("mutations"), toy_bundle, upload_timeout_s="0.2") as service:
         yield service
-
-
-def memory(service: Running) -> int:
-    """Bytes of the worker."""
-    (worker,) = psutil.Process(service.process.pid).children()
-    return int(worker.memory_info().rss)
 
 
 def wrong(status: int, body: bytes) -> bool:
@@ -73,10 +60,10 @@ def test_changed_bodies_types_and_queries_are_answered_one_and_all_and_nothing_i
         return outcomes
 
     shared_out(range(BODIES // 3), send)
-    before = memory(target)
+    before = target.memory
     statuses = shared_out(range(BODIES // 3, BODIES), send)
     assert {"200", "400", "404", "413", "415", "422"} <= set(statuses), "the changes reach every check"
-    grown = memory(target) - before
+    grown = target.memory - before
     assert grown < 24 * MIB, f"4 kB of each request kept would be {grown / MIB:.0f} MiB"
     assert "Traceback" not in target.log.read_text()
 

@@ -193,6 +193,21 @@ def test_a_model_that_does_not_answer_is_noticed_and_so_is_that_it_goes_on(toy_b
     whole.stop()
 
 
+def test_a_worker_whose_thread_has_ended_is_neither_alive_nor_ready(toy_bundle):
+    whole = inference(Bundle.open(toy_bundle))
+    whole.repository.start()
+
+    async def health() -> set[int]:
+        async with asking(whole) as client:
+            paths = ("/livez", "/readyz", "/healthz", "/v2/health/live", "/v2/health/ready")
+            return {(await client.get(path)).status_code for path in paths}
+
+    assert asyncio.run(health()) == {200}
+    whole.batcher.stop()
+    assert asyncio.run(health()) == {503}
+    whole.stop()
+
+
 class Picture:
     """What somebody holds while failing."""
 

@@ -1,38 +1,22 @@
-"""Who may ask the service, how often, from which pages, and whose files it believes."""
+"""Who may ask the service, and how often: the file of keys, and the gate that follows it."""
 
 import asyncio
-import grp
-import json
 import os
-import re
-import shlex
-import stat
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
-import toy
-from conftest import Running, running
 from starlette.datastructures import Headers
 from starlette.routing import Router
 
 from data.errors import InputError
-from flows.cli import in_service
-from flows.cli.app import app, main
-from serving import keys, settings, start, store, writers
-from serving.client import Client, ServiceError
+from serving import keys, settings, start, writers
 from serving.errors import TooOftenError, UnauthorizedError
 from serving.http.app import Front
 from serving.http.gate import OPEN, Gate
 from serving.http.openapi import document
 from serving.keys import KeysError
-from serving.refs import ModelRef
-from serving.served import RefusedError, serve
 from tests.ports import free_port
 
-BRIGHT = toy.picture(200)
 US = frozenset({0, os.geteuid()})
 
 
@@ -229,23 +213,19 @@ def test_a_key_may_ask_as_often_as_its_line_says(file, clock):
         ask(shut, key)
 
 
-def test_what_was_not_used_is_saved_for_a_second_at_most(file, clock):
-    key = keys.new(file, "shop", rate=3)
-    shut = gate(file, clock)
-    clock.now += 3600
-    for _ in range(3):
-        ask(shut, key)
-    with pytest.raises(TooOftenError):
-        ask(shut, key)
-
-
-def test_a_rate_below_one_says_how_long_to_wait(file, clock):
-    key = keys.new(file, "night", rate=0.1)
+@pytest.mark.parametrize(("rate", "saved", "wait_s"), [(3, 3, 1), (0.1, 1, 10)])
+def test_what_was_not_used_is_saved_for_a_second_at_most_and_then_it_says_how_long_to_wait(
+    file, clock, rate, saved, wait_s
+):
+    key = keys.new(file, "shop", rate=rate)
     shut = gate(file, clock)
     ask(shut, key)
+    clock.now += 3600
+    for _ in range(saved):
+        ask(shut, key)
     with pytest.raises(TooOftenError) as caught:
         ask(shut, key)
-    assert caught.value.retry_after_s == 10
+    assert caught.value.retry_after_s == wait_s
 
 
 def test_another_rate_in_the_file_holds_at_once(file, clock):
@@ -281,261 +261,3 @@ def test_the_documentation_says_where_a_key_is_needed(file):
     assert locked["security"] == [{"bearer": []}, {"header": []}]
     assert locked["paths"]["/livez"]["get"]["security"] == []
     assert "401" in locked["paths"]["/predict"]["post"]["responses"]
-
-
-# Whose files are believed
-
-
-def info(mode: int, *, user: int = 0, group: int = 0) -> os.stat_result:
-    return os.stat_result((mode, 1, 1, 1, user, group, 0, 0, 0, 0))
-
-
-@pytest.mark.parametrize(
-    ("mode", "owner", "believed"),
-    [
-        (stat.S_IFREG | 0o644, 0, True),
-        (stat.S_IFREG | 0o644, os.geteuid(), True),
-        (stat.S_IFREG | 0o600, 54321, False),
-        (stat.S_IFREG | 0o646, 0, False),
-        (stat.S_IFDIR | 0o777, 0, False),
-        (stat.S_IFDIR | 0o1777, 0, True),  # as /tmp: nobody replaces what is another's
-    ],
-)
-def test_only_files_that_nobody_else_could_write_are_believed(mode, owner, believed):
-    assert (writers.stranger(info(mode, user=owner, group=99999), US) is None) == believed
-
-
-def test_a_group_may_write_if_it_is_the_users_own():
-    private = grp.getgrnam("root").gr_gid
-    shared = next(entry.gr_gid for entry in grp.getgrall() if entry.gr_name in ("users", "daemon", "mail"))
-    for group, believed in ((private, True), (shared, False), (987654, False)):
-        assert (writers.stranger(info(stat.S_IFREG | 0o664, group=group), US) is None) == believed
-
-
-def test_further_writers_are_named_by_name_or_number(monkeypatch):
-    monkeypatch.setenv("TRAINSERVE_WRITERS", "daemon,54321")
-    trusted = writers.trusted(settings.load().writers)
-    assert trusted is not None
-    assert writers.stranger(info(stat.S_IFREG | 0o644, user=54321), trusted) is None
-    monkeypatch.setenv("TRAINSERVE_WRITERS", "nobody-of-that-name")
-    with pytest.raises(InputError, match="there is no user 'nobody-of-that-name'"):
-        settings.load()
-
-
-@pytest.fixture
-def stored(home: Path, toy_bundle: Path) -> tuple[Path, ModelRef]:
-    ref = store.save(toy_bundle)
-    store.promote(ref, reason="")
-    return home, ref
-
-
-@pytest.mark.parametrize(
-    "place",
-    [
-        "models/toy/v1/bundle/model.onnx",
-        "models/toy/v1/bundle/golden",
-        "models/toy/v1/bundle",
-        "models/toy",
-        "trainserve/aliases/toy.json",
-        "",
-    ],
-)
-def test_a_model_that_another_user_could_write_is_refused_in_one_sentence(stored, place):
-    home, ref = stored
-    (home / place).chmod((home / place).stat().st_mode | stat.S_IWOTH)
-    with pytest.raises(
-        RefusedError, match=r"can be written by every user.*chmod -R go-w.*TRAINSERVE_WRITERS"
-    ) as caught:
-        serve(ref, settings.load())
-    assert str(home) not in str(caught.value)
-    assert serve(ref, settings.load(writers="*")).ref == ref
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_a_model_that_belongs_to_another_user_is_refused_unless_he_is_named(stored):
-    _, ref = stored
-    os.chown(store.path(ref) / "card.json", 54321, -1)
-    with pytest.raises(RefusedError, match="belongs to user 54321"):
-        serve(ref, settings.load())
-    assert serve(ref, settings.load(writers="54321")).ref == ref
-
-
-# The service
-
-
-def test_the_commands_of_the_documentation_are_known_to_the_command_line():
-    text = (Path(__file__).parents[2] / "docs" / "keys.md").read_text()
-    commands = re.findall(r"^(?:TRAINSERVE_\S+ )?trainserve ([^#>\n]+)", text, re.M)
-    assert len(commands) > 6
-    for command in commands:
-        app.parse_args(shlex.split(command), exit_on_error=False, print_error=False)
-
-
-@pytest.fixture(scope="module")
-def file_of_service(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("keys") / "keys.txt"
-
-
-@pytest.fixture(scope="module")
-def key(file_of_service: Path) -> str:
-    return keys.new(file_of_service, "tests")
-
-
-@pytest.fixture(scope="module")
-def locked(
-    tmp_path_factory: pytest.TempPathFactory, toy_bundle: Path, file_of_service: Path, key: str
-) -> Iterator[Running]:
-    """A service with keys, which pages of one origin may ask."""
-    assert key
-    home = tmp_path_factory.mktemp("locked") / "bentoml"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BENTOML_HOME", str(home))
-        store.promote(store.save(toy_bundle), reason="first")
-    with running(home, keys=str(file_of_service), cors="https://app.example", access_log="true") as service:
-        service.wait("/readyz")
-        yield service
-
-
-def test_who_has_no_key_gets_401_and_a_sentence_that_says_how(locked):
-    answer = httpx.post(locked.url + "/predict", files={"image": BRIGHT}, headers={"X-Request-Id": "r1"})
-    assert answer.status_code == 401
-    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-    assert set(answer.json()) == {"error", "request_id"}
-    assert answer.json()["request_id"] == answer.headers["X-Request-Id"] == "r1"
-    assert "Authorization: Bearer" in answer.json()["error"]
-    for path in ("/model", "/metrics", "/samples/0", "/nothing"):
-        assert locked.get(path).status_code == 401
-
-
-def test_a_picture_that_is_sent_without_a_key_is_refused_and_not_cut_off(locked):
-    for size in (1_000_000, 10_000_000):
-        answer = httpx.post(locked.url + "/predict", content=bytes(size))
-        assert answer.status_code == 401
-
-
-def test_who_watches_needs_none(locked):
-    for path in OPEN:
-        assert locked.get(path).is_success
-
-
-def test_the_client_and_the_command_line_take_the_key_from_the_environment(locked, key, tmp_path, capsys, monkeypatch):
-    with Client(locked.url) as client, pytest.raises(ServiceError) as caught:
-        client.predict(BRIGHT)
-    assert caught.value.status == 401
-    with Client(locked.url, key=key) as client:
-        assert client.predict(BRIGHT).label == "bright"
-    assert "TRAINSERVE_KEY" in in_service.reached(ModelRef(name="toy", version="v1"), locked.url)
-    monkeypatch.setenv("TRAINSERVE_KEY", key + "\n")
-    with Client(locked.url) as client:
-        assert client.model()["model"] == "toy@v1"
-    assert in_service.reached(ModelRef(name="toy", version="v1"), locked.url).endswith("answers with it")
-    picture = tmp_path / "a.png"
-    picture.write_bytes(BRIGHT)
-    main(["predict", str(picture), "--url", locked.url, "--json"])
-    assert json.loads(capsys.readouterr().out)["label"] == "bright"
-
-
-def test_a_key_that_no_header_can_hold_is_a_sentence(monkeypatch):
-    monkeypatch.setenv("TRAINSERVE_KEY", "ts_ü")
-    with pytest.raises(InputError, match="TRAINSERVE_KEY"):
-        Client()
-
-
-def test_a_key_made_and_taken_away_at_the_command_line_reaches_the_running_service(
-    locked, file_of_service, capsys, monkeypatch
-):
-    monkeypatch.setenv("TRAINSERVE_KEYS", str(file_of_service))
-    main(["keys", "new", "phone", "--rate", "0.001"])
-    made = capsys.readouterr().out.strip()
-    header = {"X-API-Key": made}
-    await_status(200, locked, header)
-    refused = httpx.get(locked.url + "/model", headers=header)
-    assert (refused.status_code, int(refused.headers["Retry-After"]) > 900) == (429, True)
-    main(["keys", "list"])
-    assert capsys.readouterr().out == "tests\nphone  0.001 requests a second\n"
-    main(["keys", "remove", "phone"])
-    await_status(401, locked, header)
-
-
-def await_status(status: int, service: Running, headers: dict[str, str]) -> None:
-    """A change of the file reaches the service at its next look."""
-    end = time.monotonic() + 30
-    while httpx.get(service.url + "/model", headers=headers).status_code != status:
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def test_no_key_is_ever_in_an_answer_the_log_or_the_figures(locked, key):
-    wrong = "ts_wrong-but-secret"
-    headers = {"Authorization": f"Bearer {key}"}
-    answers = [
-        httpx.get(locked.url + "/model", headers={"X-API-Key": wrong}),
-        httpx.get(locked.url + "/nothing", headers=headers),
-        httpx.post(locked.url + "/predict", content=b"text", headers=headers),
-        httpx.get(locked.url + "/metrics", headers=headers),
-    ]
-    assert 'trainserve_key_requests_total{key="tests"}' in answers[-1].text
-    for told in (*(answer.text + str(answer.headers) for answer in answers), locked.log.read_text()):
-        assert key not in told
-        assert wrong not in told
-
-
-def test_every_answer_has_the_security_headers(locked, key):
-    for path in ("/livez", "/model", "/nothing", "/metrics"):
-        headers = httpx.get(locked.url + path, headers={"X-API-Key": key}).headers
-        assert headers["X-Content-Type-Options"] == "nosniff"
-        assert headers["Referrer-Policy"] == "no-referrer"
-        assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
-        assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
-        assert headers["Cache-Control"] == "no-store"
-    page = httpx.get(locked.url + "/ui").headers
-    assert "frame-ancestors 'none'" in page["Content-Security-Policy"]
-    assert page["Cache-Control"] == "no-cache"
-
-
-def test_pages_of_the_named_origin_may_ask_and_read_why_they_may_not(locked):
-    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
-    for origin, allowed in (("https://app.example", True), ("https://evil.example", False)):
-        preflight = httpx.options(locked.url + "/predict", headers={"Origin": origin, **asked})
-        assert preflight.is_success == allowed
-        refused = httpx.get(locked.url + "/model", headers={"Origin": origin})
-        assert refused.status_code == 401
-        assert refused.headers.get("Access-Control-Allow-Origin") == (origin if allowed else None)
-
-
-def test_pages_of_other_origins_may_not_ask_by_default(client):
-    answer = client.get("/model", headers={"Origin": "https://app.example"})
-    assert not [name for name in answer.headers if name.startswith("access-control")]
-
-
-@pytest.mark.parametrize("origins", ["app.example", "https://a.example/path", "https://a.example, https://b.example"])
-def test_an_origin_that_is_none_is_refused_at_start(origins):
-    with pytest.raises(InputError, match="TRAINSERVE_CORS"):
-        settings.load(cors=origins)
-
-
-@pytest.mark.browser
-def test_the_page_asks_for_the_key_and_works_with_it(locked, key):
-    from playwright import sync_api
-
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page()
-        page.goto(locked.url + "/ui")
-        page.get_by_text("A key is needed").wait_for()
-        field = page.get_by_label("This service wants a key")
-        field.fill("ts_wrong")
-        page.keyboard.press("Enter")
-        page.get_by_text("This key is not known here").wait_for()
-        field.fill(key)
-        page.get_by_role("button", name="Use it").click()
-        page.get_by_text("version v1").wait_for()
-        field.wait_for(state="hidden")
-        page.wait_for_function("[...document.images].filter((image) => image.naturalWidth > 0).length >= 5")
-        page.get_by_role("button", name="Sample 4").click()
-        page.get_by_text("bright ").first.wait_for()
-        page.reload()
-        page.get_by_text("version v1").wait_for()
-        browser.close()

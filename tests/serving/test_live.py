@@ -1,10 +1,12 @@
 """The rules of following an alias, one look at a time."""
 
 import gc
+import re
 import shutil
 import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 import toy
 
@@ -111,6 +113,52 @@ def test_an_opener_that_breaks_in_any_way_leaves_the_old_model(refs):
     live.look()
     assert live.current.name == "toy@v0"
     assert live.refused.reason == "it cannot be opened (MemoryError)"
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"max_model_bytes": 1000}, r"it has [\d,]+ bytes, more than TRAINSERVE_MAX_MODEL_BYTES=1000; .*"),
+        ({"max_answer_s": 1e-9}, r"it takes 0\.0 s for one picture, more than TRAINSERVE_MAX_ANSWER_S=1e-09; .*"),
+    ],
+)
+def test_a_candidate_that_is_too_large_or_too_slow_takes_no_traffic(refs, limits, reason):
+    store.promote(refs[0], reason="")
+    live = Live(Settings())
+    live.look()
+    live._settings = Settings(**limits)
+    store.promote(refs[1], reason="")
+    live.look()
+    assert live.current.name == "toy@v0"
+    assert re.fullmatch(reason, live.refused.reason)
+
+
+class Asked:
+    """A bundle that notes how many pictures it is asked about, and may answer what is no number."""
+
+    def __init__(self, bundle, *, blind=False):
+        self.card, self.asked = bundle.card, []
+        self._bundle, self._blind = bundle, blind
+
+    def predict(self, pixels):
+        self.asked.append(len(pixels))
+        return self._bundle.predict(pixels) * (np.nan if self._blind else 1)
+
+
+def test_a_candidate_is_warmed_before_it_answers(refs):
+    live = Live(Settings(), open_=lambda folder, chosen: Asked(served.opened(folder, chosen)))
+    store.promote(refs[0], reason="")
+    live.look()
+    assert min(live.current.bundle.asked) == 1
+    assert max(live.current.bundle.asked) > 1
+
+
+def test_a_candidate_whose_answers_are_no_numbers_takes_no_traffic(refs):
+    live = Live(Settings(), open_=lambda folder, chosen: Asked(served.opened(folder, chosen), blind=True))
+    store.promote(refs[0], reason="")
+    live.look()
+    assert live.current is None
+    assert live.refused.reason == "it answers with numbers that are not finite; train it again"
 
 
 def test_a_replaced_model_is_freed(refs):

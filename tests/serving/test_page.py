@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 import toy
-from conftest import Running, home_is, running
+from conftest import Running, running, serving
 from PIL import Image
 from playwright import sync_api
 
-from serving import store
+from serving import challengers, store
+from serving.refs import ModelRef
 
 pytestmark = pytest.mark.browser
 ARGUMENTS = [
@@ -70,7 +71,7 @@ def test_a_chosen_picture_is_answered_with_bars(page, tmp_path):
     assert page.locator("#scores li").count() == 2
     widths = [bar.bounding_box()["width"] for bar in page.locator("#scores .fill").all()]
     assert widths[0] > 2 * widths[1]
-    assert "toy@v1" in page.locator("#footnote").inner_text()
+    assert re.fullmatch(r"answered by toy@v1 in \d+ ms", page.locator("#footnote").inner_text())
     assert page.locator("#caption").inner_text() == "lamp.png"
     shot(page, "chosen")
 
@@ -87,7 +88,7 @@ def test_whether_an_answer_to_a_sample_is_right_is_said_in_words(page, tmp_path)
     page.get_by_role("button", name="Sample 5, which shows: bright").click()
     page.locator("#truth", has_text="Wrong: it shows bright").wait_for()
     assert answer(page).startswith("dark")
-    assert page.locator("#said").text_content().endswith("wrong")
+    assert page.locator("#said").text_content().endswith("Wrong: it shows bright")
     shot(page, "wrong")
     path = tmp_path / "mine.png"
     path.write_bytes(toy.picture(140))
@@ -139,10 +140,12 @@ def test_an_error_is_told_in_words_and_the_next_picture_works(page, tmp_path):
     assert page.get_by_role("alert").count() == 0
 
 
-def test_the_card_tells_accuracy_with_its_interval(page):
+def test_the_card_tells_accuracy_with_its_interval_and_the_limits(page):
     page.get_by_text("About this model").click()
     text = page.locator("#card").inner_text()
     assert "95 % interval" in text
+    assert "It names one of its classes whatever a picture shows" in text
+    assert re.search(r"Weakest at\s+bright: ", text)
     assert "bright, dark" in text
     shot(page, "card")
 
@@ -171,12 +174,9 @@ def spotted() -> dict[str, object]:
 @pytest.fixture
 def bright_by_a_corner(tmp_path, monkeypatch) -> Iterator[Running]:
     """A service whose model looks at the upper left quarter alone; pictures that people object to are kept."""
-    home = tmp_path / "bentoml"
-    with home_is(home):
-        store.promote(store.save(toy.bundle(tmp_path / "corner", version="v1", threshold=180, corner=True)), reason="")
+    bundle = toy.bundle(tmp_path / "corner", version="v1", threshold=180, corner=True)
     monkeypatch.setenv("TRAINSERVE_HOME", str(tmp_path / "trainserve"))
-    with running(home, keep_pictures="true") as service:
-        service.wait("/readyz")
+    with serving(tmp_path, bundle, keep_pictures="true") as service:
         yield service
 
 
@@ -271,7 +271,7 @@ def test_everything_has_a_role_and_a_name_for_who_does_not_see_it(page):
         '- button "Choose a picture or drop it here, or paste it"',
         'button "Sample 4, which shows: bright" [pressed]',
         '- img "The picture that was classified"',
-        '- list "All classes, the most probable first"',
+        '- list "The classes, the most probable first"',
         '- img "The picture as the model saw it, with what speaks for bright"',
         '- combobox "This is wrong, it is …"',
     ):
@@ -290,4 +290,64 @@ def test_a_script_that_someone_else_put_in_does_not_run(browser, service):
     with page.expect_console_message(lambda message: "Content Security Policy" in message.text):
         page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.owned = 1\">')")
     assert page.evaluate("window.owned") is None
+    page.close()
+
+
+def test_labels_are_shown_as_text_and_whole_however_many_and_long(page):
+    labels = [
+        "<img src=x onerror='window.owned = 1'> & </script><b>",
+        "hard-leaved pocket orchid, as it flowers in the second week of May, seen from above",
+        *(f"class-{i}" for i in range(2, 100)),
+    ]
+    scores = [{"label": label, "probability": 2.0 ** -(i + 1)} for i, label in enumerate(labels)]
+    told = {"request_id": "one", "model": "toy@v1", **scores[0], "scores": scores}
+    page.route("**/predict", lambda route: route.fulfill(json=told))
+    page.set_viewport_size(PHONE)
+    page.get_by_role("button", name="Sample 3").click()
+    assert answer(page).startswith(labels[0])
+    assert page.evaluate("window.owned") is None
+    assert page.locator("#scores li").count() == 10
+    assert "and 90 less probable classes" in page.locator("#footnote").inner_text()
+    assert page.locator("#really option").count() == 100
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    cut = "[...document.querySelectorAll('#scores span')].filter((one) => one.scrollWidth > one.clientWidth).length"
+    assert page.evaluate(cut) == 0
+    shot(page, "labels-phone")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    shot(page, "labels")
+
+
+@pytest.fixture
+def several(home: Path, tmp_path: Path) -> Iterator[Running]:
+    """toy@v1 with toy@v2 on trial, and lamps@1."""
+    for version in ("v1", "v2", "v3"):
+        store.save(toy.bundle(tmp_path / version, version=version))
+    store.promote(ModelRef(name="toy", version="v1"), reason="")
+    challengers.try_out(ModelRef(name="toy", version="v2"), share=0.1, shadow=False, reason="")
+    store.promote(store.save(toy.bundle(tmp_path / "lamps", name="lamps", version="1")), reason="")
+    with running(home, model="toy,lamps") as service:
+        service.wait("/readyz")
+        yield service
+
+
+def test_of_several_models_each_has_a_page_and_the_card_follows_what_becomes_of_them(browser, several):
+    page = browser.new_page()
+    page.goto(several.url + "/ui")
+    page.get_by_text("version v1").wait_for()
+    assert page.get_by_role("link", name="toy").get_attribute("aria-current") == "page"
+    page.get_by_text("About this model").click()
+    assert re.search(r"On trial\s+toy@v2, canary for 10.0\s% of the requests", page.locator("#card").inner_text())
+    shot(page, "several")
+    damaged = store.path(ModelRef(name="toy", version="v3")) / "model.onnx"
+    damaged.write_bytes(b"x")
+    store.promote(ModelRef(name="toy", version="v3"), reason="planted")
+    page.locator("#card", has_text="Not in service").get_by_text("toy@v3: ").wait_for()
+    page.get_by_role("link", name="lamps").click()
+    page.get_by_text("version 1").wait_for()
+    page.get_by_role("button", name="Sample 4").click()
+    answer(page)
+    assert page.locator("#footnote").inner_text().startswith("answered by lamps@1 ")
+    page.goto(several.url + "/ui?model=nobody")
+    page.get_by_role("status").get_by_text("no model of that name").wait_for()
+    page.get_by_role("link", name="toy").wait_for()
     page.close()

@@ -1,6 +1,7 @@
 """Several names in one service, and versions that are not in service."""
 
 import asyncio
+import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,13 @@ from serving import challengers, served, store
 from serving.errors import NoModelError, NotFoundError
 from serving.http import app
 from serving.inference import Inference
+from serving.live import Live
 from serving.refs import ModelRef
 from serving.repository import Repository
 from serving.settings import Settings
 
 Stored = Callable[..., ModelRef]
+PATIENCE_S = 60.0  # this machine may be busy
 
 
 @pytest.fixture
@@ -120,6 +123,42 @@ def test_a_damaged_version_is_refused_and_the_champion_goes_on(stored: Stored):
     with pytest.raises(NoModelError, match=r"^toy@v1 is refused: the bundle/model.onnx was changed"):
         opened(repository, "toy", "v1")
     assert repository.champion().name == "toy@v0"
+
+
+def test_while_a_candidate_is_opened_the_one_in_service_answers_and_both_kinds_of_health_stay(stored: Stored):
+    store.promote(stored("toy", "v0"), reason="")
+    second = stored("toy", "v1")
+    opening, allowed = threading.Event(), threading.Event()
+
+    def slowly(folder: Path, settings: Settings) -> served.Bundle:
+        if folder.parent.name == "v1":
+            opening.set()
+            allowed.wait(PATIENCE_S)
+        return served.opened(folder, settings)
+
+    settings = Settings(poll_s=0.01)
+    inference = Inference(settings, Repository(settings, lives=[Live(settings, "toy", open_=slowly)]))
+    inference.start()
+
+    async def run() -> None:
+        transport = httpx.ASGITransport(app.build(inference), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+
+            async def answering() -> str:
+                return (await client.post("/predict", files={"image": toy.picture(1)})).json()["model"]
+
+            store.promote(second, reason="")
+            assert await asyncio.to_thread(opening.wait, PATIENCE_S)
+            for path in ("/livez", "/readyz", "/v2/health/ready", "/v2/models/toy/ready"):
+                assert (await client.get(path)).status_code == 200
+            assert await answering() == "toy@v0"
+            allowed.set()
+            async with asyncio.timeout(PATIENCE_S):
+                while await answering() != "toy@v1":
+                    await asyncio.sleep(0)
+
+    asyncio.run(run())
+    inference.stop()
 
 
 def test_requests_choose_a_model_by_name_and_version(stored: Stored):
