@@ -5,7 +5,7 @@ import re
 from data.errors import UnreadableImage
 
 MAX_SCANS = 64  # encoders make a dozen; a hundred bytes more ask for one more pass over all pixels
-MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # neither a stuffed byte nor a restart
+MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")  # neither a stuffed byte nor a restart; fill bytes are passed by
 
 
 def require_few_scans(data: bytes) -> None:
