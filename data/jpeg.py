@@ -20,7 +20,7 @@ except ImportError:  # a dependency; but programs that only need Pillow's pixels
     simplejpeg = None
 
 MAX_SCANS = 64  # encoders make a dozen; a hundred bytes more ask for one more pass over all pixels
-MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")  # neither a stuffed byte nor a restart
+MARKER = re.compile(rb"\xff([\x02-\xcf\xd9-\xfe])")  # that tells its length; fill bytes before it are passed by
 
 SCAN = 0xDA
 FRAMES = (0xC0, 0xC2)  # Huffman coded, in one pass or progressively
@@ -122,9 +122,7 @@ def require_few_scans(data: bytes) -> None:
         return
     at, scans = 2, 0
     while (found := MARKER.search(data, at)) and found[1] != b"\xd9":
-        at = found.end()
-        if found[1] not in (b"\x01", b"\xd8"):  # all others tell their length
-            at += max(2, int.from_bytes(data[at : at + 2]))
+        at = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2]))
         scans += found[1] == b"\xda"
         if scans > MAX_SCANS:
             raise UnreadableImage(f"the JPEG has more than {MAX_SCANS} scans; save it again without so many")

@@ -22,13 +22,14 @@ from flows.outcome import Outcome, outcome_of
 from flows.place import writable_home
 from flows.prepare import prepare
 from flows.presets import PRESETS
-from flows.release import release
+from flows.release import release, signing_key
 from flows.resuming import choose_folder
 from flows.reuse.stages import Refresh, made_anew, require_either
 from flows.settings import overrides
 from flows.stopping import Interrupted
 from flows.train import train
 from flows.watched import watched
+from models.bundle import signature
 from models.config import Experiment
 from models.records import Lineage
 
@@ -89,6 +90,8 @@ def chain(
     """All stages, one after the other; each takes over what an earlier run made of the same."""
     require_either(resume, refresh)
     require_devices_of(experiment)
+    if key := signing_key():
+        signature.require_key(key)
     if experiment.crossval.folds:
         engines.require(runner)
     anew = made_anew(refresh)

@@ -28,8 +28,8 @@ def release(prepared: Prepared, folder: Path, bundle: Path, config: ReleaseConfi
 
     run = RunFolder(folder)
     with display().stage("release"):
-        if key := os.environ.get("TRAINSERVE_SIGNING_KEY"):
-            signature.sign(bundle / manifest.NAME, Path(key))
+        if key := signing_key():
+            signature.sign(bundle / manifest.NAME, key)
         ref = store.save(bundle)
         verdict = settled(ref, run.result().test, run_id=run.run_id)
         if verdict is None:
@@ -48,6 +48,12 @@ def release(prepared: Prepared, folder: Path, bundle: Path, config: ReleaseConfi
         display().say(f"{ref} {outcome(verdict, ref)}")
         get_run_logger().info("%s: %s", ref, verdict.reason)
     return str(ref), verdict
+
+
+def signing_key() -> Path | None:
+    """With which every run signs what it makes; None: it does not."""
+    given = os.environ.get("TRAINSERVE_SIGNING_KEY")
+    return Path(given) if given else None
 
 
 def tell(model: str, verdict: Verdict) -> None:

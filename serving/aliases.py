@@ -60,11 +60,11 @@ def names(home: Path) -> tuple[str, ...]:
 def read(home: Path, name: str) -> AliasFile:
     """An empty one where nothing was ever promoted. Raises `StoreError` for a file that someone damaged."""
     try:
-        text = file_of(home, name).read_text(encoding="utf-8")
+        content = file_of(home, name).read_bytes()
     except FileNotFoundError:
         return AliasFile()
     try:
-        return AliasFile.model_validate_json(text)
+        return AliasFile.model_validate_json(content)
     except ValidationError:
         raise StoreError(f"{file_of(home, name)} is damaged; restore it, or remove it and promote again") from None
 

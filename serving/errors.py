@@ -35,6 +35,11 @@ class RequestError(InputError):
     reason: Reason = "unreadable"
     retry_after_s: int | None = None  # where asking again may help
 
+    def __init__(self, sentence: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(sentence)
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
+
 
 class TooLargeError(RequestError):
     status = 413
@@ -69,10 +74,6 @@ class UnauthorizedError(RequestError):
 class TooOftenError(RequestError):
     status = 429
     reason = "too_often"
-
-    def __init__(self, sentence: str, *, retry_after_s: int) -> None:
-        super().__init__(sentence)
-        self.retry_after_s = retry_after_s
 
 
 class NoModelError(RequestError):

@@ -25,6 +25,7 @@ from serving.served import Served
 from serving.settings import MIB, Settings
 
 REQUEST_ID = r"[A-Za-z0-9._:-]{1,128}"
+DAY_S = 86_400
 RECENT = 1000  # answers of a worker that are remembered
 RECENT_BYTES = 64 * MIB  # of their pictures
 SUFFIXES = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"GI": ".gif", b"BM": ".bmp"}  # else TIFF
@@ -130,7 +131,10 @@ class Feedback:
             now = datetime.now(UTC)
             self._turn_the_day(now.date().isoformat())
             if self._lines == self._settings.feedback_a_day:
-                raise NotKeptError(f"no more than {self._lines:,} lines of feedback are kept a day; come back tomorrow")
+                raise NotKeptError(
+                    f"no more than {self._lines:,} lines of feedback are kept a day; come back tomorrow",
+                    retry_after_s=DAY_S - (now.hour * 3600 + now.minute * 60 + now.second),
+                )
             try:
                 line = Line(
                     when=now.isoformat(timespec="milliseconds"),

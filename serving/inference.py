@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,6 +16,18 @@ from serving.batching import Answer, Batcher, SaturatedError
 from serving.repository import Repository
 from serving.served import Served
 from serving.settings import Settings
+
+TURN_S = 0.05  # of a decoder, for one request; the rest of its pictures waits until the others have had theirs
+
+
+@dataclass
+class _Decoding:
+    """The pictures of one request, and how far it has come."""
+
+    served: Served
+    files: Sequence[bytes]
+    pixels: list[np.ndarray] = field(default_factory=list)  # u8 (H, W, C) each
+    took_s: float = 0.0
 
 
 class Inference:
@@ -46,25 +59,30 @@ class Inference:
     async def answer(self, files: Sequence[bytes], served: Served | None = None) -> Answer:
         """All from one model, by default the one in service. Raises `UnreadableImage`, `SaturatedError`,
         `NoModelError`."""
-        served = served or self.repository.champion()
+        decoding = _Decoding(served or self.repository.champion(), files)
         with self._admission(len(files)):
-            answer = await _on_the_loop(self._decoders, lambda: self._decode(served, files))
-        metrics.QUEUE.observe(answer.timing.queued_s)
-        return answer
+            answer = await _on_the_loop(self._decoders, lambda: self._decode(decoding))
+        return _noted(answer)
 
     async def answer_pixels(self, pixels: np.ndarray, served: Served) -> Answer:
         """pixels u8 (n, H, W, C) in the geometry of `served`; there is nothing to decode. Raises `SaturatedError`."""
         with self._admission(len(pixels)):
             answer = await asyncio.wrap_future(self.batcher.submit(served, pixels))
-        metrics.QUEUE.observe(answer.timing.queued_s)
-        return answer
+        return _noted(answer)
 
-    def _decode(self, served: Served, files: Sequence[bytes]) -> "Future[Answer]":
-        """In a decoder thread: bytes -> pixels -> the queue."""
-        begun = time.perf_counter()
-        pixels = np.stack([self.pixels(served, file, i, len(files)) for i, file in enumerate(files)])
-        metrics.DECODE.observe(time.perf_counter() - begun)
-        return self.batcher.submit(served, pixels)
+    def _decode(self, job: _Decoding) -> "Future[Answer] | None":
+        """In a decoder thread: bytes -> pixels -> the queue. None: its turn is over, and it wants another."""
+        begun, count = time.perf_counter(), len(job.files)
+        while len(job.pixels) < count:
+            if time.perf_counter() - begun > TURN_S:
+                job.took_s += time.perf_counter() - begun
+                return None
+            i = len(job.pixels)
+            job.pixels.append(self.pixels(job.served, job.files[i], i, count))
+        pixels = np.stack(job.pixels)
+        job.pixels.clear()
+        metrics.DECODE.observe(job.took_s + time.perf_counter() - begun)
+        return self.batcher.submit(job.served, pixels)
 
     def pixels(self, served: Served, file: bytes, index: int = 0, count: int = 1) -> np.ndarray:
         """One picture in the model's geometry; of several, an error says which. Not on the loop."""
@@ -92,6 +110,14 @@ class Inference:
             metrics.WAITING.dec(pictures)
 
 
+def _noted(answer: Answer) -> Answer:
+    """Raises for what is no answer, and no JSON either: a network may come to infinity on one picture alone."""
+    metrics.QUEUE.observe(answer.timing.queued_s)
+    if not np.isfinite(answer.probabilities).all():
+        raise FloatingPointError(f"{answer.served.name} answered with numbers that are not finite")
+    return answer
+
+
 def _require_at_most(pixels: int, file: bytes) -> None:
     header = read_header(file)
     if header.width * header.height > pixels:
@@ -100,8 +126,9 @@ def _require_at_most(pixels: int, file: bytes) -> None:
         )
 
 
-async def _on_the_loop(pool: ThreadPoolExecutor, work: Callable[[], "Future[Answer]"]) -> Answer:
-    """Run `work` in the pool and await the future it returns, with one wake-up of the event loop instead of two."""
+async def _on_the_loop(pool: ThreadPoolExecutor, work: Callable[[], "Future[Answer] | None"]) -> Answer:
+    """Run `work` in the pool, in turn with others until it returns a future, and await that, with one wake-up of the
+    event loop instead of two."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Answer] = loop.create_future()
 
@@ -110,7 +137,10 @@ async def _on_the_loop(pool: ThreadPoolExecutor, work: Callable[[], "Future[Answ
 
     def run() -> None:
         try:
-            work().add_done_callback(settle)
+            while (future := work()) is None:
+                if _queued(pool, run):
+                    return
+            future.add_done_callback(settle)
         except Exception as error:  # noqa: BLE001 - it belongs to the request that waits
             failed: Future[Answer] = Future()
             failed.set_exception(error)
@@ -118,6 +148,15 @@ async def _on_the_loop(pool: ThreadPoolExecutor, work: Callable[[], "Future[Answ
 
     pool.submit(run)
     return await done
+
+
+def _queued(pool: ThreadPoolExecutor, run: Callable[[], None]) -> bool:
+    """Behind all that wait. False: the pool is shutting down and takes nothing more."""
+    try:
+        pool.submit(run)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _copy(finished: "Future[Answer]", done: "asyncio.Future[Answer]") -> None:

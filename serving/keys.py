@@ -63,8 +63,8 @@ def parse(content: bytes, path: Path) -> tuple[Key, ...]:
     if len(content) > MAX_FILE_BYTES:
         raise KeysError(f"{path} has more than {MAX_FILE_BYTES:,} bytes, so it is no file of keys")
     found: dict[str, Key] = {}
-    for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), start=1):
-        text = line.partition("#")[0].strip()
+    for number, line in enumerate(content.splitlines(), start=1):
+        text = _text(line)
         if not text:
             continue
         key = _key(text)
@@ -109,7 +109,17 @@ def remove(path: Path, name: str) -> None:
         if name not in held:
             raise KeysError(f"there is no key {name!r} in {path}; it has {', '.join(held) or 'none'}")
         lines = content.splitlines(keepends=True)
-        whole.write(path, b"".join(line for line in lines if line.partition(b"#")[0].split()[:1] != [name.encode()]))
+        whole.write(path, b"".join(line for line in lines if _name(line) != name))
+
+
+def _text(line: bytes) -> str:
+    """What stands before the comment."""
+    return line.decode("utf-8", "replace").partition("#")[0].strip()
+
+
+def _name(line: bytes) -> str | None:
+    key = _key(_text(line))
+    return key.name if key else None
 
 
 def _key(text: str) -> Key | None:

@@ -119,7 +119,7 @@ class Live:
         except RefusedError as error:
             self._try(None)
             self._refuse(ref, str(error))
-            challengers.withdraw(ref, reason=str(error))
+            withdraw(ref, str(error))
             return
         how = "shadows" if trial.shadow else "answers"
         logger.info("%s %s %g %% of the requests to %s", ref, how, 100 * trial.share, self.name)
@@ -141,10 +141,19 @@ class Live:
 
     def _complain(self, error: Exception) -> None:
         """Once for each new reason, not at every look. The log has the path, which /model must not tell."""
+        self._seen = None  # what was seen before may come back, as it was
         reason = f"its aliases cannot be read ({type(error).__name__})"
         if self.refused is None or self.refused.reason != reason:
             self.refused = Refused(model=str(self.name), reason=reason, when=now())
             logger.error("the aliases of %s cannot be read: %s", self.name, error)
+
+
+def withdraw(ref: ModelRef, reason: str) -> None:
+    """End a trial in all workers; where this user may not write the aliases, the log says so."""
+    try:
+        challengers.withdraw(ref, reason=reason)
+    except Exception:
+        logger.exception("the end of the trial of %s could not be written down", ref)
 
 
 def _signature(path: Path) -> object:

@@ -5,6 +5,7 @@ prometheus_client keeps its numbers in files there, and /metrics adds up those o
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
@@ -92,5 +93,6 @@ def _forget_dead_workers(folder: Path) -> None:
         process = int(file.stem.rpartition("_")[2])
         try:
             os.kill(process, 0)
-        except ProcessLookupError:
-            multiprocess.mark_process_dead(process)  # type: ignore[no-untyped-call]
+        except OSError:  # there is none of that number, or it is somebody else's by now
+            with suppress(FileNotFoundError):  # another worker was asked at the same time
+                multiprocess.mark_process_dead(process)  # type: ignore[no-untyped-call]

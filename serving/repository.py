@@ -1,9 +1,9 @@
 """The models this service can answer with: the champions of the names it follows, and other versions on demand."""
 
 import asyncio
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from serving import metrics, store
@@ -14,6 +14,7 @@ from serving.served import Open, RefusedError, Served, opened, serve
 from serving.settings import Settings
 
 FIRST_LOOK_S = 30.0
+MOST_WAITING = 16  # requests for versions that are to be opened
 
 
 class Repository:
@@ -24,7 +25,10 @@ class Repository:
         self._open = open_
         self.lives = tuple(lives) or tuple(Live(settings, name, open_=open_) for name in settings.names or (None,))
         self._versions: OrderedDict[ModelRef, Served] = OrderedDict()  # the one asked for last is the last
-        self._opening = threading.Lock()  # one at a time: each takes memory and a processor
+        # One at a time, because each takes memory and a processor; and in a thread of its own: who asks for versions
+        # that take seconds, or are refused, keeps nobody from the threads that read large bodies.
+        self._opener = ThreadPoolExecutor(1, thread_name_prefix="opener")
+        self._waiting = 0
 
     def start(self) -> None:
         """Returns once every name has been looked at, so that a model that is ready serves at once."""
@@ -34,6 +38,7 @@ class Repository:
             live.wait(FIRST_LOOK_S)
 
     def stop(self) -> None:
+        self._opener.shutdown(wait=False, cancel_futures=True)
         for live in self.lives:
             live.stop()
 
@@ -80,8 +85,14 @@ class Repository:
         found = self.find(name, version)
         if found is not None:
             return found
-        live = self.live(name)
-        return await asyncio.to_thread(self._opened, self._ref(live, str(version)))
+        ref = self._ref(self.live(name), str(version))
+        if self._waiting >= MOST_WAITING:
+            raise NoModelError("too many requests wait for versions that are to be opened; ask again in a few seconds")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._opener, self._opened, ref)
+        finally:
+            self._waiting -= 1
 
     def versions(self, name: str) -> tuple[str, ...]:
         """All that are stored under a name, and so can be asked for. Looks into the store. Raises `NotFoundError`."""
@@ -89,18 +100,17 @@ class Repository:
         return tuple(sorted(folder.parent.name for folder in stored))
 
     def _opened(self, ref: ModelRef) -> Served:
-        with self._opening:
-            if ref not in self._versions:
-                try:
-                    self._versions[ref] = serve(ref, self._settings, open_=self._open)
-                except RefusedError as error:
-                    metrics.REFUSED.labels(ref.name).inc()
-                    raise NoModelError(f"{ref} is refused: {error}") from None
-            self._versions.move_to_end(ref)
-            served = self._versions[ref]
-            while len(self._versions) > self._settings.versions:
-                self._versions.popitem(last=False)
-            return served
+        if ref not in self._versions:
+            try:
+                self._versions[ref] = serve(ref, self._settings, open_=self._open)
+            except RefusedError as error:
+                metrics.REFUSED.labels(ref.name).inc()
+                raise NoModelError(f"{ref} is refused: {error}") from None
+        self._versions.move_to_end(ref)
+        served = self._versions[ref]
+        while len(self._versions) > self._settings.versions:
+            self._versions.popitem(last=False)
+        return served
 
     def _ref(self, live: Live, version: str) -> ModelRef:
         """Raises `NotFoundError` for a version that is not stored, or a role that nobody has."""

@@ -83,9 +83,11 @@ class Trying:
             if tried < settings.trial_answers:
                 return None
             if at_least(self.challenger.failures, tried) > settings.trial_errors:
-                return _share("it failed to answer", self.challenger.failures, tried, settings.trial_errors)
+                said = f"failed to answer {self.challenger.failures} of {tried} requests"
+                return _beyond(settings.trial_errors, said)
             if at_least(self.differed, self.compared) > settings.trial_disagreement:
-                return _share("it disagreed about", self.differed, self.compared, settings.trial_disagreement)
+                said = f"disagreed about {self.differed} of {self.compared} pictures"
+                return _beyond(settings.trial_disagreement, said)
             ours, theirs = typical(self.challenger, self.champion)
             if ours > max(settings.trial_slowdown * theirs, theirs + UNNOTICED_S):
                 return (
@@ -136,5 +138,5 @@ def at_least(times: int, of: int) -> float:
     return max(0.0, (middle - half) / (1 + Z * Z / of))
 
 
-def _share(what: str, times: int, of: int, limit: float) -> str:
-    return f"{what} {times} of {of} pictures, more than the limit of {100 * limit:g} %"
+def _beyond(limit: float, what: str) -> str:
+    return f"it {what}, more than the limit of {100 * limit:g} %"

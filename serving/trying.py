@@ -11,10 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from data.errors import InputError
-from serving import challengers
 from serving.batching import Answer
 from serving.inference import Inference
-from serving.live import Live
+from serving.live import Live, withdraw
 from serving.served import Served
 from serving.trial import Side, Trying
 
@@ -64,10 +63,15 @@ class Trials:
     def _ask_behind(
         self, live: Live, trying: Trying, files: Sequence[bytes], answer: Answer, other: Served, side: Side
     ) -> None:
-        """What the other one says of the same pictures; left out where it would keep somebody waiting."""
-        if len(self._behind) >= MOST_BEHIND or self._inference.batcher.waiting:
+        """What the other one says of the same pictures; left out where it would keep somebody waiting. The trial is
+        judged all the same: it may be the reason why they wait."""
+        if len(self._behind) >= MOST_BEHIND:
             return
-        task = asyncio.create_task(self._compare(live, trying, list(files), answer, other, side))
+        if self._inference.batcher.waiting:
+            work = self._judge(live, trying)
+        else:
+            work = self._compare(live, trying, list(files), answer, other, side)
+        task = asyncio.create_task(work)
         self._behind.add(task)
         task.add_done_callback(self._behind.discard)
 
@@ -93,10 +97,7 @@ class Trials:
         if reason is None or live.trying is not trying:
             return
         live.end_trial(reason)  # in this worker at once
-        try:
-            await asyncio.to_thread(challengers.withdraw, trying.served.ref, reason=reason)  # in all of them
-        except Exception:
-            logger.exception("the end of the trial of %s could not be written down", trying.served.name)
+        await asyncio.to_thread(withdraw, trying.served.ref, reason)  # in all of them
 
 
 def _note(trying: Trying, side: Side, answer: Answer) -> None:

@@ -63,15 +63,24 @@ def sign(manifest: Path, key_file: Path) -> str:
     return signer
 
 
+def require_key(file: Path) -> None:
+    """Raises `InputError` for a key that nothing could be signed with: before what is to be signed takes hours."""
+    _private(file)
+
+
 def load_signers(file: Path) -> Signers:
-    """Raises `InputError` for a file that is not there, that others may write, or a line that is no key."""
+    """Raises `InputError` for a file that is not there, that others may write, or a line that is no key.
+
+    Its sentences go to whoever asks a service, so they name the file without the folders.
+    """
     try:
         info = file.stat()
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the signers' file {file} cannot be read ({type(error).__name__}); give another") from None
+        reason = type(error).__name__
+        raise InputError(f"the signers' file {file.name} cannot be read ({reason}); give another") from None
     if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise InputError(f"others may write the signers' file {file}; `chmod go-w {file}`")
+        raise InputError(f"others may write the signers' file {file.name}; `chmod go-w` it")
     signers: dict[str, bytes] = {}
     for number, line in enumerate(lines, start=1):
         words = line.partition("#")[0].split()
@@ -79,10 +88,10 @@ def load_signers(file: Path) -> Signers:
             continue
         key = _decoded(words[1]) if len(words) == 2 else None
         if key is None or len(key) != 32 or words[0] in signers:
-            raise InputError(f"line {number} of {file} is no signer; write `name key`, each name once")
+            raise InputError(f"line {number} of {file.name} is no signer; write `name key`, each name once")
         signers[words[0]] = key
     if not signers:
-        raise InputError(f"{file} has no signer, so nothing could be served; add the line that sign-key printed")
+        raise InputError(f"{file.name} has no signer, so nothing could be served; add the line that sign-key printed")
     return signers
 
 

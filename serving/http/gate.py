@@ -62,6 +62,7 @@ class Gate:
         self._keys: dict[bytes, Key] = {}  # by digest
         self._buckets: dict[str, Bucket] = {}
         self._seen: object = None
+        self._complaint = ""  # why the file cannot be used, as the log was told
         self._next_look = -math.inf
 
     def admit(self, path: str, headers: Headers) -> None:
@@ -103,15 +104,22 @@ class Gate:
         signature = _signature(self._path)
         if signature == self._seen:
             return
-        first, self._seen = self._seen is None, signature
         try:
             found = keys.read(self._path, self._trusted)
-        except KeysError as error:
-            logger.error("%s; %s", error, f"the {len(self._keys)} keys of before hold" if self._keys else "none holds")
+        except KeysError as error:  # not seen, then: what is in its way may pass without another change of the file
+            self._complain(str(error))
             return
-        self._keys = {key.digest: key for key in found}
-        if not first:
+        if self._seen is not None or self._complaint:
             logger.info("now %d keys: %s", len(found), ", ".join(key.name for key in found) or "nobody may ask")
+        self._seen, self._complaint = signature, ""
+        self._keys = {key.digest: key for key in found}
+
+    def _complain(self, reason: str) -> None:
+        """Once, not at every look."""
+        if reason != self._complaint:
+            held = f"the {len(self._keys)} keys of before hold" if self._keys else "none holds"
+            logger.error("%s; %s", reason, held)
+        self._complaint = reason
 
 
 def _given(headers: Headers) -> str | None:

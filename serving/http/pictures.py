@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 MEDIA_TYPES = "multipart/form-data, application/json or image/*"
+MOST_MARKS = 64  # commas, colons and brackets of the JSON for one picture, which needs two of them
 
 
 @dataclass
@@ -56,6 +57,8 @@ def multipart(body: bytes, boundary: bytes, *, most: int) -> list[Part]:
     """All parts of a form. Raises `RequestError` for one that is cut off, `WrongFieldsError` for too many parts."""
     if not boundary:
         raise RequestError("the content type names no boundary; let your HTTP library write it")
+    if body.count(b"\r\n--" + boundary) > most + 1:  # found out here in one pass, and there byte by byte
+        raise _too_many(most)
     reader = _Reader(most)
     try:
         parser = MultipartParser(boundary, reader.callbacks())
@@ -90,7 +93,7 @@ class _Reader:
 
     def _begin(self) -> None:
         if len(self.parts) == self._most:
-            raise WrongFieldsError(f"the form has more than {self._most} parts; send fewer pictures at a time")
+            raise _too_many(self._most)
         self.parts.append(Part())
 
     def _data(self, data: bytes, start: int, end: int) -> None:
@@ -114,6 +117,10 @@ class _Reader:
 
     def _end(self) -> None:
         self.ended = True
+
+
+def _too_many(most: int) -> WrongFieldsError:
+    return WrongFieldsError(f"the form has more than {most} parts; send fewer pictures at a time")
 
 
 def _parsed(content_type: str) -> tuple[str, dict[bytes, bytes]]:
@@ -148,6 +155,8 @@ def filled(data: bytes, where: str) -> bytes:
 
 
 def _from_json(body: bytes) -> bytes:
+    if sum(map(body.count, b",:[")) > MOST_MARKS:  # ten megabytes of small values would become hundreds
+        raise RequestError('the JSON has more in it than {"image": "<the picture in base64>"}')
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

@@ -4,6 +4,7 @@ import io
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from data import jpeg
 from data.errors import ImageTooLarge, UnreadableImage
 from data.preprocess import MAX_PIXELS, TURNS, centre, read_header, stored_pixels, to_pixels
 from data.spec import ImageSpec
@@ -398,6 +400,12 @@ def test_a_jpeg_of_very_many_scans_is_refused_before_they_are_made():
 
 def test_what_follows_a_jpeg_is_not_counted_as_its_scans():
     to_pixels(with_scans(0) + b"\xff\xda" * 100, ImageSpec(height=16, width=16))
+
+
+def test_looking_for_scans_takes_no_longer_for_bytes_that_fill():
+    begun = time.perf_counter()
+    jpeg.require_few_scans(b"\xff\xd8" + b"\xff" * 300_000 + b"\0" + b"\xff\xda" * 100)
+    assert time.perf_counter() - begun < 5  # milliseconds; going back over them at each would take minutes
 
 
 def test_a_missing_file_is_refused_with_the_reason(tmp_path):

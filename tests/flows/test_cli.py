@@ -255,6 +255,18 @@ def test_the_flow_itself_refuses_an_engine_that_is_not_there_before_the_pictures
     assert not (tmp_path / "home").exists()
 
 
+def test_the_flow_itself_refuses_a_signing_key_that_is_not_there_before_the_pictures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    from flows.pipeline import chain
+
+    monkeypatch.setenv("TRAINSERVE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("TRAINSERVE_SIGNING_KEY", str(tmp_path / "nowhere.key"))
+    with pytest.raises(InputError, match=r"the signing key .*nowhere.key cannot be read"):
+        chain(Experiment(), None)
+    assert not (tmp_path / "home").exists()
+
+
 def test_run_says_that_the_chosen_prefect_server_is_not_there(tmp_path: Path):
     gone = Command(tmp_path, environment(tmp_path, PREFECT_API_URL="http://127.0.0.1:9/api"))
     done = gone("run")

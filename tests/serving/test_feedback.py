@@ -3,7 +3,7 @@
 import asyncio
 import json
 import stat
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,10 @@ def test_each_worker_has_a_file_of_its_own_for_a_day(place: Path):
 def test_there_are_so_many_lines_a_day_and_no_more(toy_bundle: Path, place: Path):
     service = Service(toy_bundle, feedback_a_day=2)
     assert [service.told(str(i)).status_code for i in range(3)] == [200, 200, 503]
-    assert service.told("x").json()["error"] == "no more than 2 lines of feedback are kept a day; come back tomorrow"
+    refused = service.told("x")
+    assert refused.json()["error"] == "no more than 2 lines of feedback are kept a day; come back tomorrow"
+    then = datetime.now(UTC) + timedelta(seconds=int(refused.headers["Retry-After"]))
+    assert (then.hour, then.minute) == (0, 0)
     assert len(lines(place)) == 2
 
 

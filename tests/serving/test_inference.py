@@ -125,6 +125,63 @@ def test_the_loop_is_never_blocked_by_decoding_or_by_the_model(toy_bundle):
     asyncio.run(run())
 
 
+def test_a_request_of_many_large_pictures_lets_others_have_their_turn(toy_bundle):
+    slow = Slow(Bundle.open(toy_bundle))
+    slow.card = card = Undecided(slow.card)
+    slow.opened.set()
+    card.opened.set()
+    whole = inference(slow, decoders=1)
+    large = toy.picture(9, size=(4000, 4000))
+
+    async def run() -> None:
+        async with asking(whole) as client:
+            many = asyncio.create_task(client.post("/predict_batch", files=[("images", large)] * 16))
+            assert await asyncio.to_thread(card.asked.wait, PATIENCE_S)
+            assert (await client.post("/predict", files={"image": BRIGHT})).json()["label"] == "bright"
+            assert not many.done()
+            assert len((await many).json()["predictions"]) == 16
+
+    asyncio.run(run())
+
+
+def test_a_request_that_is_being_decoded_when_the_service_stops_is_answered(toy_bundle):
+    slow = Slow(Bundle.open(toy_bundle))
+    slow.card = card = Undecided(slow.card)
+    slow.opened.set()
+    whole = inference(slow, decoders=1)
+    whole.repository.start()
+
+    async def run() -> None:
+        async with asking(whole) as client:
+            large = toy.picture(9, size=(2000, 2000))
+            many = asyncio.create_task(client.post("/predict_batch", files=[("images", large)] * 8))
+            assert await asyncio.to_thread(card.asked.wait, PATIENCE_S)
+            stopping = asyncio.create_task(asyncio.to_thread(whole.stop))
+            card.opened.set()
+            assert len((await many).json()["predictions"]) == 8
+            await stopping
+
+    asyncio.run(run())
+
+
+def test_numbers_that_are_not_finite_are_no_answer(toy_bundle):
+    class Infinite(Slow):
+        def predict(self, pixels: np.ndarray) -> np.ndarray:
+            return np.full((len(pixels), 2), np.inf, dtype=np.float32)
+
+    whole = inference(Infinite(Bundle.open(toy_bundle)))
+    whole.repository.default.name = "toy"
+    shape = [1, 16, 16, 3]
+    pixels = {"name": "pixels", "datatype": "UINT8", "shape": shape, "data": [0] * 768}
+
+    async def run() -> list[httpx.Response]:
+        async with asking(whole) as client:
+            single = await client.post("/predict", files={"image": BRIGHT})
+            return [single, await client.post("/v2/models/toy/infer", json={"inputs": [pixels]})]
+
+    assert [answer.status_code for answer in asyncio.run(run())] == [500, 500]
+
+
 def test_a_failure_of_the_model_is_a_500_without_its_text_and_logged_with_the_request_id(toy_bundle, caplog):
     whole = inference(Broken(Bundle.open(toy_bundle)))
     with caplog.at_level(logging.ERROR):

@@ -1,7 +1,9 @@
 """Who may ask the service, and how often: the file of keys, and the gate that follows it."""
 
 import asyncio
+import contextlib
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,14 @@ def test_what_people_wrote_into_the_file_stays(file):
     keys.remove(file, "lab")
     assert file.read_text().startswith(f"# the shop\nshop {'0' * 64}  # till May\n\nphone ")
     assert [key.name for key in keys.listed(file)] == ["shop", "phone"]
+
+
+@pytest.mark.parametrize("written", ["shop\u00a0{}", "# old\u2028shop {}", "lab {}\x0cshop {}", "  shop\t{}\r\n"])
+def test_nothing_is_left_of_a_key_that_was_taken_away(file, written):
+    file.write_bytes(written.format("0" * 64, "1" * 64).encode())
+    with contextlib.suppress(KeysError):  # there was none, or the file is not understood
+        keys.remove(file, "shop")
+        assert "shop" not in [key.name for key in keys.listed(file)]
 
 
 @pytest.mark.parametrize(
@@ -186,6 +196,27 @@ def test_a_file_that_became_unusable_leaves_the_keys_of_before(file, clock, dama
     other = keys.new(file, "lab")
     clock.now += 1
     ask(shut, other)
+
+
+def test_a_file_that_could_not_be_read_for_a_moment_is_read_again(file, clock, caplog):
+    old = keys.new(file, "shop")
+    shut = gate(file, clock)
+    ask(shut, old)
+    keys.remove(file, "shop")
+    new = keys.new(file, "lab")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))  # as where too many connections are open
+    try:
+        for _ in range(5):
+            clock.now += 1
+            ask(shut, old)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert caplog.text.count("keys of before hold") == 1
+    clock.now += 1
+    ask(shut, new)
+    with pytest.raises(UnauthorizedError):
+        ask(shut, old)
 
 
 def test_where_there_never_was_a_usable_file_no_key_is_known(file, clock):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy
+from conftest import until
 
 from models.bundle import signature
 from serving import served, store
@@ -190,6 +191,21 @@ def test_a_broken_alias_file_does_not_end_the_following(refs, home):
     assert not live.alive
 
 
+def test_an_alias_file_that_is_back_as_it_was_is_no_complaint_any_more(refs, home):
+    store.promote(refs[0], reason="")
+    live = Live(Settings(poll_s=0.01))
+    live.start()
+    live.wait(60)
+    file = home / "trainserve" / "aliases" / "toy.json"
+    file.rename(home / "kept")
+    file.write_text("{")
+    until(lambda: live.refused is not None)
+    (home / "kept").rename(file)
+    until(lambda: live.refused is None)
+    live.stop()
+    assert live.current.name == "toy@v0"
+
+
 def test_where_signing_is_on_only_what_was_signed_takes_traffic(refs, tmp_path):
     (tmp_path / "signers").write_text(signature.new_key(tmp_path / "key", "nightly") + "\n")
     signature.sign(store.path(refs[1]) / "manifest.json", tmp_path / "key")
@@ -203,3 +219,15 @@ def test_where_signing_is_on_only_what_was_signed_takes_traffic(refs, tmp_path):
     assert live.refused.reason == (
         "the bundle is refused: it is not signed, and this service takes only what nightly signed"
     )
+
+
+@pytest.mark.parametrize("lines", [None, "", "nightly\n"])
+def test_a_signers_file_that_cannot_be_used_refuses_without_telling_where_it_is(refs, tmp_path, lines):
+    if lines is not None:
+        (tmp_path / "signers").write_text(lines)
+    store.promote(refs[1], reason="")
+    live = Live(Settings(signers=tmp_path / "signers"))
+    live.look()
+    assert live.current is None
+    assert "signers" in live.refused.reason
+    assert "/" not in live.refused.reason

@@ -1,9 +1,11 @@
 """Workers that come and go leave each other their figures."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from serving import metrics
 from serving.metrics_folder import MetricsFolder
 
 
@@ -42,3 +44,14 @@ def test_a_link_or_a_folder_of_somebody_else_is_not_taken_for_ours(path, tmp_pat
     monkeypatch.setattr("os.geteuid", lambda: path.stat().st_uid + 1)
     with pytest.raises(PermissionError, match="belongs to another user; remove it"):
         MetricsFolder(path)
+
+
+def test_figures_of_a_dead_worker_are_forgotten_also_where_somebody_else_has_its_number(tmp_path, monkeypatch):
+    def kill(process: int, signal: int) -> None:
+        raise PermissionError(process, signal)
+
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr(os, "kill", kill)
+    (tmp_path / "gauge_livesum_4242.db").touch()
+    metrics.text()
+    assert list(tmp_path.iterdir()) == []

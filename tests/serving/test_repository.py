@@ -17,7 +17,7 @@ from serving.http import app
 from serving.inference import Inference
 from serving.live import Live
 from serving.refs import ModelRef
-from serving.repository import Repository
+from serving.repository import MOST_WAITING, Repository
 from serving.settings import Settings
 
 Stored = Callable[..., ModelRef]
@@ -113,6 +113,36 @@ def test_a_version_that_many_ask_for_at_once_is_opened_once(stored: Stored):
         names = set(pool.map(lambda _: opened(repository, "toy", "v1"), range(8)))
     assert names == {"toy@v1"}
     assert seen == ["v0", "v1"]
+
+
+def test_who_waits_for_versions_to_be_opened_keeps_nobody_from_the_other_threads(stored: Stored):
+    store.promote(stored("toy", "v0"), reason="")
+    versions = [stored("toy", f"v{i}").version for i in range(1, 4)]
+    asked, may = threading.Event(), threading.Event()
+
+    def waiting(folder: Path, settings: Settings) -> served.Bundle:
+        asked.set()
+        assert may.wait(60)
+        return served.opened(folder, settings)
+
+    repository = looked(Repository(Settings()))
+    repository._open = waiting
+
+    async def run() -> list[served.Served | BaseException]:
+        many = [repository.open("toy", version) for version in versions * 20]
+        opening = asyncio.gather(*many, return_exceptions=True)
+        try:
+            async with asyncio.timeout(60):
+                assert await asyncio.to_thread(asked.wait, 60)
+        finally:
+            may.set()
+        return await opening
+
+    answers = asyncio.run(run())
+    refused = [answer for answer in answers if isinstance(answer, NoModelError)]
+    assert len(refused) == 60 - MOST_WAITING
+    assert "too many requests wait" in str(refused[0])
+    assert {answer.name for answer in answers if isinstance(answer, served.Served)} == {"toy@v1", "toy@v2", "toy@v3"}
 
 
 def test_a_damaged_version_is_refused_and_the_champion_goes_on(stored: Stored):

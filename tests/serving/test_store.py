@@ -229,3 +229,11 @@ def test_the_alias_file_is_readable_json_for_a_person(two, home):
     content = json.loads((home / "trainserve" / "aliases" / "toy.json").read_text())
     assert content["champion"] == "v1"
     assert content["history"][0]["reason"] == "why not"
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"[]", b'{"format": 1, "champion": "\xff"}', b"\xff\xfe"])
+def test_a_damaged_alias_file_is_a_sentence(two, home, content):
+    store.promote(two[0], reason="")
+    (home / "trainserve" / "aliases" / "toy.json").write_bytes(content)
+    with pytest.raises(StoreError, match="is damaged; restore it"):
+        store.aliases("toy")

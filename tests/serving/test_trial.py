@@ -1,6 +1,7 @@
 """When a trial is ended, by its figures; how requests are shared out."""
 
 import asyncio
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,13 +18,16 @@ from flows.cli import stored
 from models.bundle.bundle import Bundle
 from serving import challengers, store
 from serving.aliases import Trial
+from serving.batching import Answer, Timing
 from serving.http import app
 from serving.inference import Inference
+from serving.live import Live
 from serving.pace import Pace
 from serving.refs import ModelRef, StoreError
 from serving.served import Served
 from serving.settings import Settings
 from serving.trial import Trying, at_least
+from serving.trying import Trials
 
 SETTINGS = Settings(trial_answers=20)
 GREY = toy.picture(200)
@@ -67,7 +71,7 @@ def test_one_that_does_as_well_stays():
 
 
 def test_each_limit_ends_the_trial_with_its_figures():
-    assert played(failures=9) == "it failed to answer 9 of 109 pictures, more than the limit of 1 %"
+    assert played(failures=9) == "it failed to answer 9 of 109 requests, more than the limit of 1 %"
     assert played(differed=80) == "it disagreed about 80 of 100 pictures, more than the limit of 50 %"
     assert played(slower=3) == ("it takes 30.0 ms a picture where the champion takes 10.0, more than 2 times as long")
 
@@ -180,24 +184,66 @@ class Broken:
         raise RuntimeError(f"{len(pixels)} pictures, no answer")
 
 
-def breaks(inference: Inference) -> None:
+class Infinite(Broken):
+    """A model that opens, and has no numbers for the pictures that come."""
+
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        return np.full((len(pixels), 2), np.nan, dtype=np.float32)
+
+
+def breaks(inference: Inference, how: type[Broken]) -> None:
     live = inference.repository.default
     assert live.trying is not None
     served = live.trying.served
-    broken = Served(ref=served.ref, name=served.name, bundle=Broken(served.bundle), since="", pace=served.pace)  # type: ignore[arg-type]
-    live.trying.served = broken
+    live.trying.served = dataclasses.replace(served, bundle=how(served.bundle))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("shadow", [False, True])
-def test_one_that_fails_harms_no_request_and_is_withdrawn(versions, serving, shadow):
+@pytest.mark.parametrize("how", [Broken, Infinite])
+def test_one_that_fails_harms_no_request_and_is_withdrawn(versions, serving, shadow, how):
     challengers.try_out(versions[1], share=1.0, shadow=shadow, reason="")
-    answers, inference = serving(60, before=breaks)
+    answers, inference = serving(60, before=lambda inference: breaks(inference, how))
     assert models(answers[:-1]) == {"toy@v0": 60}
     assert inference.repository.default.trying is None
     last = store.aliases("toy").history[-1]
     assert (last.what, last.version) == ("withdraw", "v1")
-    assert last.reason.startswith("it failed to answer 20 of 20 pictures")
+    assert last.reason.startswith("it failed to answer 20 of 20 requests")
     assert store.aliases("toy").champion == versions[0]
+
+
+class Busy:
+    """An inference for which others always wait; whoever is on trial takes ten times as long."""
+
+    def __init__(self, live: Live, settings: Settings) -> None:
+        self.settings, self.batcher, self.repository = settings, self, self
+        self.waiting = 1
+        self._live = live
+
+    def champion(self, name: str) -> Served:
+        assert self._live.current is not None
+        assert name == self._live.name
+        return self._live.current
+
+    async def answer(self, files: list[bytes], served: Served) -> Answer:
+        took_s = 0.01 if served is self._live.current else 0.1
+        return Answer(np.full((len(files), 2), 0.5, dtype=np.float32), served, Timing(0, took_s, len(files)))
+
+
+def test_one_that_is_slow_is_withdrawn_also_where_it_keeps_everyone_waiting(versions):
+    challengers.try_out(versions[1], share=0.5, shadow=False, reason="")
+    live = Live(SETTINGS, "toy")
+    live.look()
+    trials = Trials(Busy(live, SETTINGS))  # type: ignore[arg-type]
+
+    async def run() -> None:
+        for _ in range(60):
+            await trials.answer(live, [toy.picture(1)])
+        while trials._behind:
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert live.trying is None
+    assert "it takes 100.0 ms a picture" in store.aliases("toy").history[-1].reason
 
 
 def test_one_that_disagrees_is_withdrawn_and_the_page_says_why(versions, serving):
@@ -218,6 +264,22 @@ def test_a_damaged_challenger_takes_no_traffic(versions, serving):
     assert models(answers[:-1]) == {"toy@v0": 10}
     assert answers[-1]["refused"]["model"] == "toy@v1"
     assert store.aliases("toy").trial is None
+
+
+def test_a_trial_that_cannot_be_written_off_is_ended_all_the_same(versions, home, caplog):
+    """The service may only read the aliases, say."""
+    live = Live(SETTINGS, "toy")
+    live.look()
+    model = store.path(versions[1]) / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"x")
+    challengers.try_out(versions[1], share=0.5, shadow=False, reason="")
+    aliases = home / "trainserve" / "aliases"
+    (aliases / ".toy.json.lock").unlink()
+    (aliases / ".toy.json.lock").mkdir()  # nobody can write
+    live.look()
+    assert live.trying is None
+    assert "was changed after export" in live.refused.reason
+    assert "could not be written down" in caplog.text
 
 
 def test_the_command_ends_the_trial_first_and_then_goes_back(versions, capsys):
