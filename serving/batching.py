@@ -1,4 +1,7 @@
-"""Requests that arrive together are answered together: one thread takes whatever waits, and never waits for more."""
+"""Requests that arrive together are answered together: one thread takes what waits, and never waits for more.
+
+At most as many pictures at a time as serve the model best (`serving.pace`).
+"""
 
 import threading
 import time
@@ -12,6 +15,9 @@ import numpy as np
 from data.errors import InputError
 from serving.served import Served
 
+OnBatch = Callable[[int, float], None]
+"""Told of so many pictures that took the model so many seconds."""
+
 
 class SaturatedError(InputError):
     """More pictures wait than are allowed to; the sender should come back."""
@@ -22,8 +28,8 @@ class Timing:
     """What became of one job."""
 
     queued_s: float
-    inference_s: float
-    pictures: int  # in the batch it was part of
+    inference_s: float  # of all that it was answered with
+    pictures: int  # of these
 
 
 @dataclass(frozen=True)
@@ -50,8 +56,7 @@ class Batcher:
     that gave it even while models change, and a replaced model lives until its last job is done.
     """
 
-    def __init__(self, *, max_batch: int, max_queue: int, on_batch: Callable[[Timing], None] = lambda _: None) -> None:
-        self._max_batch = max_batch
+    def __init__(self, *, max_queue: int, on_batch: OnBatch = lambda *_: None) -> None:
         self._max_queue = max_queue
         self._on_batch = on_batch
         self._jobs: deque[_Job] = deque()
@@ -103,31 +108,33 @@ class Batcher:
         return future
 
     def _run(self) -> None:
-        while jobs := self._take():
+        while taken := self._take():
+            jobs, limit = taken
             self._batch = (time.perf_counter(), sum(len(job.pixels) for job in jobs))
-            _answer(jobs, self._max_batch, self._on_batch)
+            _answer(jobs, limit, self._on_batch)
             self._batch = None
-            del jobs  # the last reference to a replaced model must not wait here for the next request
+            del jobs, taken  # the last reference to a replaced model must not wait here for the next request
 
-    def _take(self) -> list[_Job]:
-        """Jobs of one model, in order of arrival, as many as fit a batch; empty when stopping."""
+    def _take(self) -> tuple[list[_Job], int] | None:
+        """Jobs of one model, in order of arrival, as many as fit a batch, and its limit; None when stopping."""
         with self._changed:
             while not self._jobs:
                 if self._stopping:
-                    return []
+                    return None
                 self._changed.wait()
             taken = [self._jobs.popleft()]
+            limit = taken[0].served.pace.limit(self._waiting)
             pictures = len(taken[0].pixels)
             while self._jobs and self._jobs[0].served is taken[0].served:
-                if pictures + len(self._jobs[0].pixels) > self._max_batch:
+                if pictures + len(self._jobs[0].pixels) > limit:
                     break
                 taken.append(self._jobs.popleft())
                 pictures += len(taken[-1].pixels)
             self._waiting -= pictures
-            return taken
+            return taken, limit
 
 
-def _answer(jobs: list[_Job], max_batch: int, on_batch: Callable[[Timing], None]) -> None:
+def _answer(jobs: list[_Job], limit: int, on_batch: OnBatch) -> None:
     jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
     if not jobs:
         return
@@ -136,7 +143,7 @@ def _answer(jobs: list[_Job], max_batch: int, on_batch: Callable[[Timing], None]
     try:
         pixels = jobs[0].pixels if len(jobs) == 1 else np.concatenate([job.pixels for job in jobs])
         # One request alone may hold more pictures than a batch: it is answered in slices.
-        slices = [served.bundle.predict(pixels[i : i + max_batch]) for i in range(0, len(pixels), max_batch)]
+        slices = [_predict(served, pixels[i : i + limit], on_batch) for i in range(0, len(pixels), limit)]
         probabilities = slices[0] if len(slices) == 1 else np.concatenate(slices)
     except Exception as error:  # noqa: BLE001 - the requests of this batch fail; the thread lives on
         for job in jobs:
@@ -149,4 +156,12 @@ def _answer(jobs: list[_Job], max_batch: int, on_batch: Callable[[Timing], None]
         row += len(job.pixels)
         timing = Timing(queued_s=begun - job.arrived, inference_s=inference_s, pictures=len(pixels))
         job.future.set_result(Answer(probabilities=mine, served=served, timing=timing))
-    on_batch(timing)
+
+
+def _predict(served: Served, pixels: np.ndarray, on_batch: OnBatch) -> np.ndarray:
+    begun = time.perf_counter()
+    probabilities = served.bundle.predict(pixels)
+    took_s = time.perf_counter() - begun
+    served.pace.note(len(pixels), took_s)
+    on_batch(len(pixels), took_s)
+    return probabilities

@@ -12,7 +12,7 @@ import numpy as np
 from data.errors import ImageTooLarge, UnreadableImage
 from data.preprocess import read_header, to_pixels
 from serving import metrics
-from serving.batching import Answer, Batcher, SaturatedError, Timing
+from serving.batching import Answer, Batcher, SaturatedError
 from serving.repository import Repository
 from serving.served import Served
 from serving.settings import Settings
@@ -36,7 +36,7 @@ class Inference:
     def __init__(self, settings: Settings, repository: Repository | None = None) -> None:
         self.settings = settings
         self.repository = repository or Repository(settings)
-        self.batcher = Batcher(max_batch=settings.max_batch, max_queue=settings.max_queue, on_batch=_observe)
+        self.batcher = Batcher(max_queue=settings.max_queue, on_batch=_observe)
         self._decoders = ThreadPoolExecutor(settings.decoders, thread_name_prefix="decoder")
         self._admitted = 0  # pictures that have been let in and not been answered
 
@@ -169,6 +169,6 @@ def _copy(finished: "Future[Answer]", done: "asyncio.Future[Answer]") -> None:
         done.set_exception(error)
 
 
-def _observe(timing: Timing) -> None:
-    metrics.INFERENCE.observe(timing.inference_s)
-    metrics.BATCH.observe(timing.pictures)
+def _observe(pictures: int, seconds: float) -> None:
+    metrics.INFERENCE.observe(seconds)
+    metrics.BATCH.observe(pictures)

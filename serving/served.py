@@ -13,6 +13,7 @@ from data.spec import Frozen, ImageSpec
 from models.bundle.bundle import Bundle
 from models.bundle.signature import load_signers
 from serving import store, writers
+from serving.pace import REACH, Pace
 from serving.refs import ModelRef
 from serving.settings import Settings
 
@@ -27,6 +28,7 @@ class Served:
     name: str  # str(ref), asked for in every request
     bundle: Bundle
     since: str  # ISO 8601, UTC
+    pace: Pace
 
 
 class Refused(Frozen):
@@ -54,11 +56,11 @@ def serve(ref: ModelRef, settings: Settings, *, open_: Open = opened) -> Served:
         _require_size(store.path(ref), settings.max_model_bytes)
         bundle = open_(store.path(ref), settings)
         _require_identity(bundle, ref)
-        _warm(bundle, settings.max_batch)
+        pace = _warmed(bundle, settings.max_batch)
         _require_speed(bundle, settings.max_answer_s)
     except Exception as error:  # noqa: BLE001 - a candidate may fail in any way; the one in service goes on
         raise RefusedError(_reason(error).replace(str(folder), "the bundle")) from None
-    return Served(ref=ref, name=str(ref), bundle=bundle, since=now())
+    return Served(ref=ref, name=str(ref), bundle=bundle, since=now(), pace=pace)
 
 
 def now() -> str:
@@ -88,12 +90,22 @@ def _require_identity(bundle: Bundle, ref: ModelRef) -> None:
         raise InputError(f"its card says {bundle.card.name}@{bundle.card.version}; store the bundle again")
 
 
-def _warm(bundle: Bundle, max_batch: int) -> None:
-    """The first batch of a size is slower; let it not be a request's."""
-    for pictures in {1, max_batch}:
-        probabilities = bundle.predict(_blank(pictures, bundle.card.image))
-        if not np.isfinite(probabilities).all():
+def _warmed(bundle: Bundle, max_batch: int) -> Pace:
+    """The first batch of a size is slower; let it not be a request's. The second tells its pace.
+
+    Those that would not be used are left out: on a processor they take seconds.
+    """
+    pace = Pace(max_batch)
+    for size in pace.sizes:
+        pixels = _blank(size, bundle.card.image)
+        if not np.isfinite(bundle.predict(pixels)).all():
             raise InputError("it answers with numbers that are not finite; train it again")
+        begun = time.perf_counter()
+        bundle.predict(pixels)
+        pace.note(size, time.perf_counter() - begun)
+        if size >= REACH * pace.best:
+            break
+    return pace
 
 
 def _require_size(folder: Path, most: int) -> None:

@@ -42,7 +42,12 @@ class Settings(BaseSettings):
         None, ge=1, description="largest decoded picture, in pixels; by default the limit of data.preprocess"
     )
     max_pictures: int = Field(128, ge=1, le=10_000, description="most pictures in a /predict_batch or /v2 request")
-    max_batch: int = Field(32, ge=1, le=4096, description="most pictures the model is given at a time")
+    max_batch: int = Field(
+        32,
+        ge=1,
+        le=4096,
+        description="most pictures the model is given at a time; fewer where each of them then takes no longer",
+    )
     max_model_bytes: int = Field(2048 * MIB, ge=1, description="largest model that is opened, all its files")
     max_answer_s: float = Field(5.0, gt=0, description="a model that takes longer for one picture is refused")
     hang_s: float = Field(

@@ -2,12 +2,13 @@
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from serving.batching import Batcher, SaturatedError
+from serving.pace import Pace
 from serving.refs import ModelRef
 from serving.served import Served
 
@@ -28,9 +29,16 @@ class Gate:
         return np.concatenate([mean, 255 - mean], axis=1).astype(np.float32)
 
 
-def served(bundle: object, version: str = "1") -> Served:
+class Steady(Pace):
+    """Learns nothing: how long these bundles take says nothing."""
+
+    def note(self, pictures: int, seconds: float) -> None:
+        pass
+
+
+def served(bundle: object, version: str = "1", *, most: int = 4) -> Served:
     ref = ModelRef(name="gate", version=version)
-    return Served(ref=ref, name=str(ref), bundle=bundle, since="")  # type: ignore[arg-type]
+    return Served(ref=ref, name=str(ref), bundle=bundle, since="", pace=Steady(most))  # type: ignore[arg-type]
 
 
 def pictures(*greys: int) -> np.ndarray:
@@ -39,7 +47,7 @@ def pictures(*greys: int) -> np.ndarray:
 
 @pytest.fixture
 def batcher():
-    batcher = Batcher(max_batch=4, max_queue=10)
+    batcher = Batcher(max_queue=10)
     batcher.start()
     yield batcher
     batcher.stop()
@@ -69,6 +77,29 @@ def test_what_waits_is_batched_and_pictures_are_counted_not_requests(batcher):
     gate.opened.set()
     assert [future.result(PATIENCE_S).timing.pictures for future in futures] == [1, 3, 3, 3, 3]
     assert gate.batches == [1, 3, 3]
+
+
+def test_what_waits_is_taken_in_batches_of_the_size_that_serves_the_model_best(batcher):
+    gate = Gate()
+    model = served(gate, most=2)
+    futures = [hold(batcher, model), *(batcher.submit(model, pictures(i)) for i in range(5))]
+    gate.opened.set()
+    assert [future.result(PATIENCE_S).probabilities[0, 0] for future in futures] == [0, 0, 1, 2, 3, 4]
+    assert gate.batches == [1, 2, 2, 1]
+
+
+def test_the_pace_of_a_model_is_told_how_long_each_batch_took(batcher):
+    gate = Gate()
+    gate.opened.set()
+    told = []
+
+    class Told(Steady):
+        def note(self, pictures: int, seconds: float) -> None:
+            told.append((pictures, seconds > 0))
+
+    model = replace(served(gate), pace=Told(4))
+    batcher.submit(model, pictures(*range(6))).result(PATIENCE_S)
+    assert told == [(4, True), (2, True)]
 
 
 def test_a_request_larger_than_a_batch_is_answered_in_slices(batcher):
@@ -141,7 +172,7 @@ def test_a_batch_hangs_when_it_takes_longer_than_its_pictures_may(batcher):
 
 
 def test_stopping_answers_what_was_accepted_and_takes_nothing_more():
-    batcher = Batcher(max_batch=4, max_queue=10)
+    batcher = Batcher(max_queue=10)
     batcher.start()
     gate = Gate()
     model = served(gate)

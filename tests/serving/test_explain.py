@@ -20,6 +20,7 @@ from serving.errors import WrongFieldsError
 from serving.http import app, openapi
 from serving.inference import Inference
 from serving.live import Live
+from serving.pace import Pace
 from serving.refs import ModelRef
 from serving.repository import Repository
 from serving.served import Served
@@ -118,7 +119,7 @@ def serving(bundle: Any, **settings: Any) -> Inference:
     chosen = Settings(**settings)
     ref = ModelRef(name="toy", version="v1")
     live = Live(chosen, "toy")
-    live.current = Served(ref=ref, name=str(ref), bundle=bundle, since="")
+    live.current = Served(ref=ref, name=str(ref), bundle=bundle, since="", pace=Pace(32))
     inference = Inference(chosen, Repository(chosen, lives=[live]))
     inference.batcher.start()
     return inference
@@ -221,4 +222,4 @@ def test_a_small_batch_limit_is_kept(corner: Bundle):
     slow = Held(corner)
     slow.opened.set()
     asked(serving(slow, max_batch=2), ("/explain", {"files": {"image": as_png(spotted())}}))
-    assert max(slow.asked) == 2
+    assert max(slow.asked) <= 2

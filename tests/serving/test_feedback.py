@@ -18,6 +18,7 @@ from serving.feedback import Answered, Feedback, Opinion, Recent
 from serving.http import app, openapi
 from serving.inference import Inference
 from serving.live import Live
+from serving.pace import Pace
 from serving.refs import ModelRef
 from serving.repository import Repository
 from serving.served import Served
@@ -45,7 +46,7 @@ class Service:
         self.settings = Settings(**chosen)
         live = Live(self.settings, "toy")
         ref = ModelRef(name="toy", version="v1")
-        live.current = Served(ref=ref, name=str(ref), bundle=Bundle.open(bundle), since="")
+        live.current = Served(ref=ref, name=str(ref), bundle=Bundle.open(bundle), since="", pace=Pace(32))
         inference = Inference(self.settings, Repository(self.settings, lives=[live]))
         inference.batcher.start()
         self.app = app.build(inference)

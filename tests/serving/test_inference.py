@@ -18,6 +18,7 @@ from models.records import ModelCard
 from serving.http import app
 from serving.inference import Inference
 from serving.live import Live
+from serving.pace import Pace
 from serving.refs import ModelRef
 from serving.repository import Repository
 from serving.served import Served
@@ -66,7 +67,7 @@ def inference(bundle: Any, **settings: Any) -> Inference:
     chosen = Settings(**settings)
     live = Live(chosen)
     ref = ModelRef(name="toy", version="v1")
-    live.current = Served(ref=ref, name=str(ref), bundle=bundle, since="")
+    live.current = Served(ref=ref, name=str(ref), bundle=bundle, since="", pace=Pace(chosen.max_batch))
     whole = Inference(chosen, Repository(chosen, lives=[live]))
     whole.batcher.start()
     return whole

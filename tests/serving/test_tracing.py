@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from starlette.types import ASGIApp
 from serving import service, store
 from serving.http import app, tracing
 from serving.inference import Inference
-from serving.served import Served
 from serving.settings import Settings
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -98,7 +98,7 @@ def test_it_is_in_the_log_beside_the_request_id(inference, caplog):
 
 def test_it_is_in_the_line_about_a_failure(inference, caplog):
     live = inference.repository.default
-    live.current = Served(live.current.ref, live.current.name, Broken(live.current.bundle), live.current.since)
+    live.current = replace(live.current, bundle=Broken(live.current.bundle))
     assert ask(app.build(inference), **{"X-Request-Id": "one", "traceparent": TRACEPARENT}).status_code == 500
     assert f"request one of trace {TRACE} failed" in caplog.messages
 

@@ -21,6 +21,7 @@ from serving.batching import Answer, Timing
 from serving.http import app
 from serving.inference import Inference
 from serving.live import Live
+from serving.pace import Pace
 from serving.refs import ModelRef, StoreError
 from serving.served import Served
 from serving.settings import Settings
@@ -32,7 +33,7 @@ SETTINGS = Settings(trial_answers=20)
 
 def trying(share: float = 0.1, *, shadow: bool = False) -> Trying:
     ref = ModelRef(name="toy", version="v1")
-    served = Served(ref=ref, name=str(ref), bundle=None, since="")  # type: ignore[arg-type]
+    served = Served(ref=ref, name=str(ref), bundle=None, since="", pace=Pace(32))  # type: ignore[arg-type]
     return Trying(served, Trial(version="v1", share=share, shadow=shadow))
 
 
