@@ -22,6 +22,8 @@ def main() -> None:
         ("overhead",),
         ("nights",),
         ("fire",),
+        ("cold_start",),
+        ("soak",),
         ("attention",),
         ("zoo",),
         ("datapath", "--data", cifar, "--photos", flowers, *peers),

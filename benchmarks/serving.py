@@ -5,7 +5,7 @@
 
 cifar10: the default CNN on a 32 x 32 JPEG; flowers: a ResNet-18 at 224 on a photo. Each is trained for a minute, whose
 accuracy does not matter here. The plain loop decodes the file and runs the graph, one picture at a time in one thread:
-what a user would get without any service. Ours is `trainserve serve` with its defaults, asked by a raw body, a form and
+what a user would get without any service. Ours is `trainserve serve` with one worker, asked by a raw body, a form and
 JSON; the others (benchmarks/services/) are FastAPI with uvicorn, LitServe, and BentoML as its documents show it, with
 the same bundle and decoder and one worker each.
 
@@ -62,7 +62,9 @@ class Contender(NamedTuple):
 def contenders(litserve: str | None) -> dict[str, Contender]:
     module = (sys.executable, "-m")
     found = {
-        "trainserve": Contender((TRAINSERVE, "serve", "--port", "PORT"), ("raw", "multipart", "json")),
+        "trainserve": Contender(
+            (TRAINSERVE, "serve", "--port", "PORT", "--workers", "1"), ("raw", "multipart", "json")
+        ),
         "FastAPI": Contender((*module, "benchmarks.services.plain_fastapi", "BUNDLE", "PORT"), ("raw", "multipart")),
         "BentoML, documented": Contender(
             (*module, "bentoml", "serve", "-q", "benchmarks.services.bentoml_documented:Documented", "--port", "PORT"),
