@@ -1,4 +1,7 @@
-"""The table of the service beside other services for results.md. "" where it was not measured."""
+"""The tables of the service beside other services, of its start, and of an hour under load, for results.md.
+
+None where it was not measured.
+"""
 
 from typing import Any
 
@@ -9,7 +12,9 @@ HEAD = ["service", "body", "clients", "requests/s", "per CPU s", "of the plain l
 
 
 def sections(read: Read, table: Table) -> list[str]:
-    return [beside(f, table) for f in read("serving-*.json") if "services" in f]
+    besides = [beside(f, table) for f in read("serving-*.json") if "services" in f]
+    starts = [started(f, table) for f in read("cold_start.json") if "cases" in f]
+    return [*besides, *starts, *(soaked(f, table) for f in read("soak.json") if "memory_mb" in f)]
 
 
 def beside(f: dict[str, Any], table: Table) -> str:
@@ -32,3 +37,45 @@ def beside(f: dict[str, Any], table: Table) -> str:
         f"{f'LitServe {litserve}, ' if litserve else ''}{on(f)}"
     )
     return "\n\n".join(["## The service beside other services", about, table(HEAD, rows)])
+
+
+def started(f: dict[str, Any], table: Table) -> str:
+    head = ["model", "workers", "first answer s", "all ready s", "CPU s", "supervisor MB", "a worker MB",
+            "a worker, shared pages divided MB"]  # fmt: skip
+    rows, told = [], []
+    for case in f["cases"]:
+        bare = spread(case["import_onnxruntime_s"], 2)
+        rows.append([case["model"], "`import onnxruntime` alone", bare, "", "", "", "", ""])
+        rows += [
+            [case["model"], str(row["workers"]), f"**{spread(row['ready_s'], 2)}**", spread(row["all_ready_s"], 2),
+             spread(row["cpu_s"], 2), spread(row["supervisor_mb"]), spread(row["worker_mb"]),
+             spread(row["worker_proportional_mb"])]
+            for row in case["starts"]
+        ]  # fmt: skip
+        longest = ", ".join(f"{one['package']} {one['own_s']:.2f}" for one in case["imports"][:8])
+        told.append(f"{case['model']}: seconds of imports by package, one worker, all processes, profiled: {longest}.")
+    about = (
+        f"From `trainserve serve` to the answer of /readyz, caches warm, goal under {f['goal_s']:.0f} s; "
+        f"{f['repeats']} starts, medians, lowest, highest; {on(f)}"
+    )
+    return "\n\n".join(["## The service's start", about, table(head, rows), *told])
+
+
+def soaked(f: dict[str, Any], table: Table) -> str:
+    rows = [
+        [name, *(f"{held[key]:.1f}" for key in ("first", "last", "largest")), f"**{held['growth']:.1f}**"]
+        for name, held in f["memory_mb"].items()
+    ]
+    sent, failed = sum(f["sent"].values()), sum(f["failed"].values())
+    what = ", ".join(f"{name} {count:,}" for name, count in f["sent"].items())
+    divided = ", ".join(f"{held:.0f}" for held in f["worker_proportional_mb"])
+    about = (
+        f"{f['minutes']:g} minutes at {f['per_second']:g} requests/s; resident MB, first {f['warm_up_min']:g} minutes "
+        f"after the start; goal: growth under {f['goal_growth_mb']:.0f} MB; {f['model']}; {on(f)}"
+    )
+    ends = (
+        f"{sent:,} requests ({what}), {failed} failed, {f['ended_workers']} workers ended. Latency of one picture, p50 "
+        f"and p99: {f['p50_ms']:.1f}, {f['p99_ms']:.1f} ms. With shared pages divided, MB of each worker: {divided}."
+    )
+    head = ["process", "first MB", "last MB", "largest MB", "growth MB"]
+    return "\n\n".join(["## The service under load for long", about, table(head, rows), ends])

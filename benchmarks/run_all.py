@@ -22,6 +22,8 @@ def main() -> None:
         ("overhead",),
         ("nights",),
         ("fire",),
+        ("cold_start",),
+        ("soak",),
         ("attention",),
         ("zoo",),
         ("decode", "--data", cifar, "--photos", flowers),

@@ -27,6 +27,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,11 +144,15 @@ def packages(home: Path, threads: int) -> list[dict[str, Any]]:
     """The packages whose own modules took longest until the first epoch had ended, longest first."""
     command = [sys.executable, "-X", "importtime", "-c", COMMAND, *RUN]
     done = subprocess.run(command, env=environment(home, threads), capture_output=True, text=True, check=True)
+    first_epoch = re.compile(r"epoch +1/")
+    return own_seconds(list(takewhile(lambda line: not first_epoch.search(line), done.stderr.splitlines())))
+
+
+def own_seconds(lines: Sequence[str]) -> list[dict[str, Any]]:
+    """Of the text that Python's `-X importtime` prints: the packages whose own modules took longest, longest first."""
     own: dict[str, float] = defaultdict(float)
     count: dict[str, int] = defaultdict(int)
-    for line in done.stderr.splitlines():
-        if re.search(r"epoch +1/", line):
-            break
+    for line in lines:
         if found := IMPORT.search(line):
             package = found[2].partition(".")[0]
             package = "standard library" if package in sys.stdlib_module_names else package

@@ -116,7 +116,8 @@ def describe(result: dict[str, Any]) -> None:
 def served(model: str) -> Iterator[None]:
     """`trainserve serve`, ready to answer; gone afterwards, with its workers."""
     log = HOME / "demo-service.log"
-    environment = os.environ | QUIET | {"TRAINSERVE_MODEL": model}
+    # One worker: it is asked about one picture.
+    environment = os.environ | QUIET | {"TRAINSERVE_MODEL": model, "TRAINSERVE_WORKERS": "1"}
     with log.open("wb") as output:
         process = subprocess.Popen(
             [TRAINSERVE, "serve", "--host", HOST, "--port", str(PORT)],

@@ -32,7 +32,7 @@ class KeysError(InputError):
 class Key:
     name: str
     digest: bytes  # sha256 of the key
-    rate: float | None  # requests per second that it may send, to each worker; None: any number
+    rate: float | None  # requests per second that it may send; None: any number
 
 
 def digest(key: str) -> bytes:

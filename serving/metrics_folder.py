@@ -1,5 +1,5 @@
-"""Where the workers of one service keep their figures for each other. Imports nothing of prometheus_client, which
-looks for the folder when it is imported.
+"""Where the workers of one service keep for each other their figures, and what is left of the keys' rates. Imports
+nothing of prometheus_client, which looks for the folder when it is imported.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ class MetricsFolder:
         if os.fstat(self._lock).st_uid != os.geteuid():
             raise PermissionError(f"{path} belongs to another user; remove it")
         if self._is_last():  # nobody is here: what there is was left by a service that was killed
-            for file in path.glob("*.db"):
+            for file in path.iterdir():
                 file.unlink()
         fcntl.flock(self._lock, fcntl.LOCK_SH)
 

@@ -1,5 +1,6 @@
 """One model, ready to answer: verified, opened, replayed and warmed, or refused in one sentence."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 
 from data.errors import InputError
 from data.spec import Frozen, ImageSpec
+from models.bundle import session
 from models.bundle.bundle import Bundle
 from models.bundle.signature import load_signers
 from serving import store, writers
@@ -18,6 +20,8 @@ from serving.refs import ModelRef
 from serving.settings import Settings
 
 Open = Callable[[Path, Settings], Bundle]
+
+logger = logging.getLogger("trainserve.served")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +47,16 @@ class RefusedError(InputError):
     """It cannot answer. The message is the reason, without paths."""
 
 
-def opened(folder: Path, settings: Settings) -> Bundle:
+def opened(folder: Path, settings: Settings, *, gpu: int | None = None) -> Bundle:
     signers = load_signers(settings.signers) if settings.signers else None  # anew: a key is withdrawn by its line
-    return Bundle.open(folder, threads=settings.threads, signers=signers)
+    bundle = Bundle.open(folder, threads=settings.threads, gpu=gpu, signers=signers)
+    if gpu is not None and bundle.provider != session.CUDA:
+        logger.error(
+            "%s@%s answers on the processor: onnxruntime cannot use GPU %d; install an onnxruntime-gpu that fits its "
+            "driver, CUDA and cuDNN, or set TRAINSERVE_GPUS=0",
+            *(bundle.card.name, bundle.card.version, gpu),
+        )
+    return bundle
 
 
 def serve(ref: ModelRef, settings: Settings, *, open_: Open = opened) -> Served:

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,14 +35,20 @@ class OwnHttp(Service[Any]):  # type: ignore[misc]  # BentoML's new half carries
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         settings = service_settings.load()
-        self.inner.metrics_folder = _metrics_folder(settings)
-        from serving.http import app as http_app  # here, because the supervisor imports this module and needs neither
+        folder = self.inner.metrics_folder = _metrics_folder(settings)
+        from serving.http import app as http_app  # here, because the supervisor imports this module and needs none
         from serving.inference import Inference
+        from serving.repository import Repository
+        from serving.served import opened
 
-        inference = Inference(settings)
+        # A worker that follows one that was ended may be given a number beyond the count of the workers.
+        gpu = (_worker() - 1) % settings.gpus if settings.gpus else None
+        inference = Inference(settings, Repository(settings, open_=partial(opened, gpu=gpu)))
         self.inner.inference = inference
         lifecycle = super().to_asgi(is_main=is_main)
-        answering = traced(http_app.build(inference)) if settings.tracing else http_app.build(inference)
+        answering = http_app.build(inference, shared=folder.path if folder else None)
+        if settings.tracing:
+            answering = traced(answering)
 
         async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
             await (lifecycle if scope["type"] == "lifespan" else answering)(scope, receive, send)
@@ -93,18 +100,27 @@ def traced(app: ASGIApp) -> ASGIApp:
 
 def _announce(inference: "Inference") -> None:
     """One line for the whole service, whatever the number of workers."""
-    if not _is_first_worker():
+    if _worker() != 1:
         return
     served = [live.current.name for live in inference.repository.lives if live.current]
     what = ", ".join(served) or "no model yet"
     settings = inference.settings
-    print(f"serving {what} on http://{settings.host}:{settings.port}", file=sys.stderr, flush=True)
+    where = f"http://{settings.host}:{settings.port}"
+    print(f"serving {what} on {where} with {_layout(settings)}", file=sys.stderr, flush=True)
 
 
-def _is_first_worker() -> bool:
+def _layout(settings: Settings) -> str:
+    workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
+    if settings.gpus:
+        return f"{workers} on {'1 GPU' if settings.gpus == 1 else f'{settings.gpus} GPUs'}"
+    return f"{workers} of {'1 thread' if settings.threads == 1 else f'{settings.threads} threads'}"
+
+
+def _worker() -> int:
+    """Its number, from 1 on."""
     from bentoml._internal.context import server_context
 
-    return server_context.worker_index in (None, 1)
+    return server_context.worker_index or 1
 
 
 def _log_to_stderr(settings: Settings) -> None:

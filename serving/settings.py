@@ -1,13 +1,13 @@
 """What an operator may set: environment variables that begin with TRAINSERVE_."""
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from data.errors import InputError
-from serving import writers
+from serving import machine, writers
 
 MIB = 1024 * 1024
 _NAME = r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?"
@@ -21,9 +21,32 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for every interface")
     port: int = Field(3000, ge=1, le=65_535, description="port to listen on")
-    workers: int = Field(1, ge=1, le=256, description="processes, each with its own copy of the model")
-    threads: int = Field(1, ge=1, le=256, description="threads onnxruntime uses in a worker")
-    decoders: int = Field(2, ge=1, le=256, description="threads in a worker that decode pictures")
+    gpus: int = Field(
+        default_factory=lambda: machine.here().gpus,
+        ge=0,
+        le=256,
+        description="NVIDIA GPUs that answer, the workers in turn; by default those that onnxruntime can use; 0: the "
+        "processor",
+    )
+    workers: int = Field(
+        default_factory=lambda given: _suited(given).workers,
+        ge=1,
+        le=256,
+        description="processes, each with its own copy of the model; by default one for each GPU, else one for each "
+        "core, at most 8 and as many as fit into a quarter of the memory",
+    )
+    threads: int = Field(
+        default_factory=lambda given: _threads(given),
+        ge=1,
+        le=256,
+        description="threads onnxruntime uses in a worker; by default 1, or its share of cores that have no worker",
+    )
+    decoders: int = Field(
+        default_factory=lambda given: _suited(given).decoders,
+        ge=1,
+        le=256,
+        description="threads in a worker that decode pictures; by default 2, and more to feed a GPU",
+    )
     model: str | None = Field(
         None,
         pattern=rf"^{_NAME}(,{_NAME})*$",
@@ -37,7 +60,9 @@ class Settings(BaseSettings):
     poll_s: float = Field(0.25, gt=0, le=60, description="seconds between looks at the alias file")
     max_upload_bytes: int = Field(10 * MIB, ge=1, description="largest picture, or largest JSON or multipart request")
     max_batch_upload_bytes: int = Field(64 * MIB, ge=1, description="largest /predict_batch or /v2 request")
-    max_held_bytes: int = Field(256 * MIB, ge=1, description="uploads held in memory at a time, all requests together")
+    max_held_bytes: int = Field(
+        256 * MIB, ge=1, description="uploads held in memory at a time, all requests to a worker together"
+    )
     max_pixels: int | None = Field(
         None, ge=1, description="largest decoded picture, in pixels; by default the limit of data.preprocess"
     )
@@ -65,7 +90,9 @@ class Settings(BaseSettings):
     trial_slowdown: float = Field(
         2.0, ge=1, description="times the champion's time for a picture above which it is ended"
     )
-    max_queue: int = Field(512, ge=1, le=100_000, description="most pictures waiting; beyond it requests get 429")
+    max_queue: int = Field(
+        512, ge=1, le=100_000, description="most pictures waiting in a worker; beyond it requests get 429"
+    )
     feedback_a_day: int = Field(10_000, ge=0, description="lines of feedback kept a day, by a worker")
     keep_pictures: bool = Field(False, description="keep the pictures that feedback is about; off: the words alone")
     feedback_bytes_a_day: int = Field(1024 * MIB, ge=0, description="of such pictures, kept a day by a worker")
@@ -120,6 +147,17 @@ def load(**overrides: object) -> Settings:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         raise InputError(_sentence(error)) from None
+
+
+def _suited(given: dict[str, Any]) -> machine.Workers:
+    """To this machine, with as many of its GPUs as were asked for."""
+    return machine.suited(machine.here().model_copy(update={"gpus": given.get("gpus", 0)}))
+
+
+def _threads(given: dict[str, Any]) -> int:
+    """Never more than there are cores for all workers that were asked for."""
+    workers: int = given.get("workers", 1)
+    return min(_suited(given).threads, max(1, machine.here().cores // workers))
 
 
 def _sentence(error: ValidationError) -> str:

@@ -15,7 +15,6 @@ from serving import settings as service_settings
 from serving.refs import StoreError
 from serving.settings import MIB, Settings
 
-SERVICE = "serving.service:Classifier"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -29,7 +28,7 @@ def serve(
 ) -> NoReturn:
     """Become the service, until SIGTERM or Ctrl-C. What is None comes from TRAINSERVE_... or the default.
 
-    Raises `InputError` with one sentence for a bad setting or a port in use. This process is replaced by BentoML's
+    Raises `InputError` with one sentence for a bad setting or a port in use. This process is replaced by the
     supervisor, so that signals reach it directly and nothing is left between it and its workers.
     """
     settings = chosen(service_settings.load(host=host, port=port, model=model, workers=workers, access_log=access_log))
@@ -67,11 +66,9 @@ def _named(others: list[str]) -> str:
 
 def command(settings: Settings, address: str) -> list[str]:
     """The supervisor's command line."""
-    options = ["--host", address, "--port", str(settings.port)]
-    graceful = ["--timeout-graceful-shutdown", str(settings.shutdown_s)]
-    # Where our packages are: a folder called `data` or `models` where the user happens to stand is not taken for ours.
-    place = ["--working-dir", str(ROOT)]
-    return [sys.executable, "-m", "bentoml", "serve", "--quiet", SERVICE, *place, *options, *graceful]
+    # -P: a folder called `data` or `models` where the user happens to stand is not taken for ours.
+    numbers = map(str, (settings.port, settings.workers, settings.shutdown_s))
+    return [sys.executable, "-P", "-m", "serving.supervisor", address, *numbers]
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -80,13 +77,14 @@ def environment(settings: Settings) -> dict[str, str]:
         f"TRAINSERVE_{name}".upper(): str(value) for name, value in settings.model_dump().items() if value is not None
     }
     untracked = {"BENTOML_DO_NOT_TRACK": "True"}
+    quiet = {"BENTOML_QUIET": "True", "BENTOML_VERBOSITY": "-1"}  # as `bentoml serve --quiet` has it
     # glibc keeps what a large picture took, in each thread, unless told to give blocks of this size back at once.
     given_back = {"MALLOC_MMAP_THRESHOLD_": str(MIB)}
     one_thread = {"OMP_NUM_THREADS": str(settings.threads)}
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     # Absolute, because workers stand elsewhere.
     homes = {"BENTOML_HOME": str(store.home()), "TRAINSERVE_HOME": str(place.home())}
-    return {**untracked, **given_back, **os.environ, **chosen, **homes, **one_thread, "PYTHONPATH": paths}
+    return {**untracked, **given_back, **os.environ, **quiet, **chosen, **homes, **one_thread, "PYTHONPATH": paths}
 
 
 def numeric(host: str) -> str:

@@ -105,7 +105,7 @@ def serve(
         Names of the models, with commas between them; the first answers requests that name none. By default the one
         promoted last.
     workers
-        Processes, each with its own copy of the model.
+        Processes, each with its own copy of the model; by default as many as suit the machine.
     access_log
         One line for every request.
     """

@@ -8,7 +8,7 @@
 No torch here: importing this module is all that a service needs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -62,11 +62,11 @@ class Bundle:
         folder: Path,
         *,
         threads: int = 1,
-        providers: Sequence[str] = session.CPU,
+        gpu: int | None = None,
         signers: Signers | None = None,
     ) -> Self:
         """Verify the manifest and, with `signers`, who signed it; read the card, load the graph, replay the golden
-        samples. Raises `BundleError`."""
+        samples. On the CPU, or where it can be on the GPU of this number. Raises `BundleError`."""
         contents = manifest.verified(folder, signers=signers)
         for name in (CARD, MODEL):
             if name not in contents:
@@ -75,7 +75,7 @@ class Bundle:
         if len(set(card.classes)) != len(card.classes) or len(card.classes) < 2:
             raise BundleError(f"card.json has {len(card.classes)} classes, some of them twice or too few of them")
         golden = goldens.load(contents, image=card.image, classes=card.classes)
-        graph = session.connect(contents[MODEL], threads=threads, providers=providers)
+        graph = session.connect(contents[MODEL], threads=threads, gpu=gpu)
         session.check_signature(graph, image=card.image, num_classes=len(card.classes))
         bundle = cls(folder=folder, card=card, golden=golden, _session=graph)
         bundle.replay()
@@ -86,6 +86,11 @@ class Bundle:
         trained = self.card.versions.get("pillow", "an unknown version")
         made_with = f"Pillow {trained} there, {PIL.__version__} here"
         goldens.replay(self.golden, image=self.card.image, decode=decode, predict=self.predict, made_with=made_with)
+
+    @property
+    def provider(self) -> str:
+        """Of onnxruntime's: CPUExecutionProvider, or CUDAExecutionProvider."""
+        return session.provider(self._session)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """pixels u8 (N, H, W, C) in the card's geometry -> probabilities (N, K) float32.

@@ -1,6 +1,6 @@
 """An ONNX graph as a function: uint8 pixels (N, H, W, C) -> probabilities (N, K). No torch, no onnx package."""
 
-from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import onnxruntime as ort
@@ -11,15 +11,22 @@ from models.bundle.manifest import BundleError
 
 INPUT = "pixels"
 OUTPUT = "probabilities"
-CPU = ("CPUExecutionProvider",)
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
 
 
 class PixelError(InputError):
     """An array that is not what the network takes."""
 
 
-def connect(model: bytes, *, threads: int = 1, providers: Sequence[str] = CPU) -> ort.InferenceSession:
-    """A session over the graph. Raises `BundleError` for bytes that are no graph, or one that reads other files."""
+def has_cuda() -> bool:
+    """Whether the onnxruntime that is installed is made for NVIDIA's GPUs; not whether there is one."""
+    return CUDA in ort.get_available_providers()
+
+
+def connect(model: bytes, *, threads: int = 1, gpu: int | None = None) -> ort.InferenceSession:
+    """A session over the graph, on the GPU of this number where it can be: `provider` tells. Raises `BundleError` for
+    bytes that are no graph, or one that reads other files."""
     # Weights outside the file need an entry whose key is spelt "location"; protobuf keeps strings as they are, so a
     # graph without these eight bytes has none. (In weights they turn up by chance once in 2^64.)
     if b"location" in model:
@@ -31,13 +38,29 @@ def connect(model: bytes, *, threads: int = 1, providers: Sequence[str] = CPU) -
     options.log_severity_level = 4  # it throws what matters; the rest would reach the user's terminal
     for pool in ("intra_op", "inter_op"):  # a waiting thread that spins takes a core from the next request
         options.add_session_config_entry(f"session.{pool}.allow_spinning", "0")
-    # TF32 keeps 10 bits of mantissa: its answers would differ from training's in the third digit.
-    settings = [{"use_tf32": "0"} if name == "CUDAExecutionProvider" else {} for name in providers]
+    if gpu is not None and has_cuda():
+        with suppress(Exception):  # a driver, CUDA or cuDNN that does not fit; a bad graph is told below
+            return ort.InferenceSession(model, options, providers=[(CUDA, _on(gpu)), CPU])
     try:
-        return ort.InferenceSession(model, options, providers=list(providers), provider_options=settings)
+        return ort.InferenceSession(model, options, providers=[CPU])
     except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
     raise BundleError(f"model.onnx cannot be loaded ({first}); export the run again")
+
+
+def provider(session: ort.InferenceSession) -> str:
+    """What answers: onnxruntime leaves one out by itself whose libraries it cannot load."""
+    return str(session.get_providers()[0])
+
+
+def _on(gpu: int) -> dict[str, str]:
+    return {
+        "device_id": str(gpu),
+        # TF32 keeps 10 bits of mantissa: its answers would differ from training's in the third digit.
+        "use_tf32": "0",
+        # By default each new size of a batch is a search for the fastest kernels, while requests wait.
+        "cudnn_conv_algo_search": "HEURISTIC",
+    }
 
 
 def check_signature(session: ort.InferenceSession, *, image: ImageSpec, num_classes: int) -> None:

@@ -4,6 +4,7 @@ import logging
 import random
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -35,18 +36,18 @@ _SECURITY = (
 )
 
 
-def build(inference: Inference) -> ASGIApp:
-    """All of the HTTP interface."""
+def build(inference: Inference, *, shared: Path | None = None) -> ASGIApp:
+    """All of the HTTP interface. `shared`: a folder of all workers, where there are several."""
     settings = inference.settings
     router = Router(routes(inference), redirect_slashes=False)
-    front = Front(router, gate=_gate(settings), access_log=settings.access_log)
+    front = Front(router, gate=_gate(settings, shared), access_log=settings.access_log)
     return _shared(front, settings.cors.split(",")) if settings.cors else front
 
 
-def _gate(settings: Settings) -> Gate | None:
+def _gate(settings: Settings, shared: Path | None) -> Gate | None:
     if settings.keys is None:
         return None
-    return Gate(settings.keys, trusted=writers.trusted(settings.writers), poll_s=settings.poll_s)
+    return Gate(settings.keys, trusted=writers.trusted(settings.writers), poll_s=settings.poll_s, shared=shared)
 
 
 def _shared(app: ASGIApp, origins: list[str]) -> ASGIApp:

@@ -1,8 +1,10 @@
 """Who may ask, and how often: decided by the headers, before a byte of the body is read."""
 
+import fcntl
 import logging
 import math
 import os
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ class Bucket:
 
     def wait_s(self, now: float) -> float:
         """0: one was taken; otherwise the time until there is one."""
+        now = max(now, self.at)  # another worker may have counted since this one looked at the clock
         self.tokens = min(max(1.0, self.rate), self.tokens + (now - self.at) * self.rate)
         self.at = now
         if self.tokens < 1:
@@ -41,10 +44,39 @@ class Bucket:
         return 0.0
 
 
+class SharedBucket:
+    """The same for all workers together: a few bytes of a file, locked for the microseconds that it takes to count.
+
+    Their clocks agree: on Linux `time.monotonic` is the machine's.
+    """
+
+    _STATE = struct.Struct("ddd")  # rate, tokens, at
+
+    def __init__(self, file: Path, rate: float) -> None:
+        self.rate = rate
+        self._file = os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b", buffering=0)
+
+    def wait_s(self, now: float) -> float:
+        """0: one was taken; otherwise the time until there is one."""
+        file = self._file.fileno()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            told = os.pread(file, self._STATE.size, 0)
+            bucket = Bucket(*self._STATE.unpack(told)) if len(told) == self._STATE.size else None
+            if bucket is None or bucket.rate != self.rate:
+                bucket = Bucket(self.rate, max(1.0, self.rate), now)
+            wait_s = bucket.wait_s(now)
+            os.pwrite(file, self._STATE.pack(bucket.rate, bucket.tokens, bucket.at), 0)
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
+        return wait_s
+
+
 class Gate:
     """The keys of one worker. It follows the file: who asks later than `poll_s` after a change meets the new keys.
 
-    While a new file cannot be used the keys of the last good one hold; where there never was one, no key does.
+    While a new file cannot be used the keys of the last good one hold; where there never was one, no key does. Their
+    rates are counted in the folder `shared` by all workers together, without one by this worker alone.
     """
 
     def __init__(
@@ -53,6 +85,7 @@ class Gate:
         *,
         trusted: frozenset[int] | None,
         poll_s: float,
+        shared: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
@@ -60,7 +93,8 @@ class Gate:
         self._poll_s = poll_s
         self._clock = clock
         self._keys: dict[bytes, Key] = {}  # by digest
-        self._buckets: dict[str, Bucket] = {}
+        self._shared = shared
+        self._buckets: dict[str, Bucket | SharedBucket] = {}
         self._seen: object = None
         self._complaint = ""  # why the file cannot be used, as the log was told
         self._next_look = -math.inf
@@ -92,10 +126,14 @@ class Gate:
             raise UnauthorizedError("this key is not known here; ask the operator for another one")
         return key
 
-    def _bucket(self, key: Key, rate: float, now: float) -> Bucket:
+    def _bucket(self, key: Key, rate: float, now: float) -> Bucket | SharedBucket:
         bucket = self._buckets.get(key.name)
         if bucket is None or bucket.rate != rate:
-            bucket = self._buckets[key.name] = Bucket(rate, max(1.0, rate), now)
+            if self._shared is None:
+                bucket = Bucket(rate, max(1.0, rate), now)
+            else:
+                bucket = SharedBucket(self._shared / f"{key.name}.rate", rate)
+            self._buckets[key.name] = bucket
         return bucket
 
     def _look(self, now: float) -> None:

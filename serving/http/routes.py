@@ -72,7 +72,8 @@ def _telling(inference: Inference) -> list[Route]:
         card = served.bundle.card.model_dump(mode="json")
         standing = {"refused": refused, "trial": live.trying.told() if live.trying else None, "ended": _ended(live)}
         kept = {"keeps_pictures": inference.settings.keep_pictures}
-        return JSONResponse({"model": served.name, "since": served.since, **kept, **standing, **card})
+        who = {"model": served.name, "since": served.since, "provider": served.bundle.provider}
+        return JSONResponse({**who, **kept, **standing, **card})
 
     async def samples(request: Request) -> Response:
         """The pictures the model was tested with when it was opened."""

@@ -53,6 +53,10 @@ def _card() -> tuple[Json, Json]:
     standing = {
         "model": _MODEL,
         "since": {**_TIME, "description": "in service since"},
+        "provider": {
+            **_TEXT,
+            "description": "what onnxruntime answers with: CPUExecutionProvider, CUDAExecutionProvider",
+        },
         "refused": {**_or_null("Refused"), "description": "a promoted model that did not get into service"},
         "keeps_pictures": {"type": "boolean", "description": "whether pictures that feedback is about are kept"},
         "trial": {**_or_null("Trial"), "description": "a version on trial beside the champion"},

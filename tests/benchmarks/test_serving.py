@@ -1,14 +1,15 @@
-"""The service's figures: summed over repetitions, beside the plain loop of the same one; what is posted."""
+"""The service's figures: summed over repetitions, beside the plain loop of the same one; what is posted; memory."""
 
 import base64
 import json
 from pathlib import Path
 
-from benchmarks import load, render_serving, serving
+from benchmarks import cold_start, load, render_serving, serving, soak
 from benchmarks.render import table
 from benchmarks.spread import spread
 
 PLAIN = [{"requests_per_s": 90.0, "requests_per_cpu_s": 100.0, "p50_ms": 9.0, "p99_ms": 10.0}] * 2
+STARTED = ("ready_s", "all_ready_s", "cpu_s", "supervisor_mb", "worker_mb", "worker_proportional_mb")
 
 
 def asked(per_cpu_s: float, p99_ms: float, failed: int = 0) -> dict[str, object]:
@@ -64,3 +65,48 @@ def test_the_same_picture_is_posted_three_ways(tmp_path: Path):
     assert form.endswith(f"--{load.BOUNDARY}--\r\n".encode())
     assert b'name="images"' in form
     assert picture.read_bytes() in form
+
+
+def sample(at_s: float, supervisor: float, **workers: float) -> dict[str, object]:
+    held = {pid.removeprefix("p"): int(mb * 1e6) for pid, mb in workers.items()}
+    return {"at_s": at_s, "supervisor": int(supervisor * 1e6), "workers": held}
+
+
+def test_growth_is_counted_from_the_warm_up_for_those_that_lasted():
+    samples = [
+        sample(0, 60, p7=100, p8=100),
+        sample(60, 70, p7=150, p8=160),
+        sample(70, 70, p7=170, p8=160),
+        sample(80, 71, p7=155, p9=90),
+    ]
+    told = soak.growth(samples, 60)
+    assert told["supervisor"] == {"first": 70, "last": 71, "largest": 71, "growth": 1}
+    assert told["worker 1"] == {"first": 150, "last": 155, "largest": 170, "growth": 5}
+    assert list(told) == ["supervisor", "worker 1"]
+
+
+def test_a_thousand_requests_are_of_every_kind_in_its_share():
+    kinds = soak.kinds(cold_start.GOLDEN)
+    assert sum(kind.times for kind in kinds.values()) == 1000
+    order = soak.order(kinds)
+    assert {name: order.count(name) for name in kinds} == {name: kind.times for name, kind in kinds.items()}
+    assert order[0] == "raw"
+    assert [place // 100 for place, name in enumerate(order) if name == "explain"] == [2, 7]
+
+
+def test_the_page_has_the_start_and_the_hour():
+    on = {"processor": "a processor", "cores": 2, "python": "3.11", "torch": "2.11", "commit": "abc"}
+    row = {"workers": 1, **{key: spread([1.0]) for key in STARTED}}
+    imported = [{"package": "bentoml", "own_s": 0.25, "modules": 9}]
+    case = {"model": "cnn", "import_onnxruntime_s": spread([0.2]), "starts": [row], "imports": imported}
+    begun = {"command": "python -m benchmarks.cold_start", "repeats": 5, "goal_s": 3.0, "cases": [case], "machine": on}
+    held = {"first": 150.0, "last": 152.0, "largest": 155.0, "growth": 2.0}
+    hour = {"minutes": 60, "per_second": 50, "warm_up_min": 5, "goal_growth_mb": 50, "memory_mb": {"worker 1": held}}
+    hour |= {"sent": {"raw": 1000}, "failed": {}, "ended_workers": 0, "worker_proportional_mb": [120.0]}
+    hour |= {"p50_ms": 3.0, "p99_ms": 9.0, "model": "cnn", "command": "python -m benchmarks.soak", "machine": on}
+    found = {"cold_start.json": [begun], "soak.json": [hour]}
+    start, soaked = render_serving.sections(lambda pattern: found.get(pattern, []), table)
+    assert "| cnn | 1 | **1.00 (1.00 to 1.00)** |" in start
+    assert "bentoml 0.25" in start
+    assert "| worker 1 | 150.0 | 152.0 | 155.0 | **2.0** |" in soaked
+    assert "1,000 requests (raw 1,000), 0 failed" in soaked

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,11 +69,11 @@ def until(happened: Callable[[], bool]) -> None:
 
 
 @contextlib.contextmanager
-def running(home: Path, **settings: str) -> Iterator[Running]:
-    """Start a service on `home`; its whole process group is ended afterwards, whatever the test did."""
+def running(home: Path, *, module: Sequence[str] = ("serving.start",), **settings: str) -> Iterator[Running]:
+    """Start a service on `home`, of one worker; its whole process group is ended afterwards, whatever the test did."""
     port = free_port()
     log = home.parent / f"service-{port}.log"
-    chosen = {f"TRAINSERVE_{name}".upper(): value for name, value in settings.items()}
+    chosen = {f"TRAINSERVE_{name}".upper(): value for name, value in {"workers": "1", **settings}.items() if value}
     environment = {
         **os.environ,
         **chosen,
@@ -86,7 +86,7 @@ def running(home: Path, **settings: str) -> Iterator[Running]:
     (home.parent / "models" / "__init__.py").write_text("raise RuntimeError('not ours')")
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "serving.start"],
+            [sys.executable, "-m", *(word.replace("PORT", str(port)) for word in module)],
             env=environment,
             cwd=home.parent,
             stdout=output,

@@ -40,8 +40,8 @@ def clock() -> Clock:
     return Clock()
 
 
-def gate(file: Path, clock: Clock) -> Gate:
-    return Gate(file, trusted=US, poll_s=0.25, clock=clock)
+def gate(file: Path, clock: Clock, shared: Path | None = None) -> Gate:
+    return Gate(file, trusted=US, poll_s=0.25, shared=shared, clock=clock)
 
 
 def ask(gate: Gate, key: str | None, *, path: str = "/predict") -> None:
@@ -267,6 +267,42 @@ def test_another_rate_in_the_file_holds_at_once(file, clock):
     clock.now += 0.3
     for _ in range(50):
         ask(shut, key)
+
+
+def test_workers_count_a_rate_together_where_they_have_a_folder(file, clock, tmp_path):
+    shop, slow = keys.new(file, "shop", rate=4), keys.new(file, "slow.db", rate=1)
+    one, other = gate(file, clock, tmp_path), gate(file, clock, tmp_path)
+    for shut in (one, other, one, other):
+        ask(shut, shop)
+    for shut in (one, other):
+        with pytest.raises(TooOftenError):
+            ask(shut, shop)
+    ask(one, slow)
+    clock.now += 0.5
+    ask(other, shop)
+    ask(one, shop)
+    with pytest.raises(TooOftenError):
+        ask(other, shop)
+    assert not list(tmp_path.glob("*.db")), "which would be taken for figures"
+    file.write_text(file.read_text().replace(" 4\n", " 50\n"))
+    clock.now += 0.3
+    for _ in range(25):
+        ask(one, shop)
+        ask(other, shop)
+    with pytest.raises(TooOftenError):
+        ask(one, shop)
+
+
+def test_a_worker_whose_clock_was_read_before_the_others_takes_nothing_away(file, clock, tmp_path):
+    shop = keys.new(file, "shop", rate=2)
+    late = Clock()
+    one, other = gate(file, clock, tmp_path), gate(file, late, tmp_path)
+    ask(one, shop)
+    late.now -= 100
+    ask(other, shop)
+    with pytest.raises(TooOftenError) as caught:
+        ask(one, shop)
+    assert caught.value.retry_after_s == 1
 
 
 def test_a_stranger_is_answered_before_a_byte_of_the_body_is_read(file, clock):

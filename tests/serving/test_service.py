@@ -61,6 +61,7 @@ def test_the_model_card_is_the_bundles(client, toy_bundle):
     card = Bundle.open(toy_bundle).card.model_dump(mode="json")
     assert {key: answer[key] for key in card} == card
     assert answer["model"] == "toy@v1"
+    assert answer["provider"] == "CPUExecutionProvider"
     assert answer["refused"] is None
 
 

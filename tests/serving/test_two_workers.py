@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 import toy
-from conftest import START_S, Running, home_is, running, until
+from conftest import ROOT, START_S, Running, home_is, running, until
 from prometheus_client.parser import text_string_to_metric_families
 
 from flows.cli.app import main
 from serving import store
+from serving.settings import Settings
 
 pytestmark = pytest.mark.slow
 GREY = toy.picture(90)  # dark for toy@v1 and toy@v2, bright for toy@v3
@@ -83,6 +84,10 @@ class Asking:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self.models = self._asked.result()
+
+
+def test_the_first_line_says_how_many(both):
+    assert f"serving toy@v1 on {both.url} with 2 workers of " in both.log.read_text()
 
 
 def test_figures_are_those_of_both_workers(both):
@@ -158,3 +163,13 @@ def test_a_shadow_answers_nobody(both):
     assert set(ask_often(both, 40)) == {"toy@v1"}
     until(lambda: figure(both, "trainserve_trial_compared_pictures_total", version="v2") > before)
     main(["models", "rollback", "toy"])
+
+
+def test_bentoml_serve_by_itself_starts_as_many_as_suit_the_machine(tmp_path, toy_bundle):
+    home = tmp_path / "bentoml"
+    with home_is(home):
+        store.promote(store.save(toy_bundle), reason="")
+    module = ("bentoml", "serve", "--quiet", "serving.service:Classifier", "--working-dir", str(ROOT), "--port", "PORT")
+    with running(home, module=module, workers="") as service:
+        until(lambda: figure(service, "trainserve_ready") == Settings().workers)
+        assert ask(service) == "toy@v1"
