@@ -1,7 +1,8 @@
 """Starts the workers and watches over them: `python -P -m serving.supervisor ADDRESS PORT WORKERS SHUTDOWN_S`.
 
-What `bentoml serve serving.service:Classifier` does, by the same circus and with BentoML's own worker; but BentoML's
-command first imports all that its cloud and containers need, which takes longer than a worker's start.
+What `bentoml serve serving.service:Classifier` does, by the same circus (BentoML's own, the package kantoku) and with
+BentoML's own worker; but BentoML's command first imports all that its cloud and containers need, which takes longer
+than a worker's start.
 """
 
 import ipaddress

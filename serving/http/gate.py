@@ -7,6 +7,7 @@ import os
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,8 @@ class Bucket:
 class SharedBucket:
     """The same for all workers together: a few bytes of a file, locked for the microseconds that it takes to count.
 
-    Their clocks agree: on Linux `time.monotonic` is the machine's.
+    Their clocks agree: on Linux `time.monotonic` is the machine's. Nobody waits for the lock, since whoever holds it
+    may stand still; two that count at the same moment may then count as one.
     """
 
     _STATE = struct.Struct("ddd")  # rate, tokens, at
@@ -59,7 +61,8 @@ class SharedBucket:
     def wait_s(self, now: float) -> float:
         """0: one was taken; otherwise the time until there is one."""
         file = self._file.fileno()
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             told = os.pread(file, self._STATE.size, 0)
             bucket = Bucket(*self._STATE.unpack(told)) if len(told) == self._STATE.size else None

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import resource
 from pathlib import Path
@@ -291,6 +292,17 @@ def test_workers_count_a_rate_together_where_they_have_a_folder(file, clock, tmp
         ask(other, shop)
     with pytest.raises(TooOftenError):
         ask(one, shop)
+
+
+def test_a_worker_that_stands_still_while_it_counts_holds_up_no_other(file, clock, tmp_path):
+    shop = keys.new(file, "shop", rate=2)
+    shut = gate(file, clock, tmp_path)
+    ask(shut, shop)
+    with (tmp_path / "shop.rate").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        ask(shut, shop)
+        with pytest.raises(TooOftenError):
+            ask(shut, shop)
 
 
 def test_a_worker_whose_clock_was_read_before_the_others_takes_nothing_away(file, clock, tmp_path):
