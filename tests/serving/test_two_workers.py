@@ -1,8 +1,11 @@
 """A service of two processes: its figures are those of both, and a trial begins and ends in both."""
 
+import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -120,6 +123,17 @@ def test_figures_are_those_of_both_workers(both):
     assert figure(both, "trainserve_waiting_pictures") == 0
 
 
+def test_figures_are_told_while_a_worker_makes_its_file(both):
+    made = (
+        Path(tempfile.gettempdir())
+        / f"trainserve-metrics-{os.getuid()}-{both.process.pid}"
+        / f"counter_{os.getpid()}.db"
+    )
+    made.touch()  # as prometheus_client does, before it writes the first figure
+    assert figure(both, "trainserve_ready") == 2
+    made.unlink()
+
+
 def test_a_canary_answers_its_share_and_a_rollback_ends_it(both, capsys):
     withdrawn = figure(both, "trainserve_withdrawn_trials_total")
     with Asking(both) as asking:
@@ -148,6 +162,8 @@ def test_one_that_disagrees_is_withdrawn_from_both_workers_and_no_request_fails(
     assert set(asking.models) == {"toy@v1", "toy@v3"}
     assert set(ask_often(both, 40)) == {"toy@v1"}
     assert figure(both, "trainserve_withdrawn_trials_total") >= 1
+    # The worker that ended it reads the alias file again at its next look.
+    until(lambda: all(both.get("/model").json()["ended"] for _ in range(8)))
     ended = both.get("/model").json()["ended"]
     assert ended["model"] == "toy@v3"
     assert "it disagreed about" in ended["reason"]
