@@ -5,10 +5,10 @@
 
 cifar10: the default CNN on a 32 x 32 JPEG; flowers: a ResNet-18 at 224 on a photo. Each is trained for a minute, whose
 accuracy does not matter here. The plain loop decodes the file and runs the graph, one picture at a time in one thread:
-what a user would get without any service. Ours is `trainserve serve`, asked by a raw body, a form and JSON, and again as
-it starts by default, with a worker for each core. The others (benchmarks/services/) are FastAPI with uvicorn, LitServe,
-and BentoML as its documents show it. All have the same bundle, one worker and one thread of onnxruntime; all have the
-same decoder but BentoML, which hands pictures over as Pillow made them.
+what a user would get without any service. Ours is `trainserve serve`, asked by a raw body, a form and JSON, and again
+as it starts by default, with a worker for each core. The others (benchmarks/services/) are FastAPI with uvicorn,
+LitServe, and BentoML as its documents show it. All have the same bundle, one worker and one thread of onnxruntime; all
+have the same decoder but BentoML, which hands pictures over as Pillow made them.
 
 Told are requests per processor second of the service with all its processes; the load generator's own (wrk) do not
 count. On a machine with few cores it still competes with the service for them, so the latencies are upper bounds. In
