@@ -4,6 +4,7 @@ BentoML starts and watches the workers, packages and deploys the service. HTTP i
 BentoML's own path costs more than a small model does and answers some bad uploads with 500.
 """
 
+import gc
 import logging
 import os
 import signal
@@ -66,6 +67,8 @@ class Classifier:
     def __init__(self) -> None:
         _log_to_stderr(self.inference.settings)
         self.inference.start()
+        gc.collect()
+        gc.freeze()  # what is here stays: looking through it again would keep some requests waiting for a tenth of a second
         _announce(self.inference)
         threading.Thread(target=_die_with_parent, args=(os.getppid(),), name="parent", daemon=True).start()
 
