@@ -68,7 +68,7 @@ class Classifier:
         _log_to_stderr(self.inference.settings)
         self.inference.start()
         gc.collect()
-        gc.freeze()  # what is here stays: looking through it again would keep some requests waiting for a tenth of a second
+        gc.freeze()  # what is here stays: to look through it again keeps requests waiting for a tenth of a second
         _announce(self.inference)
         threading.Thread(target=_die_with_parent, args=(os.getppid(),), name="parent", daemon=True).start()
 
