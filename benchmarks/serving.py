@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import psutil
 
 from benchmarks import load, machine
 from benchmarks.spread import spread
@@ -125,8 +126,17 @@ def running(contender: Contender, bundle: Path, log: Path) -> Iterator[tuple[str
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/predict", process.pid
     finally:
-        process.terminate()
-        process.wait(30)
+        ended(process)
+
+
+def ended(process: "subprocess.Popen[bytes]") -> None:
+    """With all below it: what outlives its parent, as LitServe's workers do, would compute beside the next one."""
+    below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    process.terminate()
+    process.wait(30)
+    for one in below:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
 
 
 def _answers(port: int) -> bool:

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from benchmarks import cold_start, load, render_serving, serving, soak
@@ -29,6 +31,17 @@ def test_what_was_refused_or_cut_off_is_no_answer():
     found = load.told("Running...\nRESULT 1000 2000000 4000 9000 150 3 2\n")
     assert (found["requests"], found["requests_per_s"], found["failed"]) == (850, 425, 155)
     assert (found["p50_ms"], found["p99_ms"]) == (4, 9)
+
+
+def test_whoever_outlives_the_service_is_ended_with_it():
+    child = "import time; print('on', flush=True); time.sleep(600)"
+    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]).wait()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"on\n"
+    serving.ended(process)
+    assert process.stdout.read() == b"", "nobody holds it any more"
+    process.stdout.close()
 
 
 def test_every_contender_begins_once():
