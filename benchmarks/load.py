@@ -9,12 +9,14 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 BOUNDARY = "----trainserve-benchmark"
+LOOK_S = 0.3  # seconds over which a service's processor time is looked at
 PATIENCE_S = 60  # wrk's own two seconds are what 64 clients of a slow model wait for
 # Pauses of random length, the same ones in every run: with equal ones all clients that once were answered together, as
 # those of one batch are, would ask together ever after.
@@ -97,6 +99,19 @@ def cpu_of(pid: int) -> float:
     root = psutil.Process(pid)
     times = [process.cpu_times() for process in [root, *root.children(recursive=True)]]
     return sum(one.user + one.system + one.children_user + one.children_system for one in times)
+
+
+def wait_until_idle(pid: int, *, patience_s: float = 60) -> None:
+    """Until it takes less than a tenth of a processor."""
+    until = time.monotonic() + patience_s
+    before = cpu_of(pid)
+    while time.monotonic() < until:
+        time.sleep(LOOK_S)
+        now = cpu_of(pid)
+        if now - before < 0.1 * LOOK_S:
+            return
+        before = now
+    raise SystemExit(f"the service still computes {patience_s:g} s after its last request")
 
 
 def memory_of(pid: int) -> int:
