@@ -117,7 +117,7 @@ def serve(
 @app.command
 def predict(
     *images: Path,
-    url: str = "http://127.0.0.1:3000",
+    url: str | None = None,
     bundle: str | None = None,
     model: str | None = None,
     as_json: Json = False,
@@ -127,7 +127,7 @@ def predict(
     Parameters
     ----------
     url
-        Of the service.
+        Of the service; by default http://127.0.0.1:3000, or as TRAINSERVE_HOST and TRAINSERVE_PORT say.
     bundle
         A bundle's folder, or NAME@VERSION, or NAME for the champion of that name.
     model

@@ -16,7 +16,7 @@ from flows.console import stdout_console
 Answer = dict[str, Any]  # as POST /predict gives it: model, label, probability, scores
 
 
-def predict(images: Sequence[Path], *, url: str, bundle: str | None, model: str | None, as_json: bool) -> None:
+def predict(images: Sequence[Path], *, url: str | None, bundle: str | None, model: str | None, as_json: bool) -> None:
     """Raises `InputError` for the first picture that cannot be answered."""
     if not images:
         raise InputError("no picture was named; write trainserve predict PICTURE...")
@@ -60,12 +60,13 @@ def _in_process(text: str) -> Callable[[Path], Answer]:
     return ask
 
 
-def _through_http(url: str, model: str | None) -> Callable[[Path], Answer]:
+def _through_http(url: str | None, model: str | None) -> Callable[[Path], Answer]:
     import httpx
 
+    from flows.cli import in_service
     from serving.client import authorization
 
-    address, headers = url.rstrip("/"), authorization()
+    address, headers = (url or in_service.address()).rstrip("/"), authorization()
     which = {} if model is None else {"model": model}
 
     def ask(image: Path) -> Answer:
@@ -73,7 +74,7 @@ def _through_http(url: str, model: str | None) -> Callable[[Path], Answer]:
             files = {"image": (image.name, image.read_bytes())}
             response = httpx.post(f"{address}/predict", params=which, files=files, headers=headers, timeout=60)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol):
-            raise InputError(f"{url!r} is no address; write one such as http://127.0.0.1:3000") from None
+            raise InputError(f"{address!r} is no address; write one such as http://127.0.0.1:3000") from None
         except httpx.TransportError as error:
             reason = str(error) or type(error).__name__
             raise InputError(

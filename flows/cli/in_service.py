@@ -14,9 +14,14 @@ FOLLOWS_S = 3.0  # within which a running service has taken a new champion, or r
 
 def told(ref: ModelRef) -> str:
     """A sentence for whoever promoted `ref`: the service that `trainserve serve` would be, asked."""
+    return f"{ref} is now the champion of {ref.name}; {reached(ref, address())}"
+
+
+def address() -> str:
+    """Of the service that `trainserve serve` would be, from this machine."""
     chosen = settings.load()
-    url = f"http://{'127.0.0.1' if chosen.host in ('0.0.0.0', '::') else chosen.host}:{chosen.port}"
-    return f"{ref} is now the champion of {ref.name}; {reached(ref, url)}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(chosen.host, chosen.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{chosen.port}"
 
 
 def reached(ref: ModelRef, url: str) -> str:

@@ -293,6 +293,20 @@ def test_asking_nobody_names_the_remedy(tmp_path: Path, capsys: pytest.CaptureFi
     assert "trainserve serve" in one_sentence(capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("host", "asked"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("localhost", "localhost")]
+)
+def test_whoever_names_no_address_asks_the_service_that_would_be_started_here(
+    host: str, asked: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setenv("TRAINSERVE_HOST", host)
+    monkeypatch.setenv("TRAINSERVE_PORT", "9")
+    with pytest.raises(SystemExit):
+        main(["predict", str(tmp_path / "a.png")])
+    assert f"no service answers at http://{asked}:9 " in one_sentence(capsys.readouterr().err)
+
+
 def test_what_nobody_foresaw_is_one_sentence_with_the_log_and_status_1(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
