@@ -1,6 +1,6 @@
 """An ONNX graph as a function: uint8 pixels (N, H, W, C) -> probabilities (N, K). No torch, no onnx package."""
 
-from contextlib import suppress
+import logging
 
 import numpy as np
 import onnxruntime as ort
@@ -13,6 +13,8 @@ INPUT = "pixels"
 OUTPUT = "probabilities"
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+
+logger = logging.getLogger("trainserve.session")
 
 
 class PixelError(InputError):
@@ -39,13 +41,20 @@ def connect(model: bytes, *, threads: int = 1, gpu: int | None = None) -> ort.In
     for pool in ("intra_op", "inter_op"):  # a waiting thread that spins takes a core from the next request
         options.add_session_config_entry(f"session.{pool}.allow_spinning", "0")
     if gpu is not None and has_cuda():
-        with suppress(Exception):  # a driver, CUDA or cuDNN that does not fit; a bad graph is told below
+        try:
             return ort.InferenceSession(model, options, providers=[(CUDA, _on(gpu)), CPU])
+        except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class
+            logger.warning("GPU %d cannot be used (%s); trying the processor", gpu, _reason(error))
     try:
         return ort.InferenceSession(model, options, providers=[CPU])
-    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-    raise BundleError(f"model.onnx cannot be loaded ({first}); export the run again")
+    except Exception as error:  # noqa: BLE001 - as above
+        reason = _reason(error)
+    raise BundleError(f"model.onnx cannot be loaded ({reason}); export the run again")
+
+
+def _reason(error: Exception) -> str:
+    """Its first line."""
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
 
 
 def provider(session: ort.InferenceSession) -> str:

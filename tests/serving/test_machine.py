@@ -7,7 +7,7 @@ import pytest
 
 from data.errors import InputError
 from models.bundle import session
-from models.bundle.bundle import Bundle
+from models.bundle.bundle import Bundle, BundleError
 from serving import machine, settings
 from serving.machine import Machine, Workers, suited
 
@@ -139,6 +139,17 @@ def test_a_gpu_that_cannot_be_used_is_told_and_the_processor_answers(toy_bundle,
     caplog.clear()
     assert opened(toy_bundle, settings.load()).provider == "CPUExecutionProvider"
     assert not caplog.records
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")  # this onnxruntime is made for processors
+def test_why_a_gpu_cannot_be_used_is_told(monkeypatch, caplog):
+    monkeypatch.setattr(session, "has_cuda", lambda: True)
+    with pytest.raises(BundleError):
+        session.connect(b"no graph", gpu=3)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith("GPU 3 cannot be used (")
+    assert told.endswith("); trying the processor")
+    assert len(told) > len("GPU 3 cannot be used (); trying the processor")
 
 
 @pytest.mark.gpu
