@@ -7,10 +7,8 @@ BentoML's own path costs more than a small model does and answers some bad uploa
 import gc
 import logging
 import os
-import signal
 import sys
 import tempfile
-import threading
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ import bentoml
 from _bentoml_sdk import Service  # type: ignore[import-untyped]  # for `bentoml.service(service_class=...)`
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serving import parent
 from serving import settings as service_settings
 from serving.metrics_folder import MetricsFolder
 from serving.settings import Settings
@@ -65,12 +64,12 @@ class Classifier:
     metrics_folder: MetricsFolder | None
 
     def __init__(self) -> None:
+        parent.end_with_it()
         _log_to_stderr(self.inference.settings)
         self.inference.start()
         gc.collect()
         gc.freeze()  # what is here stays: to look through it again keeps requests waiting for a tenth of a second
         _announce(self.inference)
-        threading.Thread(target=_die_with_parent, args=(os.getppid(),), name="parent", daemon=True).start()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:
@@ -87,7 +86,7 @@ def _metrics_folder(settings: Settings) -> MetricsFolder | None:
     if settings.workers == 1:
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
         return None
-    folder = MetricsFolder(Path(tempfile.gettempdir()) / f"trainserve-metrics-{os.getuid()}-{os.getppid()}")
+    folder = MetricsFolder(Path(tempfile.gettempdir()) / f"trainserve-metrics-{os.getuid()}-{parent.pid()}")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder.path)
     return folder
 
@@ -136,10 +135,3 @@ def _log_to_stderr(settings: Settings) -> None:
     ours.propagate = False
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it warns of every malformed upload
     logging.getLogger("trainserve.access").setLevel(logging.INFO if settings.access_log else logging.WARNING)
-
-
-def _die_with_parent(parent: int) -> None:
-    """A worker whose supervisor was killed would hold the port for ever."""
-    while os.getppid() == parent:
-        threading.Event().wait(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)

@@ -7,6 +7,7 @@ than a worker's start.
 
 import ipaddress
 import logging
+import os
 import shlex
 import socket
 import sys
@@ -16,6 +17,8 @@ from pathlib import Path
 from circus.arbiter import Arbiter  # type: ignore[import-untyped]
 from circus.sockets import CircusSocket  # type: ignore[import-untyped]
 from circus.watcher import Watcher  # type: ignore[import-untyped]
+
+from serving.parent import SUPERVISOR
 
 SERVICE = "serving.service:Classifier"
 ROOT = str(Path(__file__).resolve().parent.parent)
@@ -53,6 +56,7 @@ def _watcher(workers: int, shutdown_s: int) -> Watcher:
         numprocesses=workers,
         working_dir=ROOT,
         copy_env=True,
+        env={SUPERVISOR: str(os.getpid())},
         use_sockets=True,
         close_child_stdin=True,
         stop_children=True,

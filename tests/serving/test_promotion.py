@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import toy
 from conftest import ROOT, START_S, Running, home_is, running, until
@@ -174,6 +175,21 @@ def test_a_killed_supervisor_takes_both_workers_along(tmp_path, toy_bundle):
         store.promote(store.save(toy_bundle), reason="")
     with running(home, workers="2") as service:
         until(lambda: 'trainserve_ready{name="toy"} 2.0' in service.get("/metrics").text)
+        os.kill(service.process.pid, signal.SIGKILL)
+        service.process.wait(START_S)
+        until(lambda: is_free(service.port))
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_starting_ends_with_a_killed_supervisor_too(tmp_path, toy_bundle):
+    home = tmp_path / "bentoml"
+    with home_is(home):
+        store.promote(store.save(toy_bundle), reason="")
+    with running(home) as service:
+        supervisor = psutil.Process(service.process.pid)
+        (first,) = supervisor.children()
+        first.kill()
+        until(lambda: any(child.pid != first.pid for child in supervisor.children()))
         os.kill(service.process.pid, signal.SIGKILL)
         service.process.wait(START_S)
         until(lambda: is_free(service.port))
