@@ -50,7 +50,7 @@ class _Job:
 
 
 class Batcher:
-    """A bounded queue and the thread that empties it.
+    """A bounded queue and the thread that empties it. A sender who is alone may ask the model himself.
 
     A job carries the model it was decoded for, and a batch holds jobs of one model: an answer names the version
     that gave it even while models change, and a replaced model lives until its last job is done.
@@ -63,6 +63,7 @@ class Batcher:
         self._waiting = 0  # pictures in the queue
         self._changed = threading.Condition()
         self._stopping = False
+        self._busy = False  # somebody asks the model: this thread, or a sender who is alone
         self._batch: tuple[float, int] | None = None  # since when the model is busy, with how many pictures
         self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
 
@@ -95,33 +96,52 @@ class Batcher:
         if self._waiting + pictures > self._max_queue:
             raise SaturatedError
 
-    def submit(self, served: Served, pixels: np.ndarray) -> "Future[Answer]":
-        """pixels u8 (n, H, W, C). Raises `SaturatedError`."""
+    def submit(self, served: Served, pixels: np.ndarray, *, alone: bool = False) -> "Future[Answer]":
+        """pixels u8 (n, H, W, C). Raises `SaturatedError`.
+
+        `alone`: nobody else is there to be answered with. Then the model is asked by the calling thread, which saves
+        waking another up, unless somebody came before.
+        """
         future: Future[Answer] = Future()
+        job = _Job(served, pixels, future, time.perf_counter())
         with self._changed:
             self.require_room(len(pixels))
             if self._stopping:
                 raise SaturatedError
-            self._waiting += len(pixels)
-            self._jobs.append(_Job(served, pixels, future, time.perf_counter()))
-            self._changed.notify()
+            mine = alone and not self._busy and not self._jobs
+            if mine:
+                self._busy = True
+            else:
+                self._waiting += len(pixels)
+                self._jobs.append(job)
+                self._changed.notify()
+        if mine:
+            self._ask([job], served.pace.limit(len(pixels)))
         return future
 
     def _run(self) -> None:
         while taken := self._take():
-            jobs, limit = taken
-            self._batch = (time.perf_counter(), sum(len(job.pixels) for job in jobs))
-            _answer(jobs, limit, self._on_batch)
-            self._batch = None
-            del jobs, taken  # the last reference to a replaced model must not wait here for the next request
+            self._ask(*taken)
+            del taken  # the last reference to a replaced model must not wait here for the next request
+
+    def _ask(self, jobs: list[_Job], limit: int) -> None:
+        """By whoever has made it busy."""
+        self._batch = (time.perf_counter(), sum(len(job.pixels) for job in jobs))
+        _answer(jobs, limit, self._on_batch)
+        self._batch = None
+        with self._changed:
+            self._busy = False
+            if self._jobs or self._stopping:
+                self._changed.notify()
 
     def _take(self) -> tuple[list[_Job], int] | None:
         """Jobs of one model, in order of arrival, as many as fit a batch, and its limit; None when stopping."""
         with self._changed:
-            while not self._jobs:
-                if self._stopping:
+            while self._busy or not self._jobs:
+                if self._stopping and not self._busy:
                     return None
                 self._changed.wait()
+            self._busy = True
             taken = [self._jobs.popleft()]
             limit = taken[0].served.pace.limit(self._waiting)
             pictures = len(taken[0].pixels)

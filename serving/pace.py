@@ -6,6 +6,7 @@ as a large network does on a processor; many where they cost little more than on
 """
 
 from collections import deque
+from math import inf
 from statistics import median
 
 NEAR = 1.1  # times the lowest time for a picture
@@ -15,7 +16,7 @@ PROBE_EVERY = 40  # batches under pressure; then another size, to see whether it
 
 
 class Pace:
-    """Of one model; for the thread that asks it."""
+    """Of one model; for whoever asks it, one at a time."""
 
     def __init__(self, most: int) -> None:
         self.sizes: tuple[int, ...] = (*(2**k for k in range((most - 1).bit_length())), most)
@@ -32,6 +33,11 @@ class Pace:
         self._medians[size] = median(kept)
         near = NEAR * min(self._medians.values())
         self.best = min(size for size, typical in self._medians.items() if typical <= near)
+
+    @property
+    def one_s(self) -> float:
+        """Seconds that one picture by itself takes; infinite while that is not known."""
+        return self._medians.get(1, inf)
 
     def limit(self, waiting: int) -> int:
         """How many of the pictures that wait to take at a time."""

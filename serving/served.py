@@ -88,11 +88,14 @@ def _require_ours(ref: ModelRef, settings: Settings) -> None:
         return
     home, bundle = store.home(), store.path(ref)
     alias = store.alias_path(ref.name)
-    for path in [*bundle.rglob("*"), *writers.upwards(bundle, home), *writers.upwards(alias, home)]:
+    stored = [*bundle.rglob("*"), *writers.upwards(bundle, home), *writers.upwards(alias, home)]
+    believed = {path: f"{path.relative_to(home)} in the store" for path in stored} | {home: "the store's folder"}
+    if settings.signers is not None:
+        believed[settings.signers] = f"the signers' file {settings.signers.name}"
+    for path, called in believed.items():
         if path.exists() and (how := writers.stranger(path.stat(), trusted)):
-            which = f"{path.relative_to(home)} in the store" if path != home else "the store's folder"
             raise InputError(
-                f"{which} {how}; `chown` or `chmod -R go-w` it, or name who may write it in TRAINSERVE_WRITERS"
+                f"{called} {how}; `chown` or `chmod -R go-w` it, or name who may write it in TRAINSERVE_WRITERS"
             )
 
 

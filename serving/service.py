@@ -37,10 +37,12 @@ class OwnHttp(Service[Any]):  # type: ignore[misc]  # BentoML's new half carries
         settings = service_settings.load()
         folder = self.inner.metrics_folder = _metrics_folder(settings)
         from serving.http import app as http_app  # here, because the supervisor imports this module and needs none
+        from serving.http import protocol
         from serving.inference import Inference
         from serving.repository import Repository
         from serving.served import opened
 
+        protocol.use()
         # A worker that follows one that was ended may be given a number beyond the count of the workers.
         gpu = (_worker() - 1) % settings.gpus if settings.gpus else None
         inference = Inference(settings, Repository(settings, open_=partial(opened, gpu=gpu)))

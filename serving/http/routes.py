@@ -22,6 +22,8 @@ from serving.live import Live
 from serving.served import Served
 from serving.trying import Trials
 
+SCORE_BYTES = 50  # of a label with its probability in an answer, roughly
+
 
 def routes(inference: Inference) -> list[Route]:
     trials, held = Trials(inference), Held(inference.settings.max_held_bytes)
@@ -53,8 +55,12 @@ def _answering(inference: Inference, trials: Trials, held: Held, feedback: Feedb
             content_type, most = request.headers.get("content-type", ""), settings.max_pictures
             files = await bodies.off_the_loop(len(body), lambda: pictures.many(body, content_type, most=most))
             answer = await _answer(request, inference, trials, served, files)
-        predictions = [_prediction(answer.served, row) for row in answer.probabilities]
-        return _answered(request, answer.served, {"predictions": predictions})
+
+        def answered() -> Response:
+            predictions = [_prediction(answer.served, row) for row in answer.probabilities]
+            return _answered(request, answer.served, {"predictions": predictions})
+
+        return await bodies.off_the_loop(answer.probabilities.size * SCORE_BYTES, answered)
 
     return [Route("/predict", predict, methods=["POST"]), Route("/predict_batch", predict_batch, methods=["POST"])]
 

@@ -21,8 +21,10 @@ class Gate:
 
     opened: threading.Event = field(default_factory=threading.Event)
     batches: list[int] = field(default_factory=list)
+    asked_by: list[str] = field(default_factory=list)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
+        self.asked_by.append(threading.current_thread().name)
         self.opened.wait(PATIENCE_S)
         self.batches.append(len(pixels))
         mean = pixels.reshape(len(pixels), -1).mean(axis=1, keepdims=True)
@@ -68,6 +70,59 @@ def test_each_job_gets_its_own_rows(batcher):
     gate.opened.set()
     answers = [future.result(PATIENCE_S) for future in futures]
     assert [answer.probabilities[:, 0].tolist() for answer in answers] == [[0], [1, 101], [2, 102], [3, 103]]
+
+
+def test_who_is_alone_asks_the_model_himself(batcher):
+    gate = Gate()
+    gate.opened.set()
+    answered = batcher.submit(served(gate), pictures(3), alone=True)
+    assert answered.done()
+    assert answered.result().probabilities[:, 0].tolist() == [3]
+    assert gate.asked_by == [threading.current_thread().name]
+
+
+def test_who_only_thinks_he_is_alone_waits_in_the_queue(batcher):
+    gate = Gate()
+    model = served(gate)
+    first = hold(batcher, model)
+    second = batcher.submit(model, pictures(1), alone=True)
+    assert not second.done()
+    gate.opened.set()
+    assert second.result(PATIENCE_S).probabilities[:, 0].tolist() == [1]
+    assert first.done()
+    assert set(gate.asked_by) == {"batcher"}
+
+
+def test_what_comes_while_somebody_asks_alone_is_batched_after_him(batcher):
+    gate = Gate()
+    model = served(gate)
+    alone = threading.Thread(target=lambda: batcher.submit(model, pictures(0), alone=True), name="alone")
+    alone.start()
+    while not gate.asked_by:
+        time.sleep(0.001)
+    futures = [batcher.submit(model, pictures(i)) for i in (1, 2)]
+    assert batcher.waiting == 2
+    gate.opened.set()
+    assert [future.result(PATIENCE_S).probabilities[0, 0] for future in futures] == [1, 2]
+    assert gate.asked_by == ["alone", "batcher"]
+    assert gate.batches == [1, 2]
+    alone.join()
+
+
+def test_who_asks_alone_while_the_service_stops_is_answered():
+    batcher, gate, answers = Batcher(max_queue=10), Gate(), []
+    batcher.start()
+    alone = threading.Thread(target=lambda: answers.append(batcher.submit(served(gate), pictures(5), alone=True)))
+    alone.start()
+    while not gate.asked_by:
+        time.sleep(0.001)
+    stopping = threading.Thread(target=batcher.stop)
+    stopping.start()
+    gate.opened.set()
+    stopping.join()
+    alone.join()
+    assert answers[0].result().probabilities[0, 0] == 5
+    assert not batcher.alive
 
 
 def test_what_waits_is_batched_and_pictures_are_counted_not_requests(batcher):

@@ -113,12 +113,78 @@ def test_headers_without_end_are_refused(impatient):
         assert b"HTTP/1.1 400" in received(connection)
 
 
+def test_one_header_without_end_is_refused(impatient):
+    with connected(impatient) as connection:
+        connection.sendall(POST + b"X-Long: ")
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                connection.sendall(b"a" * 10_000)
+        assert received(connection).startswith(b"HTTP/1.1 400")
+
+
+def test_trailers_without_end_are_refused(impatient):
+    with connected(impatient) as connection:
+        connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Long: ")
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                connection.sendall(b"a" * 10_000)
+        assert received(connection).startswith(b"HTTP/1.1 400")
+
+
+def test_a_body_in_chunks_is_taken_whatever_their_size(impatient):
+    chunks = [BRIGHT[i : i + 3] for i in range(0, len(BRIGHT), 3)]
+    body = b"".join(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n" for chunk in [*chunks])
+    with connected(impatient) as connection:
+        connection.sendall(POST + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + body)
+        connection.sendall(b"0\r\nX-Checked: yes\r\n\r\n")
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b'"label":"bright"' in answer
+
+
+def test_requests_sent_without_waiting_are_answered_in_order(impatient):
+    length = f"Content-Length: {len(BRIGHT)}\r\n".encode()
+    with connected(impatient) as connection:
+        connection.sendall(
+            2 * (POST + length + b"\r\n" + BRIGHT) + POST + length + b"Connection: close\r\n\r\n" + BRIGHT
+        )
+        statuses = [part[:3] for part in received(connection).split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [b"200"] * 3
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+def test_who_would_rather_speak_another_protocol_is_answered_in_this_one(impatient, protocol):
+    """Java's client offers HTTP/2 with the first request on every connection, body and all."""
+    upgrade = f"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAEAAEAAAAI\r\n"
+    length = f"Content-Length: {len(BRIGHT)}\r\n\r\n"
+    with connected(impatient) as connection:
+        connection.sendall(POST + upgrade.encode() + length.encode() + BRIGHT[:50])
+        connection.sendall(BRIGHT[50:])
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b'"label":"bright"' in answer
+    assert b"connection: close" in answer.lower()  # whoever has more to say begins anew
+
+
+def test_the_service_is_no_tunnel(impatient):
+    with connected(impatient) as connection:
+        connection.sendall(b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com\r\n\r\n")
+        assert received(connection).startswith(b"HTTP/1.1 400")
+
+
 def test_a_body_longer_than_its_length_is_not_taken_for_the_next_request(impatient):
     with connected(impatient) as connection:
         length = f"Content-Length: {len(BRIGHT)}\r\n\r\n".encode()
         connection.sendall(POST + length + BRIGHT + b"and more that was not announced\r\n\r\n")
-        statuses = [part[:3] for part in received(connection).split(b"HTTP/1.1 ")[1:]]
-        assert statuses == [b"200", b"400"]
+        answers = received(connection).split(b"HTTP/1.1 ")[1:]
+        assert [answer[:3] for answer in answers] == [b"200"]
+        assert b"connection: close" in answers[0].lower()
+
+
+def test_chunks_that_are_none_are_refused_at_once(impatient):
+    with connected(impatient) as connection:
+        connection.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\nno number\r\n")
+        assert received(connection).startswith(b"HTTP/1.1 400")
 
 
 @pytest.mark.parametrize("length", [b"-1", b"1e3", b"0x10", b"10, 11", b"10\r\nContent-Length: 11"])

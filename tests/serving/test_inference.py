@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import io
 import logging
 import threading
 import weakref
@@ -10,11 +11,14 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 import toy
+from PIL import Image
 
 from data.errors import UnreadableImage
 from models.bundle.bundle import Bundle
 from models.records import ModelCard
+from serving.batching import Answer
 from serving.http import app
 from serving.inference import Inference
 from serving.live import Live
@@ -41,6 +45,19 @@ class Slow:
         self.asked.set()
         self.opened.wait(PATIENCE_S)
         return self._bundle.predict(pixels)
+
+
+class Noting(Slow):
+    """A bundle that notes who asks it for how many pictures."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
+        self.opened.set()
+        self.noted: list[tuple[str, int]] = []
+
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        self.noted.append((threading.current_thread().name.partition("_")[0], len(pixels)))
+        return super().predict(pixels)
 
 
 class Undecided:
@@ -290,3 +307,67 @@ def test_a_refused_request_holds_nothing_until_the_collector_passes(toy_bundle):
         assert held[0]() is None
     finally:
         gc.enable()
+
+
+def jpeg(side: int = 16) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), (200, 200, 200)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def known(whole: Inference, *, picture_s: float) -> None:
+    """How long a picture takes the model."""
+    whole.repository.champion().pace.note(1, picture_s)
+
+
+def answers(whole: Inference, *files: bytes) -> list[Answer]:
+    """To these pictures, sent at the same time."""
+
+    async def run() -> list[Answer]:
+        return await asyncio.gather(*(whole.answer([file]) for file in files))
+
+    return asyncio.run(run())
+
+
+def noted(whole: Inference, bundle: Noting, *files: bytes) -> list[tuple[str, int]]:
+    """Who asked the model, for these pictures sent at the same time."""
+    bundle.noted.clear()
+    answers(whole, *files)
+    return bundle.noted
+
+
+def test_one_small_jpeg_by_itself_is_answered_without_waking_up_anybody(toy_bundle):
+    bundle = Noting(Bundle.open(toy_bundle))
+    whole = inference(bundle)
+    known(whole, picture_s=0.001)
+    assert noted(whole, bundle, jpeg()) == [("MainThread", 1)]
+    quick, usual = answers(whole, jpeg())[0], answers(whole, BRIGHT)[0]
+    assert quick.probabilities == pytest.approx(usual.probabilities)
+
+
+def test_small_pictures_that_come_together_are_decoded_and_asked_for_together(toy_bundle):
+    bundle = Noting(Bundle.open(toy_bundle))
+    whole = inference(bundle)
+    known(whole, picture_s=0.001)
+    assert "MainThread" not in dict(noted(whole, bundle, *[jpeg()] * 4))
+
+
+def test_what_takes_long_or_may_take_long_never_holds_up_the_loop(toy_bundle):
+    bundle = Noting(Bundle.open(toy_bundle))
+    whole = inference(bundle)
+    assert noted(whole, bundle, jpeg()) == [("decoder", 1)], "how long the model takes is not known"
+    known(whole, picture_s=0.001)
+    assert noted(whole, bundle, BRIGHT) == [("decoder", 1)], "a PNG may be anything"
+    assert noted(whole, bundle, jpeg(300)) == [("decoder", 1)], "many pixels"
+    assert noted(whole, bundle, jpeg() + bytes(70_000)) == [("decoder", 1)], "many bytes"
+    slow = inference(bundle)
+    known(slow, picture_s=0.02)
+    assert noted(slow, bundle, jpeg()) == [("decoder", 1)], "a slow model"
+
+
+def test_a_small_jpeg_that_cannot_be_read_is_refused_alike(toy_bundle):
+    whole = inference(Noting(Bundle.open(toy_bundle)))
+    known(whole, picture_s=0.001)
+    with pytest.raises(UnreadableImage):
+        answers(whole, jpeg()[:200])
+    assert answers(whole, jpeg())[0].timing.pictures == 1

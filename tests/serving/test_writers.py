@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from data.errors import InputError
+from models.bundle import signature
 from serving import settings, store, writers
 from serving.refs import ModelRef
 from serving.served import RefusedError, serve
@@ -78,6 +79,17 @@ def test_a_model_that_another_user_could_write_is_refused_in_one_sentence(stored
         serve(ref, settings.load())
     assert str(home) not in str(caught.value)
     assert serve(ref, settings.load(writers="*")).ref == ref
+
+
+def test_a_signers_file_that_another_user_could_write_signs_for_nobody(stored, tmp_path):
+    _, ref = stored
+    signers = tmp_path / "signers"
+    signers.write_text(signature.new_key(tmp_path / "key", "nightly") + "\n")
+    signature.sign(store.path(ref) / "manifest.json", tmp_path / "key")
+    assert serve(ref, settings.load(signers=signers)).ref == ref
+    signers.chmod(0o666)
+    with pytest.raises(RefusedError, match=r"^the signers' file signers can be written by every user"):
+        serve(ref, settings.load(signers=signers))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
