@@ -47,7 +47,10 @@ def data_page(report: ValidationReport, samples: dict[str, bytes]) -> str:
         f"{train:,} to train on, {val:,} to choose by, {test:,} to test on; "
         f"{report.num_unreadable:,} unreadable. Fingerprint `{report.fingerprint[:16]}`.",
         "",
-        *(f"- {MARKS[finding.level]} {finding.message}{dropped.get(finding.rule, '')}" for finding in report.findings),
+        *(
+            f"- {MARKS[finding.level]} {cell(finding.message)}{dropped.get(finding.rule, '')}"
+            for finding in report.findings
+        ),
         "",
         "| Class | Train | Validation | Test | Samples |",
         "| :-- | --: | --: | --: | :-- |",

@@ -20,7 +20,7 @@ from flows.settings import overrides
 
 STYLES = {"stop": "red", "drop": "yellow", "warn": "yellow", "note": "dim"}
 EXAMPLES = 3  # in a line of the table
-LONGEST = 60  # characters of an example
+LONGEST = 40  # characters of a name
 
 
 def inspect(source: str, settings: Sequence[str], *, as_json: bool) -> None:
@@ -91,5 +91,11 @@ def findings_table(report: ValidationReport) -> Table:
 
 def examples(finding: Finding) -> list[str]:
     """Files, or those of one content beside each other."""
-    shown = [" = ".join(group[:EXAMPLES]) for group in finding.groups] or list(finding.files)
-    return [one if len(one) <= LONGEST else f"...{one[3 - LONGEST :]}" for one in shown[:EXAMPLES]]
+    groups = finding.groups or [(file,) for file in finding.files]
+    return [" = ".join(map(_short, group[:EXAMPLES])) for group in groups[:EXAMPLES]]
+
+
+def _short(name: str) -> str:
+    """The class stands at the beginning and the number at the end."""
+    half = LONGEST // 2
+    return name if len(name) <= LONGEST else f"{name[: half - 3]}...{name[-half:]}"

@@ -67,7 +67,7 @@ def test_strangers_names_are_shown_as_they_are():
     out = shown(report(odd))
     assert "[bold]x[/bold].png" in out
     assert "[red]m" in out
-    assert "y" * 58 not in out
+    assert "y" * 30 not in out
 
 
 def test_what_is_found_can_be_decided_and_counts_in_the_next_look(lamps: Path, capsys: pytest.CaptureFixture[str]):
