@@ -1,18 +1,21 @@
 """A source -> checked pictures, split: the chain of this folder in one function."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data import catalog, images, snapshot, split, validate
 from data import progress as progress_
 from data.errors import DataRefused
+from data.gate import judge, quarantine
+from data.gate.found import Subject
 from data.images import Images
 from data.progress import Progress
 from data.spec import DatasetSpec
 from data.split import Split
-from data.validate import Finding, ValidationReport
+from data.validate import Finding, Told, ValidationReport
 
-__all__ = ["Dataset", "Progress", "inspect", "prepare"]
+__all__ = ["Dataset", "Progress", "inspect", "prepare", "refuse_early"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,16 @@ def prepare(spec: DatasetSpec, home: Path, *, anew: bool = False, progress: Prog
     Raises `InputError` with one sentence when the pictures are refused.
     """
     found = _examine(spec, home, progress or progress_.ignore, anew=anew)
-    report = found.report if isinstance(found, Dataset) else found
-    for finding in report.findings:
-        if finding.level == "stop":
-            raise DataRefused(finding.message)
+    _refuse((found.report if isinstance(found, Dataset) else found).findings)
     assert isinstance(found, Dataset)  # a report alone has a stop
     return found
+
+
+def refuse_early(spec: DatasetSpec, home: Path) -> None:
+    """What the listing alone shows, before anything is decoded. Raises `InputError`."""
+    told, subject = _listed(spec, home, progress_.ignore, anew=False)
+    if _stops(told):
+        _refuse(_refused(told, subject).findings)
 
 
 def inspect(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> ValidationReport:
@@ -46,18 +53,49 @@ def inspect(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) 
 
 def _examine(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool) -> Dataset | ValidationReport:
     """Each step is dearer than the one before, so a stop ends the chain there, with what is known."""
-    fetched = catalog.fetch(spec, home, progress=progress)
-    listed = snapshot.take(fetched.root, fetched.name, fetched.mirror, home=home, anew=anew, progress=progress)
-    findings = validate.check_listing(listed)
-    if _stops(findings):
-        return validate.refusal(listed, findings)
+    told, subject = _listed(spec, home, progress, anew=anew)
+    listed = subject.snapshot
+    if _stops(told):
+        return _refused(told, subject)
     decoded = images.build(listed, images.choose_spec(listed, spec), home, anew=anew, progress=progress)
-    findings += validate.check_images(decoded, spec)
-    if _stops(findings):
-        return validate.refusal(listed, findings, num_unreadable=len(decoded.unreadable))
-    parts = split.assign(decoded, spec, home)
-    return Dataset(decoded, parts, validate.check(decoded, parts, spec))
+    more, subject = validate.check_images(subject, decoded)
+    told |= more
+    if _stops(told):
+        return _refused(told, subject)
+    parts, dropped, gone = judge.carried_out(told, split.assign(decoded, spec, home), subject)
+    decoded = replace(decoded, snapshot=replace(listed, dropped=gone))
+    more, subject = validate.check_split(replace(subject, images=decoded), parts)
+    told |= more
+    _write_down(told, subject)
+    return Dataset(decoded, parts, validate.report(decoded, parts, told, dropped))
 
 
-def _stops(findings: tuple[Finding, ...]) -> bool:
-    return any(finding.level == "stop" for finding in findings)
+def _listed(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool) -> tuple[Told, Subject]:
+    """What the rules say of the listing, by which nothing is decoded."""
+    fetched = catalog.fetch(spec, home, progress=progress)
+    decisions = quarantine.read(quarantine.file_of(home, fetched.name))
+    listed = snapshot.take(
+        fetched.root, fetched.name, fetched.mirror, home=home, anew=anew, decisions=decisions, progress=progress
+    )
+    return validate.check_listing(validate.subject_of(listed, spec, home, decisions), decisions)
+
+
+def _refused(told: Told, subject: Subject) -> ValidationReport:
+    _write_down(told, subject)
+    return validate.refusal(subject, told)
+
+
+def _write_down(told: Told, subject: Subject) -> None:
+    """Where a person can decide."""
+    file = quarantine.file_of(subject.home, subject.snapshot.name)
+    quarantine.update(file, validate.suspects(told, subject))
+
+
+def _refuse(findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        if finding.level == "stop":
+            raise DataRefused(finding.message)
+
+
+def _stops(told: Told) -> bool:
+    return any(seen.finding.level == "stop" for seen in told.values())

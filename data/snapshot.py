@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import operator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from data import digests, layout
 from data import progress as progress_
+from data.gate.quarantine import NOTHING, Decisions
 from data.progress import Progress
 from data.spec import Part
 
@@ -28,33 +30,46 @@ class Snapshot:
     parts: tuple[Part | None, ...]  # (N,) what the source's own folders say; None where they say nothing
     mirror: bool  # False where a mirrored picture changes its class (digits)
     ignored: tuple[str, ...] = ()  # files that are no examples; class folders without a picture end with a slash
+    relabelled: int = 0  # of them in another class than their folder's, by a person's decision
+    dropped: tuple[str, ...] = ()  # sorted digests of the rows that the gate or a person took out of their part
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) over classes, digests, labels and parts: content, not paths."""
+        """sha256 (hex) over classes, digests, labels and parts, and what was dropped: content, not paths."""
         rows = zip(self.labels.tolist(), self.digests, (part or "" for part in self.parts), strict=True)
-        return hashlib.sha256(json.dumps([self.classes, sorted(rows)]).encode()).hexdigest()
+        said = [self.classes, sorted(rows), *([self.dropped] if self.dropped else [])]  # as ever where nothing was
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     def path(self, row: int) -> Path:
         return self.root / self.files[row]
 
 
 def take(
-    root: Path, name: str, mirror: bool = True, *, home: Path, anew: bool = False, progress: Progress | None = None
+    root: Path,
+    name: str,
+    mirror: bool = True,
+    *,
+    home: Path,
+    anew: bool = False,
+    decisions: Decisions = NOTHING,
+    progress: Progress | None = None,
 ) -> Snapshot:
     """List and digest the pictures below `root`, which is not written to. Digests are remembered below `home`; `anew`
-    reads every file again.
+    reads every file again. What a person said of a picture's class counts, and not its folder.
 
-    Raises `SourceError` for files that cannot be read and for folders that cannot be understood.
+    Raises `SourceError` for files that cannot be read and for folders that cannot be understood, `DataRefused` for a
+    decision on a class that there is not.
     """
     listing = layout.read(root)
     files = [picture.file for picture in listing.pictures]
     found, sizes = digests.of_files(root, files, home, anew=anew, progress=progress or progress_.ignore)
-    classes = tuple(sorted({picture.label for picture in listing.pictures}, key=layout.natural))
-    label = {name: i for i, name in enumerate(classes)}
+    stated = [picture.label for picture in listing.pictures]
+    labels = decisions.relabelled(found, stated)
+    classes = tuple(sorted(set(labels), key=layout.natural))
+    number = {name: i for i, name in enumerate(classes)}
     rows = sorted(
-        (label[picture.label], digest, picture.file, size, picture.part)
-        for picture, digest, size in zip(listing.pictures, found, sizes, strict=True)
+        (number[label], digest, picture.file, size, picture.part)
+        for picture, label, digest, size in zip(listing.pictures, labels, found, sizes, strict=True)
     )
     return Snapshot(
         name=name,
@@ -67,4 +82,5 @@ def take(
         parts=tuple(row[4] for row in rows),
         mirror=mirror,
         ignored=listing.ignored,
+        relabelled=sum(map(operator.ne, labels, stated)),
     )

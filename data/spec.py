@@ -3,32 +3,13 @@
 from enum import StrEnum
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import Field, model_validator
 
 from data.address import WITHOUT_SECRETS
+from data.frozen import Frozen
+from data.gate.config import GateConfig
 
-
-class Frozen(BaseModel):
-    """A value that cannot change and refuses fields it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """As forms can draw it: they know `anyOf`, call a variant by its title, and offer what an `enum` lists."""
-        schema = handler(core_schema)
-        properties = handler.resolve_ref_schema(schema).get("properties", {})
-        for one in properties.values():
-            if "oneOf" in one:
-                one["anyOf"] = one.pop("oneOf")
-                one.pop("discriminator", None)
-        kind = properties.get("kind", {})
-        if "const" in kind:
-            kind["enum"] = [kind["const"]]
-            handler.resolve_ref_schema(schema)["title"] = kind["const"]
-        return schema
+__all__ = ["AugmentConfig", "DatasetSpec", "Frozen", "ImageSpec", "Part"]
 
 
 class Part(StrEnum):
@@ -117,6 +98,7 @@ class DatasetSpec(Frozen):
     max_unreadable: float = Field(
         0.05, ge=0, le=1, title="Unreadable share", description="the run stops if more pictures cannot be read"
     )
+    gate: GateConfig = Field(default_factory=GateConfig, title="Gate")
 
 
 class AugmentConfig(Frozen):

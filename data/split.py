@@ -22,7 +22,8 @@ class Split:
     """Sorted, disjoint rows of an `Images`.
 
     Together they are all rows, except copies of a picture that the source put into two parts: those of the weaker
-    part (train before val before test) are in none, so that no test picture is trained on.
+    part (train before val before test) are in none, so that no test picture is trained on. And except what the gate or
+    a person dropped (`without`).
     """
 
     train: np.ndarray  # int64
@@ -33,6 +34,10 @@ class Split:
     def development(self) -> np.ndarray:
         """Train and validation rows: what cross-validation may see."""
         return np.sort(np.concatenate([self.train, self.val]))
+
+    def without(self, rows: np.ndarray) -> "Split":
+        """Those rows in no part, and every other one where it was."""
+        return Split(*(part[~np.isin(part, rows)] for part in (self.train, self.val, self.test)))
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,40 @@
 """All the rules over a data set -> a report that refuses or lets through."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
 from data import rules
+from data.gate import balance, copies, files, judge, shift
+from data.gate.found import Finding as Finding
+from data.gate.found import Subject
+from data.gate.judge import Dropped, Rule, Seen
+from data.gate.quarantine import Decisions, Suspect
 from data.images import Images
-from data.rules import Finding
 from data.snapshot import Snapshot
 from data.spec import DatasetSpec, Frozen, Part
 from data.split import Split
 
-__all__ = [
-    "ClassCount",
-    "Finding",
-    "ValidationReport",
-    "check",
-    "check_images",
-    "check_listing",
-    "check_split",
-    "refusal",
-]
+# In the order in which they are asked: each sees what those before it have left.
+OF_THE_LISTING: dict[str, Rule] = {
+    "contradictions": copies.contradictions,
+    "leakage": copies.leakage,
+    "copies": copies.copies,
+    "imbalance": balance.imbalance,
+    "few": balance.few,
+}
+OF_THE_PICTURES: dict[str, Rule] = {
+    "truncated": files.truncated,
+    "unreadable": files.unreadable,
+    "few": balance.few,  # once more, of those that can be read
+}
+OF_THE_SPLIT: dict[str, Rule] = {"shift": shift.shift}
+
+Told = dict[str, Seen]  # rule -> what it saw
 
 
 class ClassCount(Frozen):
@@ -44,15 +56,49 @@ class ValidationReport(Frozen):
     channels: int
     classes: tuple[ClassCount, ...]
     findings: tuple[Finding, ...]
+    dropped: tuple[Dropped, ...] = ()  # by rule; readable pictures that are in no part
+    relabelled: int = 0  # by a person's decision
 
     @property
     def ok(self) -> bool:
         return all(finding.level != "stop" for finding in self.findings)
 
 
-def check(images: Images, split: Split, spec: DatasetSpec) -> ValidationReport:
-    """All rules: of the listing, of the decoded pictures, of the split."""
-    findings = chain(check_listing(images.snapshot), check_images(images, spec), check_split(images, split))
+def subject_of(snapshot: Snapshot, spec: DatasetSpec, home: Path, decisions: Decisions) -> Subject:
+    """What the rules are to look at, at first: all that no person has dropped."""
+    dropped, kept = decisions.digests("drop"), decisions.digests("keep")
+    left = np.array([digest not in dropped for digest in snapshot.digests], dtype=bool)
+    return Subject(snapshot, spec, home, left, np.array([digest in kept for digest in snapshot.digests], dtype=bool))
+
+
+def check_listing(subject: Subject, decisions: Decisions) -> tuple[Told, Subject]:
+    """The rules that need no decoding."""
+    snapshot = subject.snapshot
+    where = f"datasets/{decisions.file.parent.name}/{decisions.file.name}"
+    told = judge.decided(subject, relabelled=snapshot.relabelled, where=where)
+    fixed = (rules.no_pictures, rules.one_class, rules.test_only, rules.empty_classes, rules.ignored)
+    told |= _fixed(rule(snapshot) for rule in fixed)
+    seen, subject = judge.look(OF_THE_LISTING, subject)
+    return told | seen, subject
+
+
+def check_images(subject: Subject, images: Images) -> tuple[Told, Subject]:
+    """The rules that need the pictures decoded."""
+    return judge.look(OF_THE_PICTURES, replace(subject, images=images))
+
+
+def check_split(subject: Subject, split: Split) -> tuple[Told, Subject]:
+    """The rules that need the split, without what was dropped."""
+    assert subject.images is not None
+    told = _fixed([rules.never_trained(subject.images, split), rules.never_tested(subject.images, split)])
+    seen, subject = judge.look(OF_THE_SPLIT, replace(subject, split=split))
+    return told | seen, subject
+
+
+def report(
+    images: Images, split: Split, told: Mapping[str, Seen], dropped: tuple[Dropped, ...] = ()
+) -> ValidationReport:
+    """All that was found, of a data set that has come as far as its split."""
     counts = {part: np.bincount(images.labels[getattr(split, part)], minlength=len(images.classes)) for part in Part}
     classes = tuple(
         ClassCount(label=label, **{part.value: int(counts[part][i]) for part in Part})
@@ -67,12 +113,16 @@ def check(images: Images, split: Split, spec: DatasetSpec) -> ValidationReport:
         width=images.spec.width,
         channels=images.spec.channels,
         classes=classes,
-        findings=tuple(dict.fromkeys(findings)),  # a class too small before decoding is so after it
+        findings=tuple(seen.finding for seen in told.values()),
+        dropped=dropped,
+        relabelled=images.snapshot.relabelled,
     )
 
 
-def refusal(snapshot: Snapshot, findings: Sequence[Finding], *, num_unreadable: int = 0) -> ValidationReport:
+def refusal(subject: Subject, told: Mapping[str, Seen]) -> ValidationReport:
     """The report where a rule stopped before there was a split: what the source does not state counts as train."""
+    snapshot = subject.snapshot
+    num_unreadable = 0 if subject.images is None else len(subject.images.unreadable)
     counts = Counter(zip(snapshot.labels.tolist(), (part or Part.TRAIN for part in snapshot.parts), strict=True))
     return ValidationReport(
         name=snapshot.name,
@@ -86,32 +136,22 @@ def refusal(snapshot: Snapshot, findings: Sequence[Finding], *, num_unreadable: 
             ClassCount(label=label, train=counts[i, Part.TRAIN], val=counts[i, Part.VAL], test=counts[i, Part.TEST])
             for i, label in enumerate(snapshot.classes)
         ),
-        findings=tuple(findings),
+        findings=tuple(seen.finding for seen in told.values()),
+        relabelled=snapshot.relabelled,
     )
 
 
-def check_listing(snapshot: Snapshot) -> tuple[Finding, ...]:
-    """The rules that need no decoding."""
-    checks = (
-        rules.no_pictures,
-        rules.one_class,
-        rules.test_only,
-        rules.duplicates,
-        rules.contradictions,
-        rules.leakage,
-        rules.imbalance,
-        rules.empty_classes,
-        rules.ignored,
-    )
-    found = chain.from_iterable(rule(snapshot) for rule in checks)
-    return (*found, *rules.few_pictures(snapshot, range(len(snapshot.files))))
+def suspects(told: Mapping[str, Seen], subject: Subject) -> list[Suspect]:
+    """One for each content that a rule spotted, for the quarantine list."""
+    found: dict[tuple[str, str], Suspect] = {}
+    for rule, seen in told.items():
+        for spot in seen.spots:
+            key = subject.snapshot.digests[spot.row], rule
+            before = found.get(key)
+            file = subject.file(spot.row) if before is None else f"{before.file} | {subject.file(spot.row)}"
+            found[key] = Suspect(key[0], file, rule, spot.score, spot.advice)
+    return list(found.values())
 
 
-def check_images(images: Images, spec: DatasetSpec) -> tuple[Finding, ...]:
-    """The rules that need the pictures decoded."""
-    return (*rules.unreadable(images, spec), *rules.few_pictures(images.snapshot, images.rows.tolist()))
-
-
-def check_split(images: Images, split: Split) -> tuple[Finding, ...]:
-    """The rules that need the split."""
-    return (*rules.never_trained(images, split), *rules.never_tested(images, split))
+def _fixed(findings: Iterable[Iterable[Finding]]) -> Told:
+    return {finding.rule: Seen(finding) for finding in chain.from_iterable(findings)}

@@ -24,7 +24,7 @@ Row = dict[str, str | int | float]
 THUMBNAIL_PX = 48
 PER_CLASS = 8  # sample pictures
 CLASSES_SHOWN = 20
-MARKS = {"stop": "**stop**", "warn": "**mind**", "warning": "**mind**", "note": "note:"}
+MARKS = {"stop": "**stop**", "drop": "**left out**", "warn": "**mind**", "warning": "**mind**", "note": "note:"}
 
 
 def percent(share: float) -> str:
@@ -39,6 +39,7 @@ def picture(data: bytes, alt: str, *, kind: str = "png") -> str:
 def data_page(report: ValidationReport, samples: dict[str, bytes]) -> str:
     """`samples`: class -> a JPEG strip of its pictures."""
     train, val, test = (sum(getattr(c, part) for c in report.classes) for part in ("train", "val", "test"))
+    dropped = {one.rule: f" (dropped: {one.said})" for one in report.dropped}
     lines = [
         f"# {report.name}: {report.num_examples:,} pictures, {len(report.classes)} classes",
         "",
@@ -46,7 +47,10 @@ def data_page(report: ValidationReport, samples: dict[str, bytes]) -> str:
         f"{train:,} to train on, {val:,} to choose by, {test:,} to test on; "
         f"{report.num_unreadable:,} unreadable. Fingerprint `{report.fingerprint[:16]}`.",
         "",
-        *(f"- {MARKS[finding.level]} {finding.message}" for finding in report.findings),
+        *(
+            f"- {MARKS[finding.level]} {cell(finding.message)}{dropped.get(finding.rule, '')}"
+            for finding in report.findings
+        ),
         "",
         "| Class | Train | Validation | Test | Samples |",
         "| :-- | --: | --: | --: | :-- |",

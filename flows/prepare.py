@@ -73,6 +73,8 @@ def prepare(spec: DatasetSpec, home: Path, *, anew: bool = False) -> Prepared:
         display().say(f"{said}, {report.width} x {report.height}")
         for finding in report.findings:
             get_run_logger().info("%s: %s", finding.level, finding.message)
+        for one in report.dropped:
+            get_run_logger().info("dropped by %s: %s", one.rule, one.said)
         artifacts.show_data(dataset)
     prepared = Prepared(dataset=spec, home=home, fingerprint=dataset.images.snapshot.fingerprint)
     _opened.prepared, _opened.dataset = prepared, dataset

@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, valida
 
 from data.errors import InputError, RunFailed
 from flows import stopping
+from flows.cli.data_app import data_app
 from flows.cli.keys_app import keys_app
 from flows.cli.models_app import Json, models_app
 from flows.cli.options import Address, Config, Engine, Help, Settings, Workers, runner_of
@@ -27,7 +28,6 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,  # `main` says how to go on
 )
-data_app = App(name="data", help="Look at pictures before anything is trained.")
 app.command(data_app)
 app.command(models_app)
 app.command(keys_app)
@@ -71,17 +71,6 @@ def run(
 
     folder = resuming.find(resume)
     starting.run(resuming.asked(folder, settings, config), as_json=as_json, resume=folder.run_id, runner=runner)
-
-
-@data_app.command
-def inspect(source: str, /, *settings: Settings, as_json: Json = False) -> None:
-    """Check the pictures of SOURCE and train nothing; exit status 2 if they would be refused.
-
-    SOURCE is the name of a known data set, a folder, an archive, or the URL of one.
-    """
-    from flows.cli import inspection
-
-    inspection.inspect(source, settings, as_json=as_json)
 
 
 @app.command

@@ -7,27 +7,35 @@ from collections.abc import Sequence
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from data import prepare
 from data.errors import DataRefused
+from data.gate import quarantine
+from data.gate.found import Finding
 from data.validate import ValidationReport
 from flows.console import display, shown, stderr_console, stdout_console
 from flows.place import writable_home
 from flows.settings import overrides
 
-STYLES = {"stop": "red", "warn": "yellow", "note": "dim"}
+STYLES = {"stop": "red", "drop": "yellow", "warn": "yellow", "note": "dim"}
+EXAMPLES = 3  # in a line of the table
+LONGEST = 40  # characters of a name
 
 
 def inspect(source: str, settings: Sequence[str], *, as_json: bool) -> None:
     """Raises `DataRefused` where a rule stops them: its sentence comes once, after all else is printed."""
     experiment = overrides.experiment(["--dataset.source", source, *settings])
+    home = writable_home()
     with shown(stderr_console()), display().stage("inspect"):
-        report = prepare.inspect(
-            experiment.pictures, writable_home(), progress=lambda what, n, of: display().moved(what, n, of)
-        )
+        report = prepare.inspect(experiment.pictures, home, progress=lambda what, n, of: display().moved(what, n, of))
     stop = next((finding.message for finding in report.findings if finding.level == "stop"), None)
     if not as_json:
-        show(report, stdout_console(), untold=stop)
+        console = stdout_console()
+        show(report, console, untold=stop)
+        if (file := quarantine.file_of(home, report.name)).exists():
+            line = f"decide about single pictures in {file}; `trainserve data quarantine {report.name}` says how"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         if stop is not None:
             raise DataRefused(stop)
         return
@@ -39,7 +47,7 @@ def inspect(source: str, settings: Sequence[str], *, as_json: bool) -> None:
 
 
 def show(report: ValidationReport, console: Console, *, untold: str | None = None) -> None:
-    """`untold` is the finding that the refusal will say: of it only the files are listed."""
+    """`untold` is the finding that the refusal will say."""
     console.print(
         f"{report.name}: {report.num_examples:,} pictures, {len(report.classes)} classes, "
         f"{report.num_unreadable:,} unreadable; seen at {report.width} x {report.height} x {report.channels}",
@@ -50,11 +58,44 @@ def show(report: ValidationReport, console: Console, *, untold: str | None = Non
     for part in ("train", "validation", "test"):
         table.add_column(part, justify="right")
     for count in report.classes:
-        table.add_row(count.label, f"{count.train:,}", f"{count.val:,}", f"{count.test:,}")
-    console.print(table, markup=False)
+        table.add_row(Text(count.label), f"{count.train:,}", f"{count.val:,}", f"{count.test:,}")
+    console.print(table)
+    if not report.findings:
+        return
+    console.print(findings_table(report))
     for finding in report.findings:
         if finding.message != untold:
-            line = f"{finding.level}: {finding.message}"
+            line = f"{finding.rule}: {finding.message}"
             console.print(line, style=STYLES[finding.level], markup=False, highlight=False)
-        for file in finding.files[:10]:
-            console.print(f"    {file}", style="dim", markup=False, highlight=False)
+
+
+def findings_table(report: ValidationReport) -> Table:
+    """Rule, level, count, what was dropped, examples."""
+    dropped = {one.rule: one.said for one in report.dropped}
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("rule", no_wrap=True)
+    table.add_column("level")
+    table.add_column("count", justify="right")
+    table.add_column("dropped")
+    table.add_column("examples", overflow="fold")
+    for finding in report.findings:
+        table.add_row(
+            finding.rule,
+            Text(finding.level, STYLES[finding.level]),
+            f"{finding.count:,}" if finding.count else "",
+            dropped.get(finding.rule, ""),
+            Text("\n".join(examples(finding))),
+        )
+    return table
+
+
+def examples(finding: Finding) -> list[str]:
+    """Files, or those of one content beside each other."""
+    groups = finding.groups or [(file,) for file in finding.files]
+    return [" = ".join(map(_short, group[:EXAMPLES])) for group in groups[:EXAMPLES]]
+
+
+def _short(name: str) -> str:
+    """The class stands at the beginning and the number at the end."""
+    half = LONGEST // 2
+    return name if len(name) <= LONGEST else f"{name[: half - 3]}...{name[-half:]}"

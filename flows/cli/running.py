@@ -13,7 +13,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from data.errors import DataRefused
 from flows import logs, patience, server, stopping
 from flows.console import Display, duration, shown, stderr_console, stdout_console
 from flows.engines import RunnerConfig
@@ -113,17 +112,12 @@ def imported(view: Display, own: server.LocalServer | None, *, meanwhile: Callab
 
 def refuse_early(experiment: Experiment) -> None:
     """What a look at local files shows, while the server starts. Raises `InputError`."""
-    from data import catalog, snapshot, validate  # late: Pillow and more, which the server need not wait for
+    from data import catalog, prepare  # late: Pillow and more, which the server need not wait for
     from data.catalog import Archive, Folder
 
     spec = experiment.dataset
-    if not isinstance(catalog.parse_source(spec.source), Folder | Archive):
-        return
-    fetched = catalog.fetch(spec, home())
-    listed = snapshot.take(fetched.root, fetched.name, fetched.mirror, home=home())
-    for finding in validate.check_listing(listed):
-        if finding.level == "stop":
-            raise DataRefused(finding.message)
+    if isinstance(catalog.parse_source(spec.source), Folder | Archive):
+        prepare.refuse_early(spec, home())
 
 
 @cache

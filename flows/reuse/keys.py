@@ -25,6 +25,7 @@ DECIDE_NOTHING = (
     "dataset.name",  # the name that came of it is part of the basis
     "dataset.sha256",
     "dataset.max_unreadable",
+    "dataset.gate",  # what it drops is in the digest of the pictures
     "train.checkpoint_every",
 )
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from lamps import draw
 
+from data.gate.quarantine import file_of
 from data.prepare import Dataset, prepare
 from data.spec import DatasetSpec
 from flows.reuse import code
@@ -40,6 +41,7 @@ CHANGES = {
     "dataset.name": NOTHING,  # the name that came of it is in the basis
     "dataset.sha256": NOTHING,
     "dataset.max_unreadable": NOTHING,
+    "dataset.gate": NOTHING,  # what it drops is in the digest of the pictures
     "model": WEIGHTS,
     "optimizer": WEIGHTS,
     "schedule": WEIGHTS,
@@ -162,6 +164,21 @@ def test_other_pictures_sizes_and_parts_are_not(lamps: Path, tmp_path: Path):
         digest_of(prepared(draw(tmp_path / "more", per_class=13), home)),
     ]
     assert len(set(digests)) == len(digests)
+
+
+def test_pictures_that_were_dropped_or_relabelled_are_not(lamps: Path, tmp_path: Path):
+    home = tmp_path / "home"
+    before = prepared(lamps, home)
+    row = int(before.split.train[0])
+    digests = [digest_of(before)]
+    for decision in ("drop", "label=dark", "keep"):
+        listed = file_of(home, "lamps")
+        listed.parent.mkdir(parents=True, exist_ok=True)
+        listed.write_text(f"sha256,decision\n{before.images.digest(row)},{decision}\n")
+        digests.append(digest_of(prepared(lamps, home)))
+    assert before.images.classes[before.images.labels[row]] == "bright"
+    assert len(set(digests)) == 3
+    assert digests[0] == digests[-1]  # to keep a picture changes nothing
 
 
 def test_pictures_that_a_home_remembers_otherwise_are_not(lamps: Path, tmp_path: Path):

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from data.gate.shift import look_for_shift
 from data.images import Images
 from data.loader import Pictures, eval_batches
 from data.progress import Progress, ignore
 from data.split import Split
 from models.config import Experiment
 from models.evaluation.diagnosis.curvature import spectrum
-from models.evaluation.diagnosis.shift import look_for_shift
 from models.evaluation.diagnosis.units import watched
 from models.evaluation.inference import logits_of
 from models.evaluation.metrics import negative_log_likelihood

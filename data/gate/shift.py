@@ -6,12 +6,19 @@ the same number of pictures of every class, so that other proportions of the cla
 No torch here.
 """
 
+import hashlib
+import json
+from pathlib import Path
+
 import numpy as np
 
-from data.images import Images
+from data import whole
+from data.gate.config import ShiftRule
+from data.gate.found import Found, Subject
+from data.gate.records import Shift, Statistic
+from data.images import Images, cache_key
 from data.preprocess import centre
 from data.split import Split
-from models.records import Shift, Statistic
 
 LARGEST_SAMPLE = 1_000  # pictures of each part
 SMALLEST_SAMPLE = 30  # fewer do not tell
@@ -20,6 +27,45 @@ FOLDS = 5
 SEED = 0
 GRID = 4  # the picture in GRID x GRID areas
 NAMES = ("brightness", "contrast", "sharpness", "share of black or white pixels", "colourfulness")
+P = 0.01  # what chance alone does more often is not told
+VERSION = 1  # of what is remembered; another one with every change of the measure
+
+
+def shift(subject: Subject, setting: ShiftRule) -> Found | None:
+    """Before anything is trained; with the decoded pictures it is remembered, for it takes a second or two."""
+    assert subject.images is not None
+    assert subject.split is not None
+    found = remembered(subject.images, subject.split, subject.home)
+    if found is None or found.separability < setting.threshold or found.p_value >= P:
+        return None
+    most = found.statistics[0]
+    return Found(
+        f"test pictures differ in kind from training pictures: of one of each, simple statistics tell which is which "
+        f"in {found.separability:.0%} of the cases (50% is chance, {found.n:,} pictures each), most of all "
+        f"{most.name}, {most.train:.3f} in training and {most.test:.3f} in test; train on pictures of the kind that "
+        "will be asked about, or draw the test part from the same source"
+    )
+
+
+def remembered(images: Images, split: Split, home: Path) -> Shift | None:
+    """`look_for_shift`, measured once for these pictures and parts."""
+    if len(split.test) < SMALLEST_SAMPLE:
+        return None
+    rows = hashlib.sha256(json.dumps([VERSION, *map(len, (split.train, split.test))]).encode())
+    for part in (images.labels, split.train, split.test):
+        rows.update(part.astype("<i8").tobytes())
+    folder, key = home / "images" / cache_key(images.snapshot, images.spec), rows.hexdigest()
+    try:
+        known = json.loads((folder / "shift.json").read_bytes())
+        if known["of"] == key:
+            return None if known["shift"] is None else Shift.model_validate(known["shift"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # nothing is remembered, or nothing that can be read
+    found = look_for_shift(images, split)
+    if folder.is_dir():
+        told = {"of": key, "shift": None if found is None else found.model_dump(mode="json")}
+        whole.write(folder / "shift.json", json.dumps(told).encode())
+    return found
 
 
 def look_for_shift(images: Images, split: Split) -> Shift | None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.evaluation.diagnosis.shift import alike, compare, statistics
+from data.gate.shift import alike, compare, statistics
 
 
 def pictures(n: int, seed: int) -> np.ndarray:

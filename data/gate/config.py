@@ -1,0 +1,108 @@
+"""How much each rule of the gate may decide. Every class offers the levels that its rule can carry out, no other."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from data.frozen import Frozen
+
+Level = Literal["ignore", "warn", "drop", "stop"]
+"""ignore: not looked for; warn: told; drop: told, and neither trained on nor chosen by; stop: the set is refused."""
+
+OfNoUse = Literal["drop", "stop"]  # what cannot be used at all
+OfTheWhole = Literal["ignore", "warn", "stop"]  # about the whole data set, so nothing to take out
+
+
+class Unreadable(Frozen):
+    """Files that are no picture, or a damaged one."""
+
+    level: OfNoUse = Field(
+        "drop",
+        title="Unreadable pictures",
+        description="drop: left out, up to the share dataset.max_unreadable; stop: refused, be it one",
+    )
+
+
+class Truncated(Frozen):
+    """Picture files whose end is missing, as an interrupted copy leaves them."""
+
+    level: OfNoUse = Field(
+        "drop",
+        title="Truncated pictures",
+        description="drop: left out, counted as unreadable; stop: refused, be it one",
+    )
+
+
+class Copies(Frozen):
+    """The same file several times within a class."""
+
+    level: Level = Field(
+        "warn",
+        title="Copies within a class",
+        description="drop: of each content one picture is left; warn: each copy counts, unless train and test share it",
+    )
+
+
+class Contradictions(Frozen):
+    """The same file in several classes."""
+
+    level: Level = Field(
+        "warn",
+        title="Copies in several classes",
+        description="drop: such a picture is not trained on; warn: it is, in each of its classes",
+    )
+
+
+class Leakage(Frozen):
+    """The same file in several of the parts that the source states."""
+
+    level: OfNoUse = Field(
+        "drop",
+        title="Copies in several parts",
+        description="drop: test keeps it, or validation where test has none; stop: refused",
+    )
+
+
+class Imbalance(Frozen):
+    """Classes of very different sizes."""
+
+    level: OfTheWhole = Field("warn", title="Imbalance", description="of the classes")
+    threshold: float = Field(
+        10, ge=1, title="Imbalance from", description="pictures of the largest class for one of the smallest, more than"
+    )
+
+
+class Few(Frozen):
+    """Classes with hardly any picture."""
+
+    level: OfTheWhole = Field("stop", title="Few pictures", description="of a class")
+    threshold: int = Field(
+        3, ge=1, title="Few below", description="different readable pictures of a class: to train, choose, test"
+    )
+
+
+class ShiftRule(Frozen):
+    """Test pictures of another kind than the training pictures."""
+
+    level: OfTheWhole = Field("warn", title="Shift", description="test pictures that are told from training pictures")
+    threshold: float = Field(
+        0.8,
+        gt=0.5,
+        le=1,
+        title="Shift from",
+        description="share of pairs of a test and a training picture in which simple statistics tell which is which "
+        "(area under the ROC curve, 0.5 is chance), where that has p < 0.01",
+    )
+
+
+class GateConfig(Frozen):
+    """The rules of the gate."""
+
+    unreadable: Unreadable = Field(default_factory=Unreadable, title="Unreadable pictures")
+    truncated: Truncated = Field(default_factory=Truncated, title="Truncated pictures")
+    copies: Copies = Field(default_factory=Copies, title="Copies within a class")
+    contradictions: Contradictions = Field(default_factory=Contradictions, title="Copies in several classes")
+    leakage: Leakage = Field(default_factory=Leakage, title="Copies in several parts")
+    imbalance: Imbalance = Field(default_factory=Imbalance, title="Imbalance")
+    few: Few = Field(default_factory=Few, title="Few pictures")
+    shift: ShiftRule = Field(default_factory=ShiftRule, title="Shift")

@@ -1,0 +1,69 @@
+"""Rules about files of the same bytes: within a class, in several classes, in several parts."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+
+from data.gate.config import Contradictions, Copies, Leakage
+from data.gate.found import Found, Spot, Subject
+from data.gate.words import count
+from data.split import STRONGEST
+
+
+def contradictions(subject: Subject, setting: Contradictions) -> Found | None:  # noqa: ARG001 - as every rule
+    """Nobody knows which class is right, so nothing of it can be trusted."""
+    snapshot = subject.snapshot
+    twice = [rows for rows in same_content(subject) if len({int(snapshot.labels[row]) for row in rows}) > 1]
+    if not twice:
+        return None
+    spots = []
+    for rows in twice:
+        labels = [snapshot.classes[label] for label in sorted({int(snapshot.labels[row]) for row in rows})]
+        advice = "drop, or " + " or ".join(f"label={label}" for label in labels)
+        spots += [Spot(row, advice=advice) for row in rows]
+    message = f"{count(twice, 'picture')} in more than one class; keep each in the class it belongs to"
+    return Found(message, tuple(spots), tuple(twice))
+
+
+def leakage(subject: Subject, setting: Leakage) -> Found | None:  # noqa: ARG001
+    """Copies in two parts: the one of the weaker part (train, then val) is in none, see `split.Split`."""
+    snapshot = subject.snapshot
+    twice = [rows for rows in same_content(subject) if len({snapshot.parts[row] for row in rows}) > 1]
+    if not twice:
+        return None
+    spots = []
+    for rows in twice:
+        stays = snapshot.parts[min(rows, key=lambda row: _strength(subject, row))]
+        spots += [Spot(row, advice="keep, where meant", dropped=snapshot.parts[row] != stays) for row in rows]
+    message = (
+        f"{count(twice, 'picture')} in more than one of train, val and test; "
+        "only the test copy is used, or that of val where test has none; remove the others"
+    )
+    return Found(message, tuple(spots), tuple(twice))
+
+
+def copies(subject: Subject, setting: Copies) -> Found | None:
+    """One of each content stays: that of the strongest part, the first by name."""
+    snapshot = subject.snapshot
+    same = [rows for rows in same_content(subject) if len({int(snapshot.labels[row]) for row in rows}) == 1]
+    if not same:
+        return None
+    same = [tuple(sorted(rows, key=lambda row: (_strength(subject, row), row))) for rows in same]
+    spots = tuple(Spot(row, advice="keep, where meant") for rows in same for row in rows[1:])
+    dropped = "each picture counts once" if setting.level == "drop" else "remove them to count each picture once"
+    return Found(f"{count(spots, 'copied file')} within a class; {dropped}", spots, tuple(same))
+
+
+def same_content(subject: Subject) -> list[tuple[int, ...]]:
+    """Rows that share their content, where there are several."""
+    asked, digests = subject.asked, subject.snapshot.digests
+    counts = Counter(digests)
+    groups: Mapping[str, list[int]] = defaultdict(list)
+    for row, digest in enumerate(digests):
+        if counts[digest] > 1 and asked[row]:
+            groups[digest].append(row)
+    return [tuple(rows) for rows in groups.values() if len(rows) > 1]
+
+
+def _strength(subject: Subject, row: int) -> int:
+    part = subject.snapshot.parts[row]
+    return len(STRONGEST) if part is None else STRONGEST.index(part)

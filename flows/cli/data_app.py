@@ -1,0 +1,31 @@
+"""The commands about pictures: what each takes, and where it is done. No work here."""
+
+from cyclopts import App
+
+from flows.cli.models_app import Json
+from flows.cli.options import Settings
+
+data_app = App(name="data", help="Look at pictures before anything is trained.")
+
+
+@data_app.command
+def inspect(source: str, /, *settings: Settings, as_json: Json = False) -> None:
+    """Check the pictures of SOURCE and train nothing; exit status 2 if they would be refused.
+
+    SOURCE is the name of a known data set, a folder, an archive, or the URL of one.
+    """
+    from flows.cli import inspection
+
+    inspection.inspect(source, settings, as_json=as_json)
+
+
+@data_app.command
+def quarantine(source: str, /, *, as_json: Json = False) -> None:
+    """Where the list of NAME's or SOURCE's suspect pictures is, what is in it, and what to write there.
+
+    The list is written by `trainserve data inspect SOURCE` and by every run; a data set of another name than its
+    source's (dataset.name) goes by that name.
+    """
+    from flows.cli import decisions
+
+    decisions.show(source, as_json=as_json)
