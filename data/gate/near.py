@@ -74,8 +74,16 @@ def hashes_of(pixels: np.ndarray) -> np.ndarray:
     return values
 
 
-def pairs(pixels: np.ndarray, hashed: Hashes, *, bits: int, mirror: bool = True) -> Pairs:
-    """All pairs whose hashes differ in at most `bits` of 64, and how alike their pixels are.
+def bits_for(num: int) -> int:
+    """In how many bits hashes of `num` pictures may differ, so that all pairs are found within minutes.
+
+    The more, the smaller is the part that a copy may lack; what is no copy the pixels tell.
+    """
+    return 14 if num <= 20_000 else 10 if num <= 200_000 else 6
+
+
+def pairs(pixels: np.ndarray, hashed: Hashes, *, bits: int | None = None, mirror: bool = True) -> Pairs:
+    """All pairs whose hashes differ in at most `bits` of 64 (None: `bits_for`), and how alike their pixels are.
 
     pixels: (M, H, W, C), as they were hashed. mirror: also those that are near to a mirror image of another; not where
     a mirrored picture changes its class. There are none below `SMALLEST` pixels.
@@ -86,7 +94,7 @@ def pairs(pixels: np.ndarray, hashed: Hashes, *, bits: int, mirror: bool = True)
     usable = np.flatnonzero(~hashed.flat)
     num = len(usable)
     both = np.concatenate([hashed.plain[usable], hashed.mirrored[usable]]) if mirror else hashed.plain[usable]
-    found, complete = pairs_within(both, bits)
+    found, complete = pairs_within(both, bits_for(len(pixels)) if bits is None else bits)
     found = found[(found[:, 0] < num) & (found[:, 0] != found[:, 1] - num)]  # not both mirrored, not with oneself
     turned = found[:, 1] >= num
     rows = np.sort(usable[found % max(num, 1)], axis=1)
