@@ -35,7 +35,7 @@ def looks(pixels: np.ndarray, *, progress: Progress | None = None) -> dict[str, 
 
 def scores_of(pixels: np.ndarray) -> np.ndarray:
     """Pictures uint8 (n, H, W, C) -> (n, 4) float32, in the order of `ISSUES`."""
-    import pandas as pd  # with cleanvision seconds, so not before there is something to measure
+    import pandas as pd  # type: ignore[import-untyped]  # with cleanvision seconds: not before it is needed
     from cleanvision.issue_managers.image_property_issue_manager import ImagePropertyIssueManager
     from PIL import Image
 
@@ -75,7 +75,7 @@ def odd_sizes(sizes: np.ndarray, *, iqrs: float) -> tuple[np.ndarray, np.ndarray
     A size is the square root of width times height. Odd is one that lies more than `iqrs` times the distance between
     the quartiles outside them; where that distance is 0, any size but the usual one.
     """
-    import pandas as pd
+    import pandas as pd  # type: ignore[import-untyped]
     from cleanvision.issue_managers.image_property import SizeProperty
 
     if not len(sizes):
