@@ -113,8 +113,8 @@ def likeness(figures: Figures, row: Figures) -> str:
 def near(sets: list[Figures], table: Table) -> list[str]:
     about = (
         "Pairs whose hashes differ in at most so many bits of 64 and whose pixels are at least so much alike. **Bold** "
-        f"is the default: as many bits as the number of pictures allows, and {ALIKE:g}, above which 17 of the 18 pairs of "
-        "untouched flowers are one shot to the eye, so that most of what is called false here is none."
+        f"is the default: as many bits as the number of pictures allows, and {ALIKE:g}, above which 17 of the 18 pairs "
+        "of untouched flowers are one shot to the eye, so that most of what is called false here is none."
     )
     parts = ["### Near copies", about]
     for figures in sets:
