@@ -1,0 +1,146 @@
+"""A measurement of every stored picture, a few at a time: in this process, or in one process per core.
+
+A worker is `python -m MODULE FILE SHAPE`, where MODULE defines the measurement: each line it reads is the first row of
+a chunk, each answer the bytes of that chunk's values. It ends when its input does, as those of `data.decode` do, and
+for their reasons: no pool's processes, which would start again whatever the main module is, or copy its threads.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import TracebackType
+from typing import Self, cast
+
+import numpy as np
+
+from data import progress as progress_
+from data.progress import Progress
+
+CHUNK = 256  # pictures that are in memory at a time: 7 MB at 96 pixels
+WORTH_SECONDS = 10.0  # of work still to be done, from which on processes, that must import first, save time
+
+Measure = Callable[[np.ndarray], np.ndarray]
+"""Pictures uint8 (n, H, W, C) -> (n, columns); a function at the top of a module that calls `work` when it is run."""
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def each(pixels: np.ndarray, measure: Measure, what: str, *, progress: Progress | None = None) -> np.ndarray:
+    """(M, columns), of all pictures uint8 (M, H, W, C). Only a chunk of a memory map is read at a time.
+
+    what: the step's name for `progress`. Raises `RuntimeError` if a process dies.
+    """
+    tell, num = progress or progress_.ignore, len(pixels)
+    first = measure(np.asarray(pixels[:CHUNK]))
+    values = np.empty((num, first.shape[1]), first.dtype)
+    values[: len(first)] = first
+    starts = iter(range(CHUNK, num, CHUNK))
+    tell(what, len(first), num)
+    begun = time.monotonic()
+    for start in starts:
+        values[start : start + CHUNK] = measure(np.asarray(pixels[start : start + CHUNK]))
+        done = min(start + CHUNK, num)
+        tell(what, done, num)
+        left_s = (time.monotonic() - begun) / (done - CHUNK) * (num - done)
+        if left_s > WORTH_SECONDS and cores() > 1 and (file := _file_of(pixels)):
+            for start_, some in _in_processes(starts, measure, file, pixels.shape, values):
+                values[start_ : start_ + len(some)] = some
+                done += len(some)
+                tell(what, done, num)
+    return values
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _file_of(pixels: np.ndarray) -> Path | None:
+    """The file that these are the whole of; None if there is none."""
+    if not isinstance(pixels, np.memmap) or pixels.filename is None:
+        return None
+    file = Path(str(pixels.filename))
+    return file if file.stat().st_size == pixels.nbytes else None
+
+
+def _in_processes(
+    starts: Iterator[int], measure: Measure, file: Path, shape: tuple[int, ...], like: np.ndarray
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(first row, values) of each chunk as it is done."""
+    command = [sys.executable, "-P", "-m", measure.__module__, str(file), json.dumps(shape)]
+    with ExitStack() as stack:
+        workers = []
+        for _, start in zip(range(cores()), starts, strict=False):
+            workers.append(stack.enter_context(_Worker(command, like)))
+            workers[-1].ask(start)
+        while busy := {one.output.fileno(): one for one in workers if one.start is not None}:
+            for output in wait(list(busy)):
+                worker = busy[cast(int, output)]  # `wait` gives back what it was given
+                yield worker.answer()
+                if (start := next(starts, None)) is not None:
+                    worker.ask(start)
+
+
+class _Worker:
+    """One measuring process; it has one chunk at a time."""
+
+    def __init__(self, command: list[str], like: np.ndarray) -> None:
+        """like: (M, columns), as the values of all rows will be."""
+        self._like = like
+        self.start: int | None = None
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
+        assert self._process.stdin
+        assert self._process.stdout
+        self._input, self.output = self._process.stdin, self._process.stdout
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        with suppress(BrokenPipeError):  # closing would send what it did not live to read
+            self._input.close()
+        self.output.close()
+
+    def ask(self, start: int) -> None:
+        self.start = start
+        with suppress(BrokenPipeError):  # it has died; `answer` finds out
+            self._input.write(f"{start}\n".encode())
+            self._input.flush()
+
+    def answer(self) -> tuple[int, np.ndarray]:
+        """(first row, values). Blocks until they are known."""
+        assert self.start is not None
+        start, columns = self.start, self._like.shape[1]
+        num = min(CHUNK, len(self._like) - start)
+        told = self.output.read(num * columns * self._like.itemsize)
+        if len(told) < num * columns * self._like.itemsize:
+            raise RuntimeError(f"a measuring process ended with status {self._process.wait()}: {self._process.args!r}")
+        self.start = None
+        return start, np.frombuffer(told, self._like.dtype).reshape(num, columns)
+
+
+def work(measure: Measure) -> None:
+    """The worker's loop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end ends our input
+    file, shape = sys.argv[1:]
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
+    pixels: np.ndarray = np.memmap(file, np.uint8, "r", shape=tuple(json.loads(shape)))
+    for line in sys.stdin:
+        start = int(line)
+        answers.write(np.ascontiguousarray(measure(np.asarray(pixels[start : start + CHUNK]))).tobytes())
+        answers.flush()

@@ -1,0 +1,99 @@
+"""What is wrong with a picture by its looks: too dark, too light, without content, blurred, of an odd size or shape.
+
+Measures and scales are cleanvision's (https://github.com/cleanlab/cleanvision, Apache-2.0): 0 is bad, 1 is good, and a
+threshold is what a score may not be below. They are taken of the stored pixels, so no picture is decoded again: of what
+the network will see (where `dataset.fit` crops, of what is kept), and blur at no more than 64 pixels, as cleanvision
+has it. Size and shape are those of the file, from its header.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from data.gate import measuring
+from data.preprocess import read_header
+from data.progress import Progress
+
+# Ours -> cleanvision's name.
+ISSUES = {"dark": "dark", "light": "light", "blank": "low_information", "blurred": "blurry"}
+
+
+def looks(pixels: np.ndarray, *, progress: Progress | None = None) -> dict[str, np.ndarray]:
+    """`dark`, `light`, `blank`, `blurred` -> score of each picture (M,) float32, 0 to 1, the worse the lower.
+
+    pixels: uint8 (M, H, W, C), C 1 or 3, as `Images.pixels` has them. Raises `ModuleNotFoundError` without cleanvision.
+
+    dark: the 99th percentile of brightness. light: 1 less its 5th. blank: the entropy of the pixels' values, in tenths
+    of a bit. blurred: the spread of the edges, and more where the histogram is uneven.
+    """
+    if not len(pixels):
+        return {name: np.zeros(0, np.float32) for name in ISSUES}
+    scores = measuring.each(pixels, scores_of, "looks", progress=progress)
+    return {name: scores[:, column] for column, name in enumerate(ISSUES)}
+
+
+def scores_of(pixels: np.ndarray) -> np.ndarray:
+    """Pictures uint8 (n, H, W, C) -> (n, 4) float32, in the order of `ISSUES`."""
+    import pandas as pd  # type: ignore[import-untyped]  # with cleanvision seconds: not before it is needed
+    from cleanvision.issue_managers.image_property_issue_manager import ImagePropertyIssueManager
+    from PIL import Image
+
+    manager = ImagePropertyIssueManager()
+    properties = {issue: manager.image_properties[issue] for issue in ISSUES.values()}
+    distinct = {one.name: one for one in properties.values()}  # dark and light are one measurement
+    measured = []
+    for picture in pixels:
+        image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
+        measured.append({key: value for one in distinct.values() for key, value in one.calculate(image).items()})
+    raw = pd.DataFrame(measured)
+    columns = []
+    for issue, one in properties.items():
+        scores = one.get_scores(raw_scores=raw, issue_type=issue, **manager.params[issue])
+        columns.append(scores[f"{issue}_score"].to_numpy(np.float32))
+    return np.stack(columns, axis=1)
+
+
+def sizes(files: Iterable[Path]) -> np.ndarray:
+    """(M, 2) int32, width and height of each file as stored. Headers are read, nothing is decoded.
+
+    Raises `UnreadableImage` for a file that has changed since it was decoded.
+    """
+    headers = (read_header(file) for file in files)
+    return np.array([(header.width, header.height) for header in headers], np.int32).reshape(-1, 2)
+
+
+def aspects(sizes: np.ndarray) -> np.ndarray:
+    """(M,) float32: the shorter side over the longer one, of sizes (M, 2); a square's is 1."""
+    ratios: np.ndarray = (sizes.min(axis=1) / sizes.max(axis=1)).astype(np.float32)
+    return ratios
+
+
+def odd_sizes(sizes: np.ndarray, *, iqrs: float) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, worst first; score of every picture (M,) float32), of sizes (M, 2).
+
+    A size is the square root of width times height. Odd is one that lies more than `iqrs` times the distance between
+    the quartiles outside them; where that distance is 0, any size but the usual one.
+    """
+    import pandas as pd  # type: ignore[import-untyped]
+    from cleanvision.issue_managers.image_property import SizeProperty
+
+    if not len(sizes):
+        return np.zeros(0, np.int64), np.zeros(0, np.float32)
+    by_size = SizeProperty()
+    raw = pd.DataFrame({by_size.name: np.sqrt(sizes.astype(np.float64).prod(axis=1))})
+    scores = by_size.get_scores(raw_scores=raw, issue_type="odd_size", iqr_factor=iqrs)
+    odd = by_size.mark_issue(scores, "odd_size")["is_odd_size_issue"].to_numpy(bool)
+    values = scores["odd_size_score"].to_numpy(np.float32)
+    rows = np.flatnonzero(odd)
+    return rows[np.argsort(values[rows], kind="stable")], values
+
+
+def below(scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Rows whose score (M,) is below the threshold, worst first."""
+    rows = np.flatnonzero(scores < threshold)
+    return rows[np.argsort(scores[rows], kind="stable")]
+
+
+if __name__ == "__main__":
+    measuring.work(scores_of)
