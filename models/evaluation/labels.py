@@ -32,7 +32,7 @@ class Suspects(Frozen):
     likelier: tuple[str, ...]
     quality: tuple[float, ...]  # of the given label, 0 to 1
     looked_at: int  # pictures
-    pictures: int  # in all parts
+    left_out: int  # pictures that only folds could look at
 
 
 def suspects(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -55,7 +55,7 @@ def suspects(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray,
     return positions, quality[positions]
 
 
-def among(dataset: Dataset, rows: np.ndarray, probabilities: np.ndarray) -> Suspects:
+def among(dataset: Dataset, rows: np.ndarray, probabilities: np.ndarray, *, left_out: int = 0) -> Suspects:
     """The suspects of these rows, by name; probabilities (N, K) are the answers to them."""
     images, split = dataset.images, dataset.split
     labels = images.labels[rows]
@@ -72,7 +72,7 @@ def among(dataset: Dataset, rows: np.ndarray, probabilities: np.ndarray) -> Susp
         likelier=tuple(images.classes[label] for label in probabilities[positions].argmax(axis=1)),
         quality=tuple(round(value, 4) for value in quality.tolist()),
         looked_at=len(rows),
-        pictures=len(split.development) + len(split.test),
+        left_out=left_out,
     )
 
 
@@ -96,7 +96,8 @@ def of_the_run(run: RunFolder, dataset: Dataset) -> Suspects:
     if result.crossval is not None:
         return together(of_folds(run, dataset), among(dataset, rows, answers))
     val = probabilities(arrays["val_logits"], temperature=result.calibration.temperature)
-    return among(dataset, np.concatenate([arrays["val_rows"], rows]), np.concatenate([val, answers]))
+    both = np.concatenate([arrays["val_rows"], rows])
+    return among(dataset, both, np.concatenate([val, answers]), left_out=len(dataset.split.train))
 
 
 def together(one: Suspects, other: Suspects) -> Suspects:
@@ -107,7 +108,7 @@ def together(one: Suspects, other: Suspects) -> Suspects:
     return Suspects(
         **{name: tuple(values[i] for i in order) for name, values in both.items()},
         looked_at=one.looked_at + other.looked_at,
-        pictures=one.pictures,
+        left_out=one.left_out + other.left_out,
     )
 
 
@@ -124,7 +125,7 @@ def told(found: Suspects) -> str:
     """Such as `12 of 1,437 labels look wrong`, and where not all were looked at, how that is done."""
     num = len(found.rows)
     words = f"{f'{num:,}' if num else 'none'} of {found.looked_at:,} labels look{'' if num > 1 else 's'} wrong"
-    if found.looked_at >= found.pictures:
+    if not found.left_out:
         return words
-    share = 100 * found.looked_at / found.pictures
+    share = 100 * found.looked_at / (found.looked_at + found.left_out)
     return f"{words}; these are {share:.0f} % of the pictures, and crossval.folds 3 looks at all that are trained on"

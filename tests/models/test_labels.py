@@ -96,7 +96,7 @@ def test_what_is_found_has_the_names_by_which_a_person_and_a_machine_find_it_aga
     assert found.given == ("bright", "dark", "bright")
     assert found.likelier == ("dark", "bright", "dark")
     assert found.quality == (0.026, 0.027, 0.028)
-    assert (found.looked_at, found.pictures) == (24, 96)
+    assert (found.looked_at, found.left_out) == (24, 0)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def run(tmp_path: Path) -> RunFolder:
 def test_folds_look_at_all_pictures_but_the_test_pictures(run: RunFolder):
     found = of_folds(run, toy())
     assert sorted(found.rows) == [0, 1, 2, 48, 49, 50]
-    assert found.looked_at == 72
+    assert told(found) == "6 of 72 labels look wrong"
 
 
 def test_the_final_model_adds_the_test_pictures_to_what_folds_found(run: RunFolder):
@@ -131,7 +131,7 @@ def test_the_final_model_adds_the_test_pictures_to_what_folds_found(run: RunFold
     assert sorted(found.rows) == [0, 1, 2, 48, 49, 50, 72, 73, 74]
     assert list(found.quality) == sorted(found.quality)
     assert dict(zip(found.rows, found.part, strict=True))[72] == Part.TEST
-    assert (found.looked_at, found.pictures) == (96, 96)
+    assert (found.looked_at, found.left_out) == (96, 0)
     assert told(found) == "9 of 96 labels look wrong"
 
 
@@ -151,7 +151,7 @@ def test_without_folds_it_looks_at_validation_and_test_pictures_and_says_how_all
 def test_none_and_one_are_told_as_a_person_would(num: int, words: str):
     columns = dict.fromkeys(("sha256", "file", "given", "likelier"), ("x",) * num)
     found = Suspects(
-        rows=(0,) * num, part=(Part.VAL,) * num, quality=(0.1,) * num, looked_at=1000, pictures=1000, **columns
+        rows=(0,) * num, part=(Part.VAL,) * num, quality=(0.1,) * num, looked_at=1000, left_out=0, **columns
     )
     assert told(found) == words
 
