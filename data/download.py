@@ -67,6 +67,9 @@ def download(
 
     `headers` go to that server alone, and not where it sends us on to.
 
+    No byte that reached the disk is asked for again, wherever an earlier try was killed, if the server knows ranges and
+    names the version of the file by a strong ETag or a date. Otherwise each try begins anew.
+
     A file that is there already is kept if its sha256 is the one asked for, if it was put there by hand,
     or if the server says that it has not changed (or cannot be reached).
     """
@@ -145,9 +148,11 @@ def _attempt(
             origin = Origin(url=url, etag=response.headers.get("etag"), modified=response.headers.get("last-modified"))
             part.unlink(missing_ok=True)  # before the new origin is named: they must never be of two versions
             whole.write(_origin_file(part), origin.model_dump_json().encode())
-        with part.open("ab") as file:
+        with part.open("ab", buffering=0) as file:  # what came outlives a kill
             for chunk in _fast_enough(response, patience):
-                file.write(chunk)
+                rest = chunk
+                while rest:  # a write may take less than it is given
+                    rest = rest[file.write(rest) :]
                 have += len(chunk)
                 progress("downloading", have, total or 0)
     if total is not None and have != total:

@@ -17,7 +17,9 @@ from flows.prepare import Prepared, opened
 from flows.reuse.stage import reused
 from flows.reuse.states import valued
 from flows.stopping import stoppable
+from flows.suspects import look_at_labels
 from models.config import Experiment
+from models.evaluation import labels
 from models.records import CVResult, FoldResult
 from models.run import RunFolder
 from models.training.folds import ended_folds, summarise
@@ -78,7 +80,7 @@ def cross_validate(
         reused("cross-validate", folder, prepared, settle=partial(complete, total)) as found,
     ):
         watch = Watch(bar, total, done=len(ended_folds(run)))
-        if found.origin is not None:
+        if watch.done == total:
             result = summarise(ended_folds(run))
         else:
             work = one_by_one if runner.kind == "plain" else partial(beside_each_other, runner=runner)
@@ -89,6 +91,7 @@ def cross_validate(
         bar.moved(1.0, said)
         display().say(said)
         artifacts.show_crossval(result)
+        look_at_labels(run, opened(prepared), labels.of_folds)
     return found.returned(result, "the folds")
 
 

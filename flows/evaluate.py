@@ -13,6 +13,8 @@ from flows.pages import percent
 from flows.prepare import Prepared, opened
 from flows.reuse.stage import reused
 from flows.reuse.states import valued
+from flows.suspects import look_at_labels
+from models.evaluation import labels
 from models.records import CVResult, Lineage, RunResult
 from models.run import RunFolder
 
@@ -44,8 +46,10 @@ def evaluate(prepared: Prepared, folder: Path, crossval: CVResult | None, lineag
         said = f"{percent(test.accuracy)} of {test.n:,} test pictures ({interval})"
         display().say(found.told(said))
         get_run_logger().info("evaluated: %s", found.told(said))
+        moved("looking at the labels")
+        doubted = look_at_labels(run, dataset, labels.of_the_run)
         moved("writing the report")
-        page = report.write(run, dataset)
+        page = report.write(run, dataset, doubted)
         artifacts.show_metrics(result)
         artifacts.show_picture(
             "confusion-matrix", "Test pictures: true class by answer", lambda: plots.confusion(test, fmt="png")

@@ -85,7 +85,7 @@ class Folding:
         result = outcome if isinstance(outcome, FoldResult) else kept.get(fold)
         if result is not None:
             self.ended[fold] = result
-            keep_folds(self.run, list(self.ended.values()), self.watch.trouble)
+            keep_folds(self.run, list(self.ended.values()), {}, self.watch.trouble)  # each wrote its own answers
             self.watch.fold(result)
             return
         if (failed := reason(outcome)) is not None:
@@ -112,7 +112,7 @@ class Folding:
             one = fan.ended(timeout_s=LOOK_EVERY_S)
             if one is not None and isinstance(one[1], FoldResult):
                 self.ended[one[1].fold] = one[1]
-        keep_folds(self.run, list(self.ended.values()), self.watch.trouble)
+        keep_folds(self.run, list(self.ended.values()), {}, self.watch.trouble)  # each wrote its own answers
 
 
 def shared_out(

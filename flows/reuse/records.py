@@ -22,7 +22,7 @@ FILE = "stages.json"
 BEGUN = "begun.json"
 
 FILES: dict[Stage, tuple[str, ...]] = {
-    "cross-validate": ("folds.jsonl", "folds/*.json"),
+    "cross-validate": ("folds/*.json", "folds/*.npz"),
     "train": ("network.json", "lr_range.json", "batch_size.json", "history.jsonl", "weights.safetensors", "fit.json"),
     "evaluate": ("predictions.npz", "run.json"),
     "export": ("bundle/**/*",),

@@ -12,19 +12,17 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from torch import nn
 
-from data.images import Images
-from data.loader import Pictures, eval_batches
+from data.loader import Pictures
 from data.prepare import Dataset
 from data.progress import Progress, ignore
 from models.device import choose_device
 from models.evaluation.decided import batch_size_of, decided
 from models.evaluation.diagnosis.measure import measure
-from models.evaluation.inference import logits_of
 from models.evaluation.metrics import Metrics, score
 from models.mirror import Mirrored
 from models.records import Calibration, Checks, CVResult, Lineage, RunResult
 from models.run import RunFolder
-from models.training.judging import Room, answered_at_once
+from models.training.judging import answered_at_once, logits
 from models.zoo.build import build
 from models.zoo.cost import cost
 
@@ -71,16 +69,6 @@ def evaluate(
         checks=looked_at(temperature=temperature, experiment=experiment, at_once=at_once, progress=progress),
         decided=decided(experiment, dataset, folder),
     )
-
-
-def logits(net: nn.Module, pictures: Pictures, images: Images, rows: np.ndarray, *, at_once: int) -> np.ndarray:
-    """float32 (rows, classes). `at_once` pictures surely fit."""
-
-    def answered(size: int) -> np.ndarray:
-        batches = eval_batches(pictures, images.labels, rows, batch_size=size, image=images.spec)
-        return logits_of(net, batches)[0].cpu().numpy()
-
-    return Room(at_once, images.spec, pictures.device).answer(answered)
 
 
 def finish(

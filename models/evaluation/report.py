@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -22,6 +22,8 @@ from models.evaluation.diagnose import diagnose
 from models.evaluation.diagnosis import pictures
 from models.evaluation.diagnosis.evidence import evidence_of, peers_of
 from models.evaluation.diagnosis.remark import Evidence, Peer, Remark
+from models.evaluation.doubtful import doubtful
+from models.evaluation.labels import Suspects, told
 from models.evaluation.metrics import Metrics, Reliability, reliability
 from models.evaluation.mistakes import most_confident, thumbnail
 from models.evaluation.settings import settings
@@ -42,8 +44,8 @@ class Picture:
     jpeg: bytes | None  # None: the file can no longer be read
 
 
-def write(folder: RunFolder, dataset: Dataset) -> Path:
-    """report.html of a finished run, whole or absent."""
+def write(folder: RunFolder, dataset: Dataset, labels: Suspects | None = None) -> Path:
+    """report.html of a finished run, whole or absent. `labels` that look wrong, where they were looked at."""
     result, arrays = folder.result(), folder.predictions()
     logits = arrays["test_logits"].astype(np.float64)
     before = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -56,6 +58,7 @@ def write(folder: RunFolder, dataset: Dataset) -> Path:
         before=reliability(before, arrays["test_labels"]),
         mistakes=mistakes(result, arrays, dataset),
         peers=peers_of(folder, result),
+        labels=None if labels is None else {"told": told(labels), "pictures": doubtful(labels, dataset)},
     )
     return whole.write(folder.report_file, page.encode())
 
@@ -86,6 +89,7 @@ def render(
     before: Reliability | None = None,
     mistakes: Sequence[Picture] = (),
     peers: Sequence[Peer] = (),
+    labels: Mapping[str, Any] | None = None,
 ) -> str:
     """The page. Class and file names are strangers' text and are escaped, in the figures too."""
     environment = Environment(
@@ -103,6 +107,7 @@ def render(
         history=history,
         data=data,
         mistakes=mistakes,
+        labels=labels,
         findings=findings,
         standing=standing(None, ""),
         difference=two_accuracies(result, history),

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from data.images import Images
 from data.loader import Pictures
 from data.prepare import Dataset
 from data.split import folds
@@ -17,7 +18,8 @@ from models.room import must_be_written
 from models.run import RunFolder
 from models.training.checkpoint import Checkpoints
 from models.training.fit import ignore
-from models.training.folds import ended_folds, fold_folder, keep_folds, summarise
+from models.training.folds import HeldOut, ended_folds, fold_folder, keep_folds, summarise
+from models.training.judging import answered_at_once, logits
 from models.training.learn import Learner, learner_for, run_fit
 from models.training.memory import Short, until_it_fits
 from models.training.pulse import ProgressUpdate, never
@@ -46,8 +48,9 @@ def cross_validate(
     ended = {} if folder is None else {result.fold: result for result in ended_folds(folder)}
     missing = [index for index in range(experiment.crossval.folds) if index not in ended]
     pictures = Pictures(dataset.images.pixels, training_device(experiment.train.devices)) if missing else None
+    answers: dict[int, HeldOut] = {}
     for index in missing:
-        ended[index] = one_fold(
+        ended[index], answers[index] = one_fold(
             experiment,
             dataset,
             index,
@@ -58,7 +61,7 @@ def cross_validate(
             stop=stop,
         )
         if folder is not None:
-            keep_folds(folder, list(ended.values()), on_trouble)
+            keep_folds(folder, list(ended.values()), answers, on_trouble)
         on_fold(ended[index])
     return summarise(ended.values())
 
@@ -73,8 +76,9 @@ def one_fold(
     on_progress: Callable[[ProgressUpdate], None] = ignore,
     on_trouble: Callable[[str], None] = ignore,
     stop: Callable[[], bool] = never,
-) -> FoldResult:
-    """A function of its arguments alone, so that folds may run anywhere and in any order.
+) -> tuple[FoldResult, HeldOut]:
+    """The figures, and the answers they come from. A function of its arguments alone, so that folds may run anywhere
+    and in any order.
 
     The epoch is chosen on the rows that are then reported, as with the final model's validation figures: compare it
     with those, and trust the test figures. `folder` is the fold's own, to go on from where another process ended.
@@ -92,13 +96,15 @@ def one_fold(
         return learner, fitted(experiment, learner)
 
     learner, result = until_it_fits(train, size=left.batch_size(), on_short=left.begin_again)
-    return FoldResult(
+    answers = answers_of(experiment, images, placed, fold.val, learner, result)
+    figures = FoldResult(
         fold=fold_index,
-        accuracy=accuracy_of(experiment, learner, result),
+        accuracy=float(np.mean(answers.logits.argmax(axis=1) == images.labels[fold.val])),
         n=len(fold.val),
         epochs_run=result.summary.epochs_run,
         seconds=result.summary.seconds,
     )
+    return figures, answers
 
 
 @dataclass(frozen=True)
@@ -134,12 +140,14 @@ class Left:
         self.on_trouble(f"fold {self.fold + 1}: {short}")
 
 
-def accuracy_of(experiment: Experiment, learner: Learner, result: FitResult) -> float:
+def answers_of(
+    experiment: Experiment, images: Images, pictures: Pictures, rows: np.ndarray, learner: Learner, result: FitResult
+) -> HeldOut:
     """Of the best weights, as the trained network will answer: mirrored where `answer.mirror` says so."""
-    if not experiment.answer.mirror:
-        return result.history[result.summary.best_epoch].val_accuracy
     learner.net.load_state_dict(result.weights)
-    return learner.validate(Mirrored(learner.net)).accuracy
+    net = Mirrored(learner.net) if experiment.answer.mirror else learner.net
+    at_once = answered_at_once(experiment.train, learner.batches.batch_size)
+    return HeldOut(rows, logits(net, pictures, images, rows, at_once=at_once))
 
 
 def fold_seed(seed: int, fold_index: int) -> int:

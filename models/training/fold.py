@@ -37,7 +37,7 @@ def train(folder: RunFolder, fold: int, asked: threading.Event) -> None:
         done = {result.fold: result for result in ended_folds(folder)}
         if fold not in done:
             experiment, dataset = child.opened(folder)
-            done[fold] = one_fold(
+            done[fold], answers = one_fold(
                 experiment,
                 dataset,
                 fold,
@@ -46,7 +46,7 @@ def train(folder: RunFolder, fold: int, asked: threading.Event) -> None:
                 on_trouble=trouble,
                 stop=asked.is_set,
             )
-            keep_folds(folder, [done[fold]], trouble)
+            keep_folds(folder, [done[fold]], {fold: answers}, trouble)
     say("fold", done[fold].model_dump())
 
 

@@ -13,7 +13,7 @@ from data.loader import Pictures, eval_batches
 from data.spec import ImageSpec
 from models.config import Experiment, TrainConfig
 from models.device import is_full
-from models.evaluation.inference import validate
+from models.evaluation.inference import logits_of, validate
 from models.training.distributed import ALONE, Ranks
 from models.training.fit import Validation
 
@@ -66,3 +66,13 @@ def judge_for(
         return Validation(*ranks.mean(own, num=len(rows)))
 
     return judge
+
+
+def logits(net: nn.Module, pictures: Pictures, images: Images, rows: np.ndarray, *, at_once: int) -> np.ndarray:
+    """float32 (rows, classes). `at_once` pictures surely fit."""
+
+    def answered(size: int) -> np.ndarray:
+        batches = eval_batches(pictures, images.labels, rows, batch_size=size, image=images.spec)
+        return logits_of(net, batches)[0].cpu().numpy()
+
+    return Room(at_once, images.spec, pictures.device).answer(answered)

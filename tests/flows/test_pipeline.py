@@ -1,6 +1,7 @@
 """The whole chain against a real Prefect server: what it leaves in the server, the store and the run folder."""
 
 import json
+import re
 import signal
 import sqlite3
 from contextlib import closing
@@ -28,7 +29,8 @@ def test_the_result_is_one_json_object_with_the_promised_fields(finished: Finish
 
 def test_the_run_folder_holds_the_promised_files(finished: FinishedRun):
     folder = Path(finished.outcome["run_folder"])
-    for name in ("experiment.json", "history.jsonl", "weights.safetensors", "run.json", "report.html", "verdict.json"):
+    written = ("experiment.json", "history.jsonl", "weights.safetensors", "run.json", "report.html", "verdict.json")
+    for name in (*written, "labels.csv"):
         assert (folder / name).stat().st_size > 0
     assert any((folder / "tensorboard").iterdir())
     assert "epoch 2/2" in (folder / "run.log").read_text()
@@ -64,6 +66,7 @@ def test_every_promised_artifact_is_there(finished: FinishedRun):
         "curves",
         "diagnosis",
         "cross-validation",
+        "labels",
         "verdict",
         "report",
     } <= found.keys()
@@ -77,6 +80,7 @@ def test_every_promised_artifact_is_there(finished: FinishedRun):
 def test_the_terminal_shows_stages_and_no_chatter(finished: FinishedRun):
     for stage in STAGES:
         assert f"✓ {stage}" in finished.said
+    assert re.search(r"[\de] of \d+ labels looks? wrong", finished.said)
     for noise in ("Warning", "INFO", "Traceback", "prefect.flow_runs"):
         assert noise not in finished.said
 

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from models.claims import release
 from models.config import Experiment, TrainConfig
 from models.records import FoldResult
 from models.run import RunFolder, new_run
-from models.training.folds import keep_folds
+from models.training.folds import HeldOut, keep_folds
 from models.zoo.config import CNNConfig, ViTConfig
 
 DATA, OTHER_DATA = "a" * 64, "b" * 64
@@ -48,7 +49,8 @@ def refused(home: Path, experiment: Experiment = TWENTY, fingerprint: str = DATA
 def test_a_run_that_ended_in_its_second_fold_waits_to_be_gone_on_with(home: Path):
     folder = refused(home)
     assert folder not in resuming.waiting()
-    keep_folds(folder, [FoldResult(fold=0, accuracy=0.9, n=10, epochs_run=2, seconds=1.0)], str)
+    answers = HeldOut(np.arange(10), np.zeros((10, 2), np.float32))
+    keep_folds(folder, [FoldResult(fold=0, accuracy=0.9, n=10, epochs_run=2, seconds=1.0)], {0: answers}, str)
     assert resuming.waiting() == [folder]
     assert resuming.find("latest") == folder
 

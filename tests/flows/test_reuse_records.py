@@ -52,6 +52,13 @@ def test_what_was_taken_over_is_a_source_itself_and_names_the_run_that_made_it(t
     assert taken(third, tmp_path) == first.run_id
 
 
+def test_the_answers_of_folds_go_with_their_figures(tmp_path: Path):
+    run_with(tmp_path, {"folds/0.json": b"{}", "folds/0.npz": b"answers", "folds/orders": b""}, "cross-validate")
+    second = new_run(tmp_path, Experiment(), DATA)
+    assert taken(second, tmp_path, "cross-validate") is not None
+    assert {path.name for path in (second.path / "folds").iterdir()} == {"0.json", "0.npz"}
+
+
 def test_another_key_is_not_taken_over(tmp_path: Path):
     run_with(tmp_path, WEIGHTS)
     other = new_run(tmp_path, Experiment(), DATA)

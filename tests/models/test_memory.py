@@ -13,10 +13,9 @@ from data.loader import Pictures
 from data.prepare import Dataset
 from data.spec import ImageSpec
 from models.config import Experiment, TrainConfig
-from models.evaluation.evaluate import logits
 from models.training.config import AdamWConfig
 from models.training.distributed import Ranks
-from models.training.judging import Room, answered_at_once
+from models.training.judging import Room, answered_at_once, logits
 from models.training.learn import Learner, learner_for, run_fit
 from models.training.memory import Short, largest, network_fits, one_step, within_memory
 from models.training.trial import fits_memory
