@@ -51,6 +51,7 @@ CHANGES = {
     "diagnose": FIGURES,
     "release": NOTHING,
     "release.parity": BUNDLE,
+    "release.rehearse": BUNDLE,
 }
 
 
