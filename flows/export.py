@@ -39,9 +39,11 @@ def made(run: RunFolder, prepared: Prepared) -> None:
     from models.bundle import export as bundles  # torch: seconds
 
     with artifacts.progress("export-progress") as bar:
-        began = time.monotonic()
+        began = 0.0
 
         def moved(what: str, done: int, total: int) -> None:
+            nonlocal began
+            began = began if done else time.monotonic()
             words = f"{what} {done:,} of {total:,}{left(time.monotonic() - began, done, total)}" if total else what
             display().moved(words, done, total)
             bar.moved(done / total if total else 0.0, words)

@@ -16,6 +16,7 @@ from models.cards import ClassParity, Parity, Way
 
 AT_ONCE = 64  # pictures
 AT_ONCE_BYTES = 32 << 20  # of their files; one that is larger goes alone
+ASKED = "test pictures asked every way"
 
 Answer = Callable[[np.ndarray], np.ndarray]
 """uint8 pixels (N, H, W, C) -> probabilities (N, K) float32."""
@@ -114,6 +115,7 @@ def over_files(
     """
     tallies = {name: Tally(len(images.classes)) for name in ("trained", "onnx", "http")}
     done = 0
+    progress(ASKED, done, len(test))
     for rows, files in _read(images, test, min(at_once, AT_ONCE)):
         pixels = np.stack([_decoded(images, row, file) for row, file in zip(rows, files, strict=True)])
         expected = trained(pixels)
@@ -126,7 +128,7 @@ def over_files(
         for name, tally in tallies.items():
             tally.add(expected, answers[name], images.labels[rows])
         done += len(rows)
-        progress("test pictures asked every way", done, len(test))
+        progress(ASKED, done, len(test))
     for name, said in SAID.items():
         if name in tallies:
             tallies[name].require(tolerance, said=said)

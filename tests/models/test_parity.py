@@ -149,7 +149,7 @@ def test_few_pictures_and_few_bytes_are_held_at_a_time(images: Images, monkeypat
 def test_it_is_told_how_far_it_is(images: Images) -> None:
     told: list[tuple[str, int, int]] = []
     asked(images, at_once=5, progress=lambda *moved: told.append(moved))
-    assert [done for _, done, _ in told] == [5, 10, 12]
+    assert [done for _, done, _ in told] == [0, 5, 10, 12]
     assert {total for _, _, total in told} == {12}
 
 
