@@ -17,7 +17,8 @@ from prefect.context import SettingsContext, get_settings_context
 from prefect.logging import get_run_logger
 
 from data.prepare import Dataset
-from flows import elsewhere, pages
+from flows import elsewhere, pages, proof
+from models.cards import ModelCard
 from models.evaluation.diagnose import diagnose
 from models.evaluation.diagnosis import pictures
 from models.evaluation.diagnosis.remark import Evidence
@@ -180,6 +181,14 @@ def show_diagnosis(run: Evidence) -> None:
     shown = {remark.picture for remark in remarks}
     drawn = {name: draw("png") for name, draw in pictures.available(run).items() if name in shown}
     create_markdown_artifact(pages.diagnosis_page(remarks, drawn), key="diagnosis", description=pages.headline(remarks))
+
+
+@harmless
+def show_parity(card: ModelCard) -> None:
+    """Every way to ask the model, and how a service on it did."""
+    said = "Every way to ask the model, against the trained network on the files of the test pictures."
+    description = f"{said} {proof.rehearsal_said(card)}".strip()
+    create_table_artifact(proof.parity_rows(card), key="parity", description=description)
 
 
 @harmless

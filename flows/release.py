@@ -12,6 +12,7 @@ from flows.console import display
 from flows.home import write_verdict
 from flows.prepare import Prepared, opened
 from models.bundle import manifest, signature
+from models.cards import ModelCard
 from models.config import ReleaseConfig
 from models.evaluation.conclusion import conclude
 from models.records import Verdict
@@ -37,6 +38,8 @@ def release(prepared: Prepared, folder: Path, bundle: Path, config: ReleaseConfi
                 challengers.challenge(ref, reason=f"run {run.run_id}")
             try_as_service(store.path(ref))
             verdict = judge(run, opened(prepared), ref, config)
+            if config.rehearse:
+                verdict = held_back(verdict, store.card(ref))
             if verdict.promoted:
                 store.promote(ref, reason=verdict.reason)
         conclude(run.report_file, verdict, str(ref))
@@ -48,6 +51,19 @@ def release(prepared: Prepared, folder: Path, bundle: Path, config: ReleaseConfi
         display().say(f"{ref} {outcome(verdict, ref)}")
         get_run_logger().info("%s: %s", ref, verdict.reason)
     return str(ref), verdict
+
+
+def held_back(verdict: Verdict, card: ModelCard) -> Verdict:
+    """The verdict on a model that a service could not be relied on with: it stays out of service."""
+    if card.rehearsal is None or card.rehearsal.fault is None:
+        return verdict
+    fault = f"the service on {card.name}@{card.version} {card.rehearsal.fault}"
+    if verdict.promoted:
+        kept = f"Kept {verdict.champion}" if verdict.champion else "Not promoted"
+        reason = f"{kept}: {fault}."
+    else:
+        reason = f"{verdict.reason.rstrip('.')}; besides, {fault}."
+    return Verdict(**{**verdict.model_dump(), "promoted": False, "reason": reason})
 
 
 def signing_key() -> Path | None:

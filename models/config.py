@@ -148,7 +148,16 @@ class ReleaseConfig(Frozen):
         0.15, gt=0, le=1, title="Class margin", description="largest drop of any single class's recall"
     )
     parity: float = Field(
-        1e-3, gt=0, title="Parity", description="largest difference between exported and trained probabilities"
+        1e-3,
+        gt=0,
+        title="Parity",
+        description="largest difference between trained and exported probabilities, and those of a service over HTTP",
+    )
+    rehearse: bool = Field(
+        True,
+        title="Rehearse",
+        description="a service on the new model is asked, timed, overloaded and stopped; where that fails, it is not "
+        "promoted",
     )
 
 

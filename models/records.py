@@ -7,15 +7,15 @@ from pydantic import JsonValue
 from data.gate.records import Shift as Shift
 from data.gate.records import Statistic as Statistic
 from data.spec import Frozen, ImageSpec
+from models.cards import Calibration as Calibration
+from models.cards import CVResult as CVResult
+from models.cards import FoldResult as FoldResult
+from models.cards import Lineage as Lineage
+from models.cards import ModelCard as ModelCard
+from models.cards import Parity as Parity
+from models.cards import PixelStatistics as PixelStatistics
 from models.config import Experiment
 from models.evaluation.metrics import Metrics
-
-
-class PixelStatistics(Frozen):
-    """Mean and standard deviation per channel, on the 0..1 scale: of the training rows, or published with weights."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 class EpochRecord(Frozen):
@@ -55,38 +55,6 @@ class FitSummary(Frozen):
     device: str
     utilisation: float | None = None  # of the devices' dense bfloat16 peak, in training; None where not known
     patience: int | None = None  # epochs, as last planned; not in old runs
-
-
-class FoldResult(Frozen):
-    fold: int
-    accuracy: float
-    n: int
-    epochs_run: int
-    seconds: float
-
-
-class CVResult(Frozen):
-    """Stratified k-fold cross-validation on the development rows."""
-
-    folds: tuple[FoldResult, ...]
-    mean: float
-    std: float  # sample standard deviation over folds
-
-
-class Calibration(Frozen):
-    """One temperature, fitted on validation data: https://arxiv.org/abs/1706.04599."""
-
-    temperature: float
-    ece_before: float
-    ece_after: float
-
-
-class Parity(Frozen):
-    """Exported graph against trained network, over the whole test split."""
-
-    n: int
-    largest_difference: float  # of any probability
-    changed_answers: int
 
 
 class TrainingFit(Frozen):
@@ -130,14 +98,6 @@ class Checks(Frozen):
     spectrum_failed: str | None = None  # why not, if asked for
 
 
-class Lineage(Frozen):
-    run_id: str
-    fingerprint: str  # of the data
-    commit: str | None
-    flow_run_url: str | None = None
-    reason: str | None = None  # why it was asked for
-
-
 class RunResult(Frozen):
     """run.json: written last; a run folder without it is unfinished."""
 
@@ -156,29 +116,6 @@ class RunResult(Frozen):
     flops: int | None = None  # of one picture's way forward; None in runs from before it was counted
     checks: Checks | None = None  # not in old runs
     decided: dict[str, JsonValue] | None = None  # path of a setting left open -> the value it got; not in old runs
-
-
-class ModelCard(Frozen):
-    """card.json: all that serving needs to know of a model, and where it comes from."""
-
-    format: Literal[1] = 1
-    name: str
-    version: str
-    created: str  # ISO 8601, UTC
-    classes: tuple[str, ...]
-    image: ImageSpec
-    statistics: PixelStatistics  # for the reader; the numbers that count are in the graph
-    kind: str
-    parameters: int
-    flops: int | None = None  # of one picture's way forward; None in cards from before it was counted
-    validation: Metrics
-    test: Metrics
-    crossval: CVResult | None
-    calibration: Calibration
-    parity: Parity
-    lineage: Lineage
-    experiment: dict[str, JsonValue]  # for the reader; not `Experiment`, so that old cards outlive its changes
-    versions: dict[str, str]
 
 
 class Verdict(Frozen):

@@ -18,7 +18,7 @@ from circus.arbiter import Arbiter  # type: ignore[import-untyped]
 from circus.sockets import CircusSocket  # type: ignore[import-untyped]
 from circus.watcher import Watcher  # type: ignore[import-untyped]
 
-from serving.parent import SUPERVISOR
+from serving import parent
 
 SERVICE = "serving.service:Classifier"
 ROOT = str(Path(__file__).resolve().parent.parent)
@@ -56,7 +56,7 @@ def _watcher(workers: int, shutdown_s: int) -> Watcher:
         numprocesses=workers,
         working_dir=ROOT,
         copy_env=True,
-        env={SUPERVISOR: str(os.getpid())},
+        env={parent.SUPERVISOR: str(os.getpid())},
         use_sockets=True,
         close_child_stdin=True,
         stop_children=True,
@@ -65,6 +65,7 @@ def _watcher(workers: int, shutdown_s: int) -> Watcher:
 
 
 if __name__ == "__main__":
+    parent.end_with_keeper()
     try:
         supervise(sys.argv[1], *map(int, sys.argv[2:]))
     except KeyboardInterrupt:  # before circus has taken over the signals

@@ -32,6 +32,8 @@ TORCH_IN_DATA = {f"data/{name}.py" for name in ("augment", "drawing", "loader", 
 # What the service uses of models/, and what a bundle or a run's records need: none of it trains.
 WITHOUT_TORCH = {
     "models.bundle.bundle",
+    "models.bundle.parity",
+    "models.cards",
     "models.evaluation.compare",
     "models.config",
     "models.evaluation.metrics",

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data.errors import InputError
+from flows import proof
 from flows.cli import in_service, naming
 from flows.console import shown_time, stdout_console
 from models.bundle.bundle import Bundle
@@ -51,7 +52,7 @@ def show_one(text: str, *, as_json: bool) -> None:
     roles: list[str] = [role for role in ROLES if getattr(held, role) == ref]
     if held.trial is not None and held.trial.version == ref.version:
         roles.append(f"{'shadow' if held.trial.shadow else 'canary'} of {100 * held.trial.share:g} %")
-    test, validation, parity = card.test, card.validation, card.parity
+    test, validation = card.test, card.validation
     rows = {
         "model": f"{ref}  ({', '.join(roles) or 'no role'})",
         "created": shown_time(card.created),
@@ -61,7 +62,7 @@ def show_one(text: str, *, as_json: bool) -> None:
         "test": f"{_share(test.accuracy)} of {test.n:,} ({_share(test.interval.low)} to {_share(test.interval.high)})",
         "validation": f"{_share(validation.accuracy)} of {validation.n:,}",
         "calibration": f"error {_share(card.calibration.ece_after)}, before {_share(card.calibration.ece_before)}",
-        "export": f"largest difference {parity.largest_difference:.1e}, {parity.changed_answers} changed answers",
+        "export": proof.told(card),
         "data": card.lineage.fingerprint[:16],
         "run": card.lineage.run_id,
         "commit": card.lineage.commit or "unknown",

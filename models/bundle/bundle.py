@@ -28,7 +28,17 @@ from models.bundle.session import PixelError
 from models.bundle.signature import Signers
 from models.records import ModelCard
 
-__all__ = ["Bundle", "BundleError", "Golden", "PixelError", "Prediction", "Sample", "Score", "predict_files"]
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "Golden",
+    "PixelError",
+    "Prediction",
+    "Sample",
+    "Score",
+    "predict_files",
+    "read_card",
+]
 
 MODEL = "model.onnx"
 CARD = "card.json"
@@ -115,6 +125,11 @@ class Bundle:
     def classify(self, file: bytes | Path) -> Prediction:
         """A picture's bytes -> what the model says of it. Raises `UnreadableImage`."""
         return self.prediction(self.predict(self.decode(file)[None])[0])
+
+
+def read_card(folder: Path) -> ModelCard:
+    """What a bundle says of itself, unverified: for one that was made or opened here."""
+    return ModelCard.model_validate_json((folder / CARD).read_bytes())
 
 
 def predict_files(bundle: Bundle, paths: Iterable[Path], *, chunk: int = 64) -> np.ndarray:

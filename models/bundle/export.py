@@ -1,48 +1,77 @@
 """A finished run -> a bundle that answers exactly like the trained network, or no bundle and the reason why."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnx
 import onnxruntime
 import PIL
 import torch
+from PIL import features
 from torch import nn
 
 from data import whole
 from data.images import Images
 from data.prepare import Dataset
-from data.preprocess import centre, to_pixels
-from models.bundle import golden, manifest, samples, session
+from data.preprocess import to_pixels
+from data.progress import Progress, ignore
+from models.bundle import golden, manifest, parity, samples
 from models.bundle.bundle import CARD, MODEL, Bundle
 from models.bundle.golden import Golden, Sample
-from models.bundle.graph import Answer, ExportError, calibrated, compare, to_onnx, trained_answer
+from models.bundle.graph import calibrated, to_onnx, trained_answer
 from models.bundle.manifest import BundleError
+from models.bundle.parity import Answer, Ask, ExportError
+from models.cards import ModelCard, Parity, Rehearsal
 from models.evaluation.decided import batch_size_of
 from models.evaluation.evaluate import load_network
-from models.records import ModelCard, Parity, RunResult
+from models.records import RunResult
 from models.run import RunFolder
 from models.training.judging import MOST, answered_at_once
 
-__all__ = ["ExportError", "export", "write_bundle"]
+__all__ = ["ExportError", "Rehearse", "Service", "export", "write_bundle"]
 
-DECODED_AGAIN = 32  # test pictures whose files are compared with the cached pixels
 TOLERANCE = 1e-4  # of a golden probability: other processors differ by 1e-6, faults by 1e-2
+UNPROVED = Parity(n=0, largest_difference=0.0, changed_answers=0)
 
 
-def export(folder: RunFolder, dataset: Dataset) -> Path:
+class Service(Protocol):
+    """A service on a bundle, which ends with the block that it is started for."""
+
+    @property
+    def ask(self) -> Ask: ...
+
+    def rehearse(self) -> Rehearsal:
+        """How it stands up to requests; it is stopped then."""
+
+
+Rehearse = Callable[[Bundle, Progress], AbstractContextManager[Service]]
+"""From outside, since a service is no part of a model."""
+
+
+def export(
+    folder: RunFolder, dataset: Dataset, *, rehearse: Rehearse | None = None, progress: Progress = ignore
+) -> Path:
     """The run's bundle folder. Raises `ExportError`; then nothing is written, and an earlier bundle stays."""
     train = folder.experiment().train
+    predictions, test = folder.predictions(), dataset.split.test
     return write_bundle(
         folder.bundle,
         network=load_network(folder, device="cpu"),
         result=folder.result(),
         images=dataset.images,
-        test=dataset.split.test,
+        test=test,
+        evaluated=predictions["test_probabilities"] if np.array_equal(predictions["test_rows"], test) else None,
         at_once=answered_at_once(train, batch_size_of(train, dataset, folder)),
+        rehearse=rehearse,
+        progress=progress,
     )
 
 
@@ -53,51 +82,55 @@ def write_bundle(
     result: RunResult,
     images: Images,
     test: np.ndarray,
+    evaluated: np.ndarray | None = None,
     at_once: int = MOST,
+    rehearse: Rehearse | None = None,
+    progress: Progress = ignore,
 ) -> Path:
-    """network: uint8 NHWC -> logits; test: rows of `images` that it was never trained on; `at_once`: pictures."""
+    """network: uint8 NHWC -> logits; test: rows of `images` that it was never trained on; evaluated: (rows, K), the
+    answers that `result` was computed from; `at_once`: pictures."""
     if not len(test):
         raise ExportError("there are no test pictures to compare the exported model with; raise dataset.test_fraction")
-    _check_cache(images, test)
+    tolerance = result.experiment.release.parity
+    progress("writing the graph", 0, 0)
     model = calibrated(network, result.calibration.temperature)
     trained = trained_answer(model)
-    tolerance = result.experiment.release.parity
     graph = to_onnx(model, images.spec, tolerance=tolerance)
-    connected = session.connect(graph, threads=torch.get_num_threads())
-    parity = compare(
-        trained, lambda x: session.answer(connected, x), _views(images, test, at_once), tolerance=tolerance
-    )
-    card = _card(result, images.snapshot.name, parity)
-    tests = _golden(trained, images, test, tolerance=max(TOLERANCE, 2 * parity.largest_difference))
+    tests = _golden(trained, images, test, tolerance=min(golden.LOOSEST, max(TOLERANCE, 2 * tolerance)))
+    asked = partial(parity.over_files, images, test, trained=trained, evaluated=evaluated, at_once=at_once)
+    with _in_place_of(target) as part:
+        (part / MODEL).write_bytes(graph)
+        bundle = _sealed(part, _card(result, images.snapshot.name, UNPROVED), tests)
+        with rehearse(bundle, progress) if rehearse else nullcontext() as service:
+            served = service.ask if service else None
+            found = asked(exported=bundle.predict, served=served, tolerance=tolerance, progress=progress)
+            rehearsal = service.rehearse() if service else None
+        tests = replace(tests, tolerance=max(TOLERANCE, 2 * found.largest_difference))
+        _sealed(part, _card(result, images.snapshot.name, found, rehearsal), tests)
+    return target
+
+
+@contextmanager
+def _in_place_of(target: Path) -> Iterator[Path]:
+    """An empty folder, which takes the place of `target` if the block ends well."""
     aside = target.with_name(f".{target.name}.old")
     with whole.locked(target), whole.folder(target) as part:
-        _write(part, graph, card, tests)
-        try:
-            Bundle.open(part)
-        except BundleError as error:
-            raise ExportError(f"the new bundle does not pass its own test: {error}") from error
+        yield part
         shutil.rmtree(aside, ignore_errors=True)
         if target.exists():  # a folder cannot be renamed over another
             target.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
-    return target
 
 
-def _check_cache(images: Images, test: np.ndarray) -> None:
-    """The cached pixels are what the files give today, here: what a request will be decoded to."""
-    for i in np.unique(np.linspace(0, len(test) - 1, DECODED_AGAIN).round().astype(int)):
-        row = int(test[i])
-        if not np.array_equal(to_pixels(images.path(row), images.spec), centre(images.pixels[row], images.spec)):
-            raise ExportError(
-                f"{images.path(row)} no longer gives the pixels that were trained on (Pillow is {PIL.__version__}); "
-                "delete the images folder in TRAINSERVE_HOME and run again"
-            )
-
-
-def _views(images: Images, rows: np.ndarray, at_once: int) -> Iterator[np.ndarray]:
-    """What the network sees of these rows, u8 (<= at_once, H, W, C) at a time."""
-    for start in range(0, len(rows), at_once):
-        yield centre(images.pixels[rows[start : start + at_once]], images.spec)
+def _sealed(folder: Path, card: ModelCard, tests: Golden) -> Bundle:
+    """What stands beside the graph, and the whole opened as a service would open it."""
+    (folder / CARD).write_text(card.model_dump_json() + "\n", encoding="utf-8")
+    golden.save(tests, folder)
+    manifest.write(folder)
+    try:
+        return Bundle.open(folder, threads=torch.get_num_threads())
+    except BundleError as error:
+        raise ExportError(f"the new bundle does not pass its own test: {error}") from error
 
 
 def _golden(trained: Answer, images: Images, test: np.ndarray, *, tolerance: float) -> Golden:
@@ -108,7 +141,7 @@ def _golden(trained: Answer, images: Images, test: np.ndarray, *, tolerance: flo
     answers = trained(pixels)
     records = tuple(
         Sample(
-            file=f"{i}-{picture.kind}.png",
+            file=f"{i}-{picture.kind}.{picture.format}",
             kind=picture.kind,
             label=picture.label,
             probabilities=tuple(float(p) for p in row),
@@ -118,14 +151,7 @@ def _golden(trained: Answer, images: Images, test: np.ndarray, *, tolerance: flo
     return Golden(samples=records, files=tuple(p.file for p in pictures), pixels=pixels, tolerance=tolerance)
 
 
-def _card(result: RunResult, name: str, parity: Parity) -> ModelCard:
-    here = {
-        "numpy": np.__version__,
-        "onnx": onnx.__version__,
-        "onnxruntime": onnxruntime.__version__,
-        "pillow": PIL.__version__,
-        "torch": str(torch.__version__),
-    }
+def _card(result: RunResult, name: str, proved: Parity, rehearsal: Rehearsal | None = None) -> ModelCard:
     return ModelCard(
         name=name,
         version=result.run_id,
@@ -140,15 +166,28 @@ def _card(result: RunResult, name: str, parity: Parity) -> ModelCard:
         test=result.test,
         crossval=result.crossval,
         calibration=result.calibration,
-        parity=parity,
+        parity=proved,
+        rehearsal=rehearsal,
         lineage=result.lineage,
         experiment=result.experiment.model_dump(mode="json"),
-        versions={**result.versions, **here},  # what made the golden pixels counts
+        versions={**result.versions, **_versions()},  # what made the golden pixels counts
     )
 
 
-def _write(folder: Path, graph: bytes, card: ModelCard, tests: Golden) -> None:
-    (folder / MODEL).write_bytes(graph)
-    (folder / CARD).write_text(card.model_dump_json() + "\n", encoding="utf-8")
-    golden.save(tests, folder)
-    manifest.write(folder)
+def _versions() -> dict[str, str]:
+    """Of what decodes and answers here; what is not there is left out."""
+    try:
+        simplejpeg = version("simplejpeg")
+    except PackageNotFoundError:
+        simplejpeg = None
+    found = {
+        "numpy": np.__version__,
+        "onnx": onnx.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "pillow": PIL.__version__,
+        "simplejpeg": simplejpeg,
+        "libjpeg-turbo": features.version("libjpeg_turbo"),
+        "libwebp": features.version("webp"),
+        "torch": str(torch.__version__),
+    }
+    return {name: one for name, one in found.items() if one}

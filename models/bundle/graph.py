@@ -4,7 +4,7 @@ import copy
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,18 +14,11 @@ from torch import Tensor, nn
 
 from data.spec import ImageSpec
 from models.bundle import session
-from models.records import Parity
+from models.bundle.parity import Answer, ExportError, Tally
 from models.zoo.adapter import merge
 
 OPSET = 18
 GATE_BATCHES = (1, 3, 8)  # none is the sample's size, so a batch frozen by the exporter shows
-
-Answer = Callable[[np.ndarray], np.ndarray]
-"""uint8 pixels (N, H, W, C) -> probabilities (N, K) float32."""
-
-
-class ExportError(RuntimeError):
-    """The exported model is not the trained one: the run fails."""
 
 
 class Calibrated(nn.Module):
@@ -86,33 +79,12 @@ def to_onnx(model: nn.Module, image: ImageSpec, *, tolerance: float) -> bytes:
     return raw
 
 
-def compare(trained: Answer, exported: Answer, batches: Iterable[np.ndarray], *, tolerance: float) -> Parity:
-    """Both answers to every batch. Raises `ExportError` where they differ by more than `tolerance`.
-
-    A changed answer between two classes that were equally probable, within the tolerance, is counted and let through.
-    """
-    n, changed, largest, widest = 0, 0, 0.0, 0.0
+def compare(trained: Answer, exported: Answer, batches: Iterable[np.ndarray], *, tolerance: float) -> None:
+    """Both answers to every batch. Raises `ExportError` where they differ by more than `tolerance`."""
+    tally = Tally(1)
     for pixels in batches:
-        expected, found = trained(pixels), exported(pixels)
-        if found.shape != expected.shape or len(found) != len(pixels):
-            raise ExportError(
-                f"the exported model answers {found.shape} to a batch of {len(pixels)}, the trained {expected.shape}; "
-                "write the network so that any batch size passes"
-            )
-        largest = float(np.maximum(largest, np.abs(found - expected).max()))  # np.maximum keeps NaN
-        rows = np.arange(len(expected))
-        margins = expected.max(axis=1) - expected[rows, found.argmax(axis=1)]
-        differs = expected.argmax(axis=1) != found.argmax(axis=1)
-        widest = max(widest, float(margins[differs].max(initial=0.0)))
-        changed += int(differs.sum())
-        n += len(pixels)
-    if not largest <= tolerance or widest > tolerance:
-        raise ExportError(
-            f"the exported model is not the trained one: over {n} pictures probabilities differ by up to {largest:.1e} "
-            f"(tolerance {tolerance:.1e}) and {changed} answers change; use another torch or onnxruntime version, "
-            "or raise release.parity if that is acceptable"
-        )
-    return Parity(n=n, largest_difference=largest, changed_answers=changed)
+        tally.add(trained(pixels), exported(pixels), np.zeros(len(pixels), dtype=np.int64))
+    tally.require(tolerance)
 
 
 def _gate(raw: bytes, model: nn.Module, image: ImageSpec, *, tolerance: float) -> None:

@@ -15,7 +15,7 @@ from models.bundle import signature
 from models.bundle.signature import Signers
 
 NAME = "manifest.json"
-FORMAT = 1
+FORMAT = 2  # 2: parity over files, JPEG and WebP among the golden pictures
 MAX_FILES = 64
 LARGEST_MODEL = (2 << 30) - 1  # a protobuf ends at 2 GiB
 MAX_BYTES = {NAME: 1 << 20, signature.NAME: 4096, "card.json": 16 << 20, "model.onnx": LARGEST_MODEL}
@@ -37,7 +37,7 @@ class Entry(Frozen):
 class Manifest(Frozen):
     """manifest.json: every other file of the bundle, by its path in the folder."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     files: dict[str, Entry]
 
 

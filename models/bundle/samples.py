@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from data.preprocess import ORIENTATION, read_header, to_pixels
 from data.spec import ImageSpec
-from models.bundle.golden import Kind
+from models.bundle.golden import Format, Kind
 
-DIFFICULT = 4  # golden pictures that are made of plain ones
+DIFFICULT = 4  # golden pictures that are made of plain ones, each of another
+ENCODED = 3  # and those that are plain ones in another format
 MOST_PLAIN = 10  # classes that the page offers a picture of
 MAX_SIDE = 256  # a golden picture; the page shows it
 MIN_SIDE = 24  # smaller ones are enlarged, so that cropping and turning leave something to see
@@ -24,7 +26,8 @@ TURNED_LEFT = 6  # stored a quarter turn to the left; a reader must turn it back
 class Picture:
     kind: Kind
     label: str
-    file: bytes  # PNG
+    file: bytes
+    format: Format = "png"
 
 
 def choose(labels: np.ndarray, rows: np.ndarray, *, fewest: int = DIFFICULT, most: int = MOST_PLAIN) -> list[int]:
@@ -40,7 +43,8 @@ def choose(labels: np.ndarray, rows: np.ndarray, *, fewest: int = DIFFICULT, mos
 
 
 def make(sources: Sequence[tuple[Path, str]], image: ImageSpec) -> list[Picture]:
-    """The sources (at least four files with their labels), then four turned, with alpha, grey, and not square."""
+    """The sources (at least four files with their labels); four of them turned, with alpha, grey, and not square; three
+    as JPEG, as progressive JPEG, and as WebP without loss."""
     plain = [(_open(path, image), label) for path, label in sources]
     pictures = [Picture("plain", label, _png(picture)) for picture, label in plain]
     (turned, rgba, grey, wide) = (plain[i] for i in range(DIFFICULT))
@@ -50,6 +54,9 @@ def make(sources: Sequence[tuple[Path, str]], image: ImageSpec) -> list[Picture]
         Picture("rgba", rgba[1], _png(_with_alpha(rgba[0]))),
         Picture("grey", grey[1], _png(grey[0].convert("L"))),
         Picture("wide", wide[1], _png(_cut(wide[0], image))),
+        Picture("jpeg", turned[1], _saved(turned[0], "JPEG", quality=90), "jpg"),
+        Picture("progressive", rgba[1], _saved(rgba[0], "JPEG", quality=90, progressive=True), "jpg"),
+        Picture("webp", grey[1], _saved(grey[0], "WEBP", lossless=True), "webp"),
     ]
 
 
@@ -110,6 +117,10 @@ def _cut(picture: Image.Image, image: ImageSpec) -> Image.Image:
 
 
 def _png(picture: Image.Image, *, exif: Image.Exif | None = None) -> bytes:
+    return _saved(picture, "PNG", optimize=True, exif=exif if exif is not None else Image.Exif())
+
+
+def _saved(picture: Image.Image, format: str, **options: Any) -> bytes:
     stream = BytesIO()
-    picture.save(stream, format="PNG", optimize=True, exif=exif if exif is not None else Image.Exif())
+    picture.save(stream, format=format, **options)
     return stream.getvalue()

@@ -16,7 +16,7 @@ from data import whole
 from data.errors import UnreadableImage
 from data.prepare import Dataset
 from data.validate import ValidationReport
-from models.evaluation import plots
+from models.evaluation import exported, plots
 from models.evaluation.conclusion import next_step, standing, two_accuracies
 from models.evaluation.diagnose import diagnose
 from models.evaluation.diagnosis import pictures
@@ -110,6 +110,7 @@ def render(
         labels=labels,
         findings=findings,
         standing=standing(None, ""),
+        exported=exported.section(None),
         difference=two_accuracies(result, history),
         next_step=next_step([remark for remark, _ in findings]),
         classes=_ranked(result.test),

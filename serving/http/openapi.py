@@ -5,6 +5,7 @@
 
 from typing import Any
 
+from models.bundle import golden
 from serving.feedback import REQUEST_ID
 from serving.http import openapi_v2
 from serving.http.gate import OPEN
@@ -200,7 +201,7 @@ def _of_model(summary: str, schema: str) -> Json:
 
 def _sample() -> Json:
     number = {"name": "number", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 0}}
-    content = {"image/png": {"schema": _PICTURE}}
+    content = {media_type: {"schema": _PICTURE} for media_type in golden.MEDIA_TYPES.values()}
     return _operation("One of these pictures", content, _MODEL_ERRORS, number, _parameter("model"))
 
 

@@ -92,12 +92,13 @@ def _telling(inference: Inference) -> list[Route]:
         return JSONResponse({"model": served.name, "samples": listing})
 
     async def sample(request: Request) -> Response:
-        files = (await _chosen(request, inference)).bundle.golden.files
-        by_number = {str(i): file for i, file in enumerate(files)}  # Python refuses to read a number of 5000 digits
-        file = by_number.get(request.path_params["number"])
-        if file is None:
-            raise NotFoundError(f"there is no such sample; the model has {len(files)}, from 0 on")
-        return Response(file, media_type="image/png", headers={"Cache-Control": "private, no-cache"})
+        golden = (await _chosen(request, inference)).bundle.golden
+        by_number = {str(i): i for i in range(len(golden.files))}  # Python refuses to read a number of 5000 digits
+        i = by_number.get(request.path_params["number"])
+        if i is None:
+            raise NotFoundError(f"there is no such sample; the model has {len(golden.files)}, from 0 on")
+        headers = {"Cache-Control": "private, no-cache"}
+        return Response(golden.files[i], media_type=golden.samples[i].media_type, headers=headers)
 
     return [
         Route("/model", model),

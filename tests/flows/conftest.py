@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `lamps` and `servers`; the tests are no package
 
-from lamps import TINY, Command, FinishedRun, draw, environment
+from lamps import NARROW, SHORT, Command, FinishedRun, draw, environment
 from servers import QUICK, PrefectServer, Template
 
 
@@ -49,6 +49,6 @@ def finished(prefect_server: str, pictures: Path, tmp_path_factory: pytest.TempP
     """The whole chain, once, against the real server."""
     home = tmp_path_factory.mktemp("finished")
     command = Command(home, environment(home, PREFECT_API_URL=f"{prefect_server}/api"))
-    done = command("run", "--dataset.source", pictures, "--crossval.folds", "2", *TINY, "--json")
+    done = command("run", "--dataset.source", pictures, "--crossval.folds", "2", *NARROW, *SHORT, "--json")
     assert done.returncode == 0, done.stderr
     return FinishedRun(json.loads(done.stdout), done.stderr, prefect_server, command)

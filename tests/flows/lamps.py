@@ -15,8 +15,11 @@ from rest import asked
 
 ROOT = Path(__file__).parents[2]
 TRAINSERVE = [sys.executable, "-c", "from flows.cli import main; main()"]
-SMALL = ["--model.width", "8", "--dataset.size", "12"]
-TINY = [*SMALL, "--train.epochs", "2", "--train.batch_size", "16"]
+NARROW = ["--model.width", "8", "--dataset.size", "12"]
+# Few of these tests look at the service that a new model is rehearsed with, and each would wait for it.
+SMALL = [*NARROW, "--release.rehearse", "no"]
+SHORT = ["--train.epochs", "2", "--train.batch_size", "16"]
+TINY = [*SMALL, *SHORT]
 PATIENCE_S = 300.0  # where no time is stated: the machine may be slow, and a server stand still for a minute
 
 

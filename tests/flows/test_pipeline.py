@@ -12,6 +12,9 @@ import pytest
 from deployed import Server
 from lamps import SMALL, TINY, Command, FinishedRun, environment, wait_for
 
+from models.bundle.bundle import read_card
+from models.cards import TITLES
+
 pytestmark = [pytest.mark.flow, pytest.mark.timeout(600)]
 
 FOREVER = ["--train.batch_size", "16", "--train.epochs", "5000", "--train.patience", "4999"]
@@ -67,14 +70,25 @@ def test_every_promised_artifact_is_there(finished: FinishedRun):
         "diagnosis",
         "cross-validation",
         "labels",
+        "parity",
         "verdict",
         "report",
     } <= found.keys()
+    assert [row["asked"] for row in json.loads(found["parity"]["data"])] == list(TITLES.values())
     assert found["training-progress"]["data"] == 100
     assert "data:image/" in found["data"]["data"]
     assert "data:image/png" in found["curves"]["data"]
     assert found["verdict"]["description"] == finished.outcome["verdict"]["reason"]
     assert len(json.loads(found["per-class"]["data"])) == 2
+
+
+def test_the_new_model_is_asked_every_way_and_rehearsed_before_it_is_judged(finished: FinishedRun):
+    card = read_card(Path(finished.outcome["bundle"]))
+    assert card.rehearsal is not None
+    assert card.rehearsal.fault is None
+    assert {way.name: way.n for way in card.parity.ways} == dict.fromkeys(TITLES, card.test.n)
+    assert "over HTTP too" in finished.said
+    assert TITLES["http"] in (Path(finished.outcome["run_folder"]) / "report.html").read_text()
 
 
 def test_the_terminal_shows_stages_and_no_chatter(finished: FinishedRun):

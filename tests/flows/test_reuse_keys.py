@@ -53,6 +53,7 @@ CHANGES = {
     "diagnose": FIGURES,
     "release": NOTHING,
     "release.parity": BUNDLE,
+    "release.rehearse": BUNDLE,
 }
 
 

@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,12 @@ from data.images import Images
 from data.preprocess import to_pixels
 from data.spec import ImageSpec
 from models.bundle import manifest
-from models.bundle.bundle import Bundle, BundleError, PixelError, predict_files
+from models.bundle.bundle import Bundle, BundleError, PixelError, Sample, predict_files
 from models.bundle.graph import calibrated
 from tests.models.bundles import CLASSES, IMAGE, IMAGENET, TEMPERATURE, Tiny, toy_bundle, toy_images
 
 FILES = ["model.onnx", "card.json", "golden/golden.json", "golden/pixels.u8", "golden/0-plain.png"]
-GOLDEN_V1 = Path(__file__).parents[1] / "golden" / "bundle-v1"
+COMMITTED = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(scope="module")
@@ -141,14 +142,18 @@ def test_golden_samples_exercise_every_branch_of_decoding(bundle: Bundle) -> Non
     by_kind = {
         s.kind: Image.open(io.BytesIO(f)) for s, f in zip(bundle.golden.samples, bundle.golden.files, strict=True)
     }
-    assert set(by_kind) == {"plain", "turned", "rgba", "grey", "wide"}
+    assert set(by_kind) == {"plain", "turned", "rgba", "grey", "wide", "jpeg", "progressive", "webp"}
     assert by_kind["turned"].getexif()[0x0112] == 6
     assert by_kind["rgba"].mode == "RGBA"
     assert by_kind["grey"].mode == "L"
     width, height = by_kind["wide"].size
     assert abs(width / height - IMAGE.width / IMAGE.height) > 0.2
     assert all(picture.size != (IMAGE.width, IMAGE.height) for picture in by_kind.values())
-    assert all(picture.format == "PNG" for picture in by_kind.values())
+    others = {kind: picture.format for kind, picture in by_kind.items() if picture.format != "PNG"}
+    assert others == {"jpeg": "JPEG", "progressive": "JPEG", "webp": "WEBP"}
+    assert [bool(by_kind[kind].info.get("progressive")) for kind in ("jpeg", "progressive")] == [False, True]
+    for sample, file in zip(bundle.golden.samples, bundle.golden.files, strict=True):
+        assert sample.media_type == Image.MIME[Image.open(io.BytesIO(file)).format]
 
 
 def test_the_turned_sample_is_turned_back(bundle: Bundle) -> None:
@@ -159,6 +164,55 @@ def test_the_turned_sample_is_turned_back(bundle: Bundle) -> None:
 def test_golden_samples_keep_their_true_labels_of_different_classes(bundle: Bundle) -> None:
     plain = [sample.label for sample in bundle.golden.samples if sample.kind == "plain"]
     assert sorted(plain) == sorted(CLASSES)
+
+
+def test_webp_without_loss_gives_the_pixels_of_the_png(bundle: Bundle) -> None:
+    kinds = [sample.kind for sample in bundle.golden.samples]
+    third = [i for i, kind in enumerate(kinds) if kind == "plain"][2]
+    assert np.array_equal(bundle.golden.pixels[kinds.index("webp")], bundle.golden.pixels[third])
+
+
+def moved(by: int, *formats: str) -> Callable[[bytes, ImageSpec], np.ndarray]:
+    """A decoder that gives other pixels for these formats."""
+
+    def decode(file: bytes, image: ImageSpec) -> np.ndarray:
+        pixels = to_pixels(file, image).astype(int)
+        if Image.open(io.BytesIO(file)).format in formats:
+            pixels[::2] += np.where(pixels[::2] > 127, -by, by)
+        return pixels.astype(np.uint8)
+
+    return decode
+
+
+def test_another_libjpeg_may_be_off_by_two_of_255(bundle: Bundle) -> None:
+    bundle.replay(decode=moved(2, "JPEG"))
+    with pytest.raises(BundleError, match=r"-jpeg\.jpg \(jpeg\) decodes to other pixels"):
+        bundle.replay(decode=moved(3, "JPEG"))
+
+
+@pytest.mark.parametrize(("format", "kind"), [("PNG", "plain"), ("WEBP", "webp")])
+def test_what_is_stored_without_loss_may_not_be_off_by_one(bundle: Bundle, format: str, kind: str) -> None:
+    with pytest.raises(BundleError, match=rf"\({kind}\) decodes to other pixels"):
+        bundle.replay(decode=moved(1, format))
+
+
+def test_a_jpeg_that_is_hardly_off_and_answered_otherwise_is_refused(bundle: Bundle) -> None:
+    samples = tuple(
+        replace_sample(sample, probabilities=tuple(np.eye(len(CLASSES))[k]) if sample.lossy else sample.probabilities)
+        for sample, k in zip(bundle.golden.samples, wrong(bundle), strict=True)
+    )
+    forged = replace(bundle, golden=replace(bundle.golden, samples=samples))
+    with pytest.raises(BundleError, match=r"-jpeg\.jpg \(jpeg\) decodes to other pixels"):
+        forged.replay(decode=moved(1, "JPEG"))
+
+
+def wrong(bundle: Bundle) -> np.ndarray:
+    """A class for each sample that is not the answer."""
+    return (bundle.golden.probabilities.argmax(axis=1) + 1) % len(CLASSES)
+
+
+def replace_sample(sample: Sample, **changes: object) -> Sample:
+    return Sample(**{**sample.model_dump(), **changes})
 
 
 def by_hand(file: bytes, image: ImageSpec, *, resample: Image.Resampling) -> np.ndarray:
@@ -320,7 +374,7 @@ def test_thousands_of_files_are_not_listed(copy: Path) -> None:
 
 @pytest.mark.parametrize("name", ["manifest.json", "card.json", "golden/golden.json"])
 @pytest.mark.parametrize(
-    "raw", [b"", b"[" * 100_000, b"\xff\xfe\x00", b"null", b'{"format": 1', b'{"format": 1e400}', b'{"format": 1}']
+    "raw", [b"", b"[" * 100_000, b"\xff\xfe\x00", b"null", b'{"format": 1', b'{"format": 1e400}', b'{"format": 2}']
 )
 def test_a_broken_record_is_refused_in_one_sentence(copy: Path, name: str, raw: bytes) -> None:
     (copy / name).write_bytes(raw)
@@ -334,10 +388,10 @@ def test_a_broken_record_is_refused_in_one_sentence(copy: Path, name: str, raw: 
 
 @pytest.mark.parametrize("name", ["manifest.json", "card.json", "golden/golden.json"])
 def test_a_newer_format_is_refused_with_the_remedy(copy: Path, name: str) -> None:
-    edit_json(copy / name, lambda content: content.update(format=2, novelty=True))
+    edit_json(copy / name, lambda content: content.update(format=3, novelty=True))
     if name != "manifest.json":
         sign(copy)
-    with pytest.raises(BundleError, match="format 2, newer than the 1 this version reads; upgrade trainserve"):
+    with pytest.raises(BundleError, match="format 3, newer than the 2 this version reads; upgrade trainserve"):
         Bundle.open(copy)
 
 
@@ -348,7 +402,7 @@ def test_a_newer_format_is_refused_with_the_remedy(copy: Path, name: str) -> Non
         ("card.json", lambda card: card.update(parameters="268"), "parameters"),
         ("card.json", lambda card: card.update(classes=["ant", "ant", "cat", "dog"]), "classes"),
         ("card.json", lambda card: card.update(classes=["ant", "bee", "cat"]), "3 classes"),
-        ("card.json", lambda card: card["image"].update(height=13), "needs 4992"),
+        ("card.json", lambda card: card["image"].update(height=13), "needs 6864"),
         ("golden/golden.json", lambda record: record.update(tolerance=1.0), "tolerance"),
         ("golden/golden.json", lambda record: record.update(samples=record["samples"][:1]), "at least 3"),
         ("golden/golden.json", lambda record: record["samples"][0].update(file="../card.json"), "samples.0.file"),
@@ -399,10 +453,13 @@ def test_a_graph_with_a_fixed_batch_is_refused(copy: Path) -> None:
 # Formats and arrows
 
 
-def test_a_bundle_of_the_first_format_still_opens() -> None:
-    bundle = Bundle.open(GOLDEN_V1)
-    assert bundle.card.name == "digits"
-    assert bundle.card.flops is None  # they were not counted then
+@pytest.mark.parametrize("format", [1, 2])
+def test_bundles_of_each_format_still_open(format: int) -> None:
+    bundle = Bundle.open(COMMITTED / f"bundle-v{format}")
+    assert (bundle.card.format, bundle.card.name) == (format, "digits")
+    assert (bundle.card.flops is None) == (format == 1)  # they were not counted then
+    assert {way.name for way in bundle.card.parity.ways} == (set() if format == 1 else {"trained", "onnx", "http"})
+    assert (bundle.card.rehearsal is None) == (format == 1)
     right = [
         s.label == bundle.classify(f).label for s, f in zip(bundle.golden.samples, bundle.golden.files, strict=True)
     ]

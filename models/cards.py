@@ -1,0 +1,129 @@
+"""What a bundle says of itself: card.json, and what it is made of. No torch here."""
+
+from typing import Literal
+
+from pydantic import JsonValue
+
+from data.spec import Frozen, ImageSpec
+from models.evaluation.metrics import Metrics
+
+
+class PixelStatistics(Frozen):
+    """Mean and standard deviation per channel, on the 0..1 scale: of the training rows, or published with weights."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class FoldResult(Frozen):
+    fold: int
+    accuracy: float
+    n: int
+    epochs_run: int
+    seconds: float
+
+
+class CVResult(Frozen):
+    """Stratified k-fold cross-validation on the development rows."""
+
+    folds: tuple[FoldResult, ...]
+    mean: float
+    std: float  # sample standard deviation over folds
+
+
+class Calibration(Frozen):
+    """One temperature, fitted on validation data: https://arxiv.org/abs/1706.04599."""
+
+    temperature: float
+    ece_before: float
+    ece_after: float
+
+
+TITLES = {
+    "trained": "the trained network, as evaluated",
+    "onnx": "the exported graph",
+    "http": "a service on it, over HTTP",
+}
+
+
+class ClassParity(Frozen):
+    """Test pictures of one class."""
+
+    label: str
+    n: int
+    largest_difference: float  # of any probability
+    changed_answers: int
+
+
+class Way(Frozen):
+    """One way to ask the model, against the trained network on a CPU in float32, which is given the same files."""
+
+    name: Literal["trained", "onnx", "http"]  # as evaluated, on its device; the exported graph; a service on the bundle
+    n: int
+    largest_difference: float  # of any probability
+    changed_answers: int
+    per_class: tuple[ClassParity, ...]  # of those that have pictures
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.name]
+
+    @property
+    def worst(self) -> str:
+        """The class with the largest difference; "" where there is none."""
+        worst = max(self.per_class, key=lambda one: one.largest_difference)
+        return worst.label if worst.largest_difference else ""
+
+
+class Parity(Frozen):
+    """Exported graph against trained network, over the files of the whole test split."""
+
+    n: int
+    largest_difference: float  # of any probability
+    changed_answers: int
+    ways: tuple[Way, ...] = ()  # the graph among them; not in cards of format 1, which were made from cached pixels
+
+
+class Rehearsal(Frozen):
+    """The real service on the bundle, before anybody depends on it. None: it did not get so far."""
+
+    fault: str | None  # what went wrong first, as a sentence goes on after "the service on it"; None: nothing
+    started_s: float | None = None  # from its first process until it answered
+    golden_difference: float | None = None  # of any probability, of the golden samples over HTTP
+    requests: int | None = None  # of one picture each, one after the other, behind the two figures below
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    overload: dict[str, int] | None = None  # HTTP status, or "failed", -> answers while more was asked than it can take
+    stopped_s: float | None = None  # from SIGTERM until it had ended
+
+
+class Lineage(Frozen):
+    run_id: str
+    fingerprint: str  # of the data
+    commit: str | None
+    flow_run_url: str | None = None
+    reason: str | None = None  # why it was asked for
+
+
+class ModelCard(Frozen):
+    """card.json: all that serving needs to know of a model, and where it comes from."""
+
+    format: Literal[1, 2] = 2
+    name: str
+    version: str
+    created: str  # ISO 8601, UTC
+    classes: tuple[str, ...]
+    image: ImageSpec
+    statistics: PixelStatistics  # for the reader; the numbers that count are in the graph
+    kind: str
+    parameters: int
+    flops: int | None = None  # of one picture's way forward; None in cards from before it was counted
+    validation: Metrics
+    test: Metrics
+    crossval: CVResult | None
+    calibration: Calibration
+    parity: Parity
+    rehearsal: Rehearsal | None = None  # where `release.rehearse` asked for one
+    lineage: Lineage
+    experiment: dict[str, JsonValue]  # for the reader; not `Experiment`, so that old cards outlive its changes
+    versions: dict[str, str]
