@@ -6,6 +6,7 @@ from pathlib import Path
 from data import catalog, images, snapshot, split, validate
 from data import progress as progress_
 from data.errors import DataRefused
+from data.history import since
 from data.images import Images
 from data.progress import Progress
 from data.spec import DatasetSpec
@@ -29,7 +30,7 @@ def prepare(spec: DatasetSpec, home: Path, *, anew: bool = False, progress: Prog
 
     Raises `InputError` with one sentence when the pictures are refused.
     """
-    found = _examine(spec, home, progress or progress_.ignore, anew=anew)
+    found = _examine(spec, home, progress or progress_.ignore, anew=anew, keep=True)
     report = found.report if isinstance(found, Dataset) else found
     for finding in report.findings:
         if finding.level == "stop":
@@ -40,11 +41,13 @@ def prepare(spec: DatasetSpec, home: Path, *, anew: bool = False, progress: Prog
 
 def inspect(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> ValidationReport:
     """The report, also where it refuses. Raises `SourceError` if there is nothing to report on."""
-    found = _examine(spec, home, progress or progress_.ignore, anew=False)
+    found = _examine(spec, home, progress or progress_.ignore, anew=False, keep=False)
     return found.report if isinstance(found, Dataset) else found
 
 
-def _examine(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool) -> Dataset | ValidationReport:
+def _examine(
+    spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool, keep: bool
+) -> Dataset | ValidationReport:
     """Each step is dearer than the one before, so a stop ends the chain there, with what is known."""
     fetched = catalog.fetch(spec, home, progress=progress)
     listed = snapshot.take(fetched.root, fetched.name, fetched.mirror, home=home, anew=anew, progress=progress)
@@ -56,7 +59,8 @@ def _examine(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool) -
     if _stops(findings):
         return validate.refusal(listed, findings, num_unreadable=len(decoded.unreadable))
     parts = split.assign(decoded, spec, home)
-    return Dataset(decoded, parts, validate.check(decoded, parts, spec))
+    report = since.told(validate.check(decoded, parts, spec), decoded, parts, spec, home, keep=keep)
+    return Dataset(decoded, parts, report)
 
 
 def _stops(findings: tuple[Finding, ...]) -> bool:

@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, valida
 
 from data.errors import InputError, RunFailed
 from flows import stopping
+from flows.cli import data_diff
 from flows.cli.keys_app import keys_app
 from flows.cli.models_app import Json, models_app
 from flows.cli.options import Address, Config, Engine, Help, Settings, Workers, runner_of
@@ -28,9 +29,9 @@ app = App(
     suppress_keyboard_interrupt=False,  # `main` says how to go on
 )
 data_app = App(name="data", help="Look at pictures before anything is trained.")
-app.command(data_app)
-app.command(models_app)
-app.command(keys_app)
+data_app.command(data_diff.diff)
+for commands in (data_app, models_app, keys_app):
+    app.command(commands)
 app.command(sweep, help_flags=[])
 
 
