@@ -27,6 +27,7 @@ def main() -> None:
         ("attention",),
         ("zoo",),
         ("decode", "--data", cifar, "--photos", flowers),
+        ("cache", "--data", cifar, "--photos", flowers),
         ("datapath", "--data", cifar, "--photos", flowers, *peers),
         ("training", "--data", cifar, *peers),
         ("training", "--data", cifar, "--stem", "published", *peers),

@@ -24,9 +24,10 @@ from data.whole import write
 
 PIXELS, UNREADABLE, DONE = "pixels.u8", "unreadable.json", "done.jsonl"
 
-JOB_PICTURES = 64  # at most, in one job
+JOB_PICTURES = 256  # at most, in one job: small ones are decoded in less time than it takes to ask for one
 JOB_BYTES = 2_000_000  # of files, in one job; large photographs then still show progress
-INLINE_SECONDS = 1.0  # what is decoded by then needs no processes
+INLINE_SECONDS = 1.0  # what takes no longer needs no processes
+GAUGE_SECONDS = 0.1  # by then it is known how long it will take
 COMPACT_ROWS = 256  # moved at a time
 
 
@@ -69,7 +70,8 @@ def _decode_the_rest(
             todo[first:end] = False
             refused += unreadable
         left = int(todo.sum())
-        with closing(_decode_all(_jobs(snapshot, np.flatnonzero(todo)), image, pixels, lock)) as results:
+        jobs = _jobs(snapshot, np.flatnonzero(todo))
+        with closing(_decode_all(jobs, left, image, pixels, lock)) as results:
             for job, unreadable in results:
                 if job:
                     kept.add(job[0][0], job[-1][0] + 1, unreadable)
@@ -96,26 +98,30 @@ def _allocated(file: Path) -> int:
 def _jobs(snapshot: Snapshot, rows: np.ndarray) -> Iterator[Job]:
     """Of rows without a gap between them."""
     job: list[tuple[int, str]] = []
-    size = 0
+    size, root = 0, str(snapshot.root)
     for row in rows.tolist():
         if job and (len(job) == JOB_PICTURES or size >= JOB_BYTES or job[-1][0] + 1 != row):
             yield job
             job, size = [], 0
-        job.append((row, str(snapshot.path(row))))
+        job.append((row, f"{root}/{snapshot.files[row]}"))
         size += int(snapshot.sizes[row])
     if job:
         yield job
 
 
-def _decode_all(jobs: Iterable[Job], image: ImageSpec, pixels: Path, lock: int) -> Generator[tuple[Job, Refusals]]:
-    """In this process for `INLINE_SECONDS`, which is all that a small set needs; what is then left in one per core."""
+def _decode_all(
+    jobs: Iterable[Job], num: int, image: ImageSpec, pixels: Path, lock: int
+) -> Generator[tuple[Job, Refusals]]:
+    """In this process, unless `num` pictures take longer than `INLINE_SECONDS`: then most of them in one per core."""
     jobs = iter(jobs)
     target = os.open(pixels, os.O_WRONLY)
-    deadline = time.monotonic() + INLINE_SECONDS
+    began, done = time.monotonic(), 0
     try:
         for job in jobs:
             yield job, decode(job, image, target)
-            if time.monotonic() > deadline:
+            done += len(job)
+            took = time.monotonic() - began
+            if took > GAUGE_SECONDS and took / done * (num - done) > INLINE_SECONDS:
                 break
     finally:
         os.close(target)

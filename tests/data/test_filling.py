@@ -44,7 +44,7 @@ BUILD = """
 import pickle, sys
 from pathlib import Path
 from data import filling, images
-filling.INLINE_SECONDS, filling.JOB_PICTURES = 0.05, 3
+filling.INLINE_SECONDS, filling.GAUGE_SECONDS, filling.JOB_PICTURES = 0.05, 0.05, 3
 snapshot, image, home = pickle.loads(Path(sys.argv[1]).read_bytes())
 images.build(snapshot, image, home)
 """

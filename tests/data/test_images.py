@@ -58,7 +58,8 @@ def toy(root: Path, num: int = 12, **options: object) -> Snapshot:
 @pytest.fixture
 def in_processes(monkeypatch) -> None:
     """No time for this process: the workers do it all but the first job."""
-    monkeypatch.setattr(filling, "INLINE_SECONDS", -1.0)
+    monkeypatch.setattr(filling, "INLINE_SECONDS", 0.0)
+    monkeypatch.setattr(filling, "GAUGE_SECONDS", 0.0)
     monkeypatch.setattr(filling, "JOB_PICTURES", 5)
 
 
@@ -221,7 +222,7 @@ BUILD = """
 import pickle, sys
 from pathlib import Path
 from data import filling, images
-filling.INLINE_SECONDS, filling.JOB_PICTURES = -1.0, 1
+filling.INLINE_SECONDS, filling.GAUGE_SECONDS, filling.JOB_PICTURES = 0.0, 0.0, 1
 
 def told(what, done, total):
     print(done, flush=True)
