@@ -143,9 +143,13 @@ class _Telling:
         position = {label: number for number, label in enumerate(classes)}
         ordered = sorted(counts, key=lambda key: (position[key[0]], key[1] or "", key[2] or ""))
         return tuple(
-            Group(label=key[0], before=key[1], after=key[2], count=counts[key], examples=tuple(examples[key]))
+            Group(label=key[0], before=key[1], after=key[2], count=counts[key], examples=_by_name(examples[key]))
             for key in ordered
         )
+
+
+def _by_name(examples: list[Example]) -> tuple[Example, ...]:
+    return tuple(sorted(examples, key=lambda one: [seen.file for seen in (one.before, one.after) if seen]))
 
 
 def _side(record: Record) -> Side:

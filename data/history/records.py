@@ -31,7 +31,7 @@ PARTS = ("", *Part)  # by code; in no part, being unreadable or a copy
 OPEN = -1  # instead of a code: the source leaves it open, and nothing was split yet
 SUFFIX = ".csv.gz"
 SHORTEST, SHOWN = 8, 12  # digits of a fingerprint that find a record, and that are told
-COMPRESSION = 6
+COMPRESSION = 1
 _CALLED = re.compile(rf"([0-9a-f]{{{SHORTEST},64}})(-.*)?")
 
 

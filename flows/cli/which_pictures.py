@@ -33,7 +33,7 @@ def pictures(text: str, home: Path, *, progress: Progress) -> Record:
         spec = DatasetSpec(source=text)
         fetched = catalog.fetch(spec, home, progress=progress)
     except SourceError as error:
-        raise InputError(f"{error}{no_other(text, home)}") from None
+        raise InputError(not_found(text, str(error), home)) from None
     taken = snapshot.take(fetched.root, fetched.name, fetched.mirror, home=home, progress=progress)
     if not taken.files:
         raise InputError(f"{text!r} holds no picture in a class folder; put them into one folder per class")
@@ -67,10 +67,13 @@ def kept(whose: str, fingerprint: str, settings: Mapping[str, Any], home: Path) 
     return records.load(file)
 
 
-def no_other(text: str, home: Path) -> str:
-    """What else was looked for, where that can have been meant."""
+def not_found(text: str, no_source: str, home: Path) -> str:
+    """With what else was looked for, where that can have been meant."""
     if "/" in text:
-        return ""
+        return no_source
     if SPOKEN.fullmatch(text):
-        return f"; and no record in {records.folder(home)} begins with these digits"
-    return "; nor is it a run, NAME@VERSION of a model, or 8 or more digits of a fingerprint"
+        return (
+            f"no record in {records.folder(home)} begins with {text!r}, which is no source either; write the "
+            "fingerprint of a run on this machine, or name the source"
+        )
+    return f"{no_source}; nor is it a run, NAME@VERSION of a model, or 8 or more digits of a fingerprint"
