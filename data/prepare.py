@@ -25,12 +25,15 @@ class Dataset:
     report: ValidationReport
 
 
-def prepare(spec: DatasetSpec, home: Path, *, anew: bool = False, progress: Progress | None = None) -> Dataset:
+def prepare(
+    spec: DatasetSpec, home: Path, *, anew: bool = False, keep: bool = True, progress: Progress | None = None
+) -> Dataset:
     """Fetch, list, decode, split and check. `anew`: every file is read and decoded again, whatever is remembered.
+    `keep`: which pictures there are is written down, as those that the next run compares its own with.
 
     Raises `InputError` with one sentence when the pictures are refused.
     """
-    found = _examine(spec, home, progress or progress_.ignore, anew=anew, keep=True)
+    found = _examine(spec, home, progress or progress_.ignore, anew=anew, keep=keep)
     report = found.report if isinstance(found, Dataset) else found
     for finding in report.findings:
         if finding.level == "stop":

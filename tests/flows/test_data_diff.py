@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from lamps import FinishedRun
 
 from data.history import records
 from data.prepare import prepare
@@ -155,3 +156,13 @@ def test_a_run_whose_record_is_gone_is_told(run: str, home: Path, capsys: pytest
 def test_help_says_that_differences_are_no_failure(capsys: pytest.CaptureFixture[str]):
     main(["data", "diff", "--help"])
     assert "Exit status 0 whether or not there are differences" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.flow
+def test_the_pictures_of_a_real_run_and_of_its_model_are_known(finished: FinishedRun, pictures: Path):
+    for name in (finished.outcome["run_id"], finished.outcome["model"]):
+        done = finished.command("data", "diff", name, pictures, "--json")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert found["counts"] == dict.fromkeys(CHANGED, 0)
+        assert found["unchanged"] == 60
