@@ -8,7 +8,7 @@ Table = Callable[[list[str], list[list[str]]], str]
 
 
 def sections(read: Read, table: Table) -> list[str]:
-    return [training(read, table), decode(read, table), datapath(read, table), start(read, table)]
+    return [training(read, table), decode(read, table), cache(read, table), datapath(read, table), start(read, table)]
 
 
 def on(figures: dict[str, Any]) -> str:
@@ -92,6 +92,32 @@ def decode(read: Read, table: Table) -> str:
             f"pixels are equal. Median, lowest and highest of {f['repeats']} repetitions, ratios within one; {on(f)}, "
             f"Pillow {m['pillow']}, simplejpeg {m['simplejpeg']}",
             table(["picture", "microseconds", "Pillow alone", "of Pillow alone"], rows),
+        ]
+    return "\n\n".join(parts)
+
+
+def cache(read: Read, table: Table) -> str:
+    parts = []
+    for f in read("cache.json"):
+        rows = [
+            [
+                f"{row['what']}, {row['pictures']:,}",
+                spread(row["alone_per_s"]),
+                spread(row["build_per_s_and_core"]),
+                spread(row["of_alone"], 2),
+                f"{row['goal']:.2f}",
+                spread(row["killed_and_taken_up"], 2),
+            ]
+            for row in f["rows"]
+        ]
+        head = ["pictures", "alone, a second", "build, a second and core", "of alone", "goal", "killed and taken up"]
+        parts += [
+            "## Filling the pixel cache",
+            f"`data.images.build` by {f['cores']} cores, all that it does among it, beside decoding and resizing alone "
+            "in one process on one core; then the time of a build that was killed half way and of the one that goes "
+            f"on, in that of one build. Median, lowest and highest of {f['repeats']} repetitions, ratios within one; "
+            f"{on(f)}",
+            table(head, rows),
         ]
     return "\n\n".join(parts)
 

@@ -28,6 +28,7 @@ def main() -> None:
         ("zoo",),
         ("decode", "--data", cifar, "--photos", flowers),
         ("planted", "--data", cifar, "--photos", flowers),
+        ("cache", "--data", cifar, "--photos", flowers),
         ("datapath", "--data", cifar, "--photos", flowers, *peers),
         ("training", "--data", cifar, *peers),
         ("training", "--data", cifar, "--stem", "published", *peers),

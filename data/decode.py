@@ -54,9 +54,11 @@ def _write(target: int, pixels: np.ndarray, offset: int) -> None:
 
 
 def decode_in_processes(
-    jobs: Iterable[Job], spec: ImageSpec, pixels: Path, *, processes: int
-) -> Iterator[tuple[int, Refusals]]:
-    """(pictures done, refusals) of each job as it is finished. Raises OSError when the pixels cannot be written.
+    jobs: Iterable[Job], spec: ImageSpec, pixels: Path, *, processes: int, lock: int | None = None
+) -> Iterator[tuple[Job, Refusals]]:
+    """(job, its refusals) as each is finished. Raises OSError when the pixels cannot be written.
+
+    The open file `lock` is held by the processes too: who waits for it waits until none of them can write any more.
 
     Processes of our own and not a pool's: they start from any thread and under any main module, import neither torch
     nor that module, and a file that kills its decoder is refused like any other damaged one.
@@ -65,7 +67,7 @@ def decode_in_processes(
     workers: list[Worker] = []
     try:
         for job in islice(coming, processes):
-            workers.append(Worker(spec, pixels))
+            workers.append(Worker(spec, pixels, lock))
             workers[-1].ask(job)
         while busy := {worker.output.fileno(): worker for worker in workers if worker.job}:
             for output in wait(list(busy)):
@@ -80,7 +82,7 @@ def decode_in_processes(
                         refused = [(job[0][0], reason)]
                 if following := again.popleft() if again else next(coming, None):
                     worker.ask(following)
-                yield len(job), refused
+                yield job, refused
     finally:
         for worker in workers:
             worker.end()
@@ -89,8 +91,9 @@ def decode_in_processes(
 class Worker:
     """One decoding process; it has one job at a time."""
 
-    def __init__(self, spec: ImageSpec, pixels: Path) -> None:
+    def __init__(self, spec: ImageSpec, pixels: Path, lock: int | None = None) -> None:
         self._command = [sys.executable, "-P", "-m", "data.decode", spec.model_dump_json(), str(pixels)]
+        self._kept = () if lock is None else (lock,)
         self.job: Job = ()
         self._start()
 
@@ -98,7 +101,9 @@ class Worker:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(self._command, stdin=pipe, stdout=pipe, text=True, env=environment)
+        self._process = subprocess.Popen(
+            self._command, stdin=pipe, stdout=pipe, text=True, env=environment, pass_fds=self._kept
+        )
         assert self._process.stdin
         assert self._process.stdout
         self._input, self.output = self._process.stdin, self._process.stdout

@@ -2,12 +2,8 @@
 
 import hashlib
 import json
-import os
 import shutil
 import statistics
-import time
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,10 +11,10 @@ from typing import Literal
 import numpy as np
 import PIL
 
+from data import filling, whole
 from data import progress as progress_
-from data import whole
-from data.decode import Job, Refusals, decode, decode_in_processes
-from data.errors import DataRefused, InputError, UnreadableImage
+from data.decode import Refusals
+from data.errors import DataRefused, UnreadableImage
 from data.preprocess import PREPROCESS_VERSION, Header, read_header
 from data.progress import Progress
 from data.snapshot import Snapshot
@@ -29,11 +25,6 @@ LARGEST_SIZE = 96  # pixels, unless asked for; what 2 CPU cores can train on
 SMALLEST_SIZE = 8
 GRANULE = 4  # sizes from GRANULE_FROM on are multiples of it, so that patches and strides divide them
 GRANULE_FROM = 16
-
-JOB_PICTURES = 64  # at most, in one job
-JOB_BYTES = 2_000_000  # of files, in one job; large photographs then still show progress
-INLINE_SECONDS = 1.0  # what is decoded by then needs no processes
-COMPACT_ROWS = 256  # moved at a time
 
 
 @dataclass(frozen=True)
@@ -115,19 +106,21 @@ def build(
     """Decode every picture of the snapshot, or open what was decoded before, unless it is to be done `anew`.
 
     The result lies in `home/images/<key>/`, whole or not at all; the key is made of contents, not of names. Unreadable
-    pictures are left out and listed. Two builders of one key take turns, and the second finds the work done.
+    pictures are left out and listed. Two builders of one key take turns, and the second finds the work done. What a
+    builder had done when it was stopped or killed is not done again, unless `anew`.
     """
     folder = home / "images" / cache_key(snapshot, image)
     images = _open(folder, snapshot, image)
     if images is not None and not anew:
         return images
-    with whole.locked(folder):
+    with whole.locked(folder) as lock:
         images = _open(folder, snapshot, image)  # another builder may have had the lock before
         if images is not None and not anew:
             return images
         shutil.rmtree(folder, ignore_errors=True)  # damaged since it was written; whoever has it open keeps it
-        with whole.folder(folder) as part:
-            _fill(part, snapshot, image, progress or progress_.ignore)
+        with whole.resumable(folder, anew=anew) as part:
+            filling.fill(part, snapshot, image, progress or progress_.ignore, lock=lock)
+        filling.forget(folder)
     images = _open(folder, snapshot, image)
     assert images is not None, f"{folder} was written and cannot be read"
     return images
@@ -146,86 +139,14 @@ def _open(folder: Path, snapshot: Snapshot, image: ImageSpec) -> Images | None:
     """None where there is nothing, or not the whole of it."""
     shape = (image.stored_height, image.stored_width, image.channels)
     try:
-        refused: Refusals = json.loads((folder / "unreadable.json").read_text())
+        refused: Refusals = json.loads((folder / filling.UNREADABLE).read_text())
         rows = np.delete(np.arange(len(snapshot.files), dtype=np.int64), [slot for slot, _ in refused])
-        if (folder / "pixels.u8").stat().st_size != len(rows) * int(np.prod(shape)):
+        if (folder / filling.PIXELS).stat().st_size != len(rows) * int(np.prod(shape)):
             return None
         pixels: np.ndarray = np.zeros((0, *shape), np.uint8)  # an empty file cannot be mapped
         if len(rows):
-            pixels = np.memmap(folder / "pixels.u8", np.uint8, "r", shape=(len(rows), *shape))
+            pixels = np.memmap(folder / filling.PIXELS, np.uint8, "r", shape=(len(rows), *shape))
     except (OSError, ValueError):
         return None
     unreadable = tuple(Unreadable(snapshot.files[slot], reason) for slot, reason in refused)
     return Images(snapshot, image, rows, pixels, unreadable)
-
-
-def _fill(part: Path, snapshot: Snapshot, image: ImageSpec, progress: Progress) -> None:
-    num, slot_bytes = len(snapshot.files), image.stored_height * image.stored_width * image.channels
-    _check_room(part, num * slot_bytes)
-    pixels = part / "pixels.u8"
-    with pixels.open("wb") as file:
-        file.truncate(num * slot_bytes)
-    refused: Refusals = []
-    done = 0
-    with closing(_decode_all(_jobs(snapshot), image, pixels)) as results:
-        for more, unreadable in results:
-            done += more
-            refused += unreadable
-            progress("decode", done, num)
-    refused.sort()
-    _compact(pixels, [slot for slot, _ in refused], num, slot_bytes)
-    (part / "unreadable.json").write_text(json.dumps(refused))
-
-
-def _check_room(part: Path, needed: int) -> None:
-    free = shutil.disk_usage(part).free
-    if needed > free:
-        raise InputError(
-            f"the decoded pictures need {needed / 1e9:.1f} GB in {part.parent}, where {free / 1e9:.1f} GB are free; "
-            "make room, set TRAINSERVE_HOME to a larger disk, or choose a smaller dataset.size"
-        )
-
-
-def _jobs(snapshot: Snapshot) -> Iterator[Job]:
-    job: list[tuple[int, str]] = []
-    size = 0
-    for row in range(len(snapshot.files)):
-        job.append((row, str(snapshot.path(row))))
-        size += int(snapshot.sizes[row])
-        if len(job) == JOB_PICTURES or size >= JOB_BYTES:
-            yield job
-            job, size = [], 0
-    if job:
-        yield job
-
-
-def _decode_all(jobs: Iterable[Job], image: ImageSpec, pixels: Path) -> Generator[tuple[int, Refusals]]:
-    """In this process for `INLINE_SECONDS`, which is all that a small set needs; what is then left in one per core."""
-    jobs = iter(jobs)
-    target = os.open(pixels, os.O_WRONLY)
-    deadline = time.monotonic() + INLINE_SECONDS
-    try:
-        for job in jobs:
-            yield len(job), decode(job, image, target)
-            if time.monotonic() > deadline:
-                break
-    finally:
-        os.close(target)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield from decode_in_processes(jobs, image, pixels, processes=cores)
-
-
-def _compact(pixels: Path, empty: list[int], num: int, slot_bytes: int) -> None:
-    """Closes the gaps of slots that stayed empty, in place and a few rows at a time."""
-    if not empty:
-        return
-    kept = np.delete(np.arange(num), empty)
-    if len(kept):
-        slots = np.memmap(pixels, np.uint8, "r+", shape=(num, slot_bytes))
-        for start in range(0, len(kept), COMPACT_ROWS):
-            rows = kept[start : start + COMPACT_ROWS]
-            slots[start : start + len(rows)] = slots[rows]  # the right side is a copy; rows only move down
-        slots.flush()
-        del slots
-    with pixels.open("r+b") as file:
-        file.truncate(len(kept) * slot_bytes)

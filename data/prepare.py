@@ -9,6 +9,7 @@ from data import progress as progress_
 from data.errors import DataRefused
 from data.gate import judge, quarantine
 from data.gate.found import Subject
+from data.history import since
 from data.images import Images
 from data.progress import Progress
 from data.spec import DatasetSpec
@@ -27,12 +28,15 @@ class Dataset:
     report: ValidationReport
 
 
-def prepare(spec: DatasetSpec, home: Path, *, anew: bool = False, progress: Progress | None = None) -> Dataset:
+def prepare(
+    spec: DatasetSpec, home: Path, *, anew: bool = False, keep: bool = True, progress: Progress | None = None
+) -> Dataset:
     """Fetch, list, decode, split and check. `anew`: every file is read and decoded again, whatever is remembered.
+    `keep`: which pictures there are is written down, as those that the next run compares its own with.
 
     Raises `InputError` with one sentence when the pictures are refused.
     """
-    found = _examine(spec, home, progress or progress_.ignore, anew=anew)
+    found = _examine(spec, home, progress or progress_.ignore, anew=anew, keep=keep)
     _refuse((found.report if isinstance(found, Dataset) else found).findings)
     assert isinstance(found, Dataset)  # a report alone has a stop
     return found
@@ -47,11 +51,13 @@ def refuse_early(spec: DatasetSpec, home: Path) -> None:
 
 def inspect(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> ValidationReport:
     """The report, also where it refuses. Raises `SourceError` if there is nothing to report on."""
-    found = _examine(spec, home, progress or progress_.ignore, anew=False)
+    found = _examine(spec, home, progress or progress_.ignore, anew=False, keep=False)
     return found.report if isinstance(found, Dataset) else found
 
 
-def _examine(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool) -> Dataset | ValidationReport:
+def _examine(
+    spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool, keep: bool
+) -> Dataset | ValidationReport:
     """Each step is dearer than the one before, so a stop ends the chain there, with what is known."""
     told, subject = _listed(spec, home, progress, anew=anew)
     listed = subject.snapshot
@@ -67,7 +73,8 @@ def _examine(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool) -
     more, subject = validate.check_split(replace(subject, images=decoded), parts)
     told |= more
     _write_down(told, subject)
-    return Dataset(decoded, parts, validate.report(decoded, parts, told, dropped))
+    report = since.told(validate.report(decoded, parts, told, dropped), decoded, parts, spec, home, keep=keep)
+    return Dataset(decoded, parts, report)
 
 
 def _listed(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool) -> tuple[Told, Subject]:

@@ -95,6 +95,12 @@ class ShiftRule(Frozen):
     )
 
 
+class ClassesChanged(Frozen):
+    """Classes that are new or gone since the data set was last prepared."""
+
+    level: OfTheWhole = Field("warn", title="Changed classes", description="since the data set was last prepared")
+
+
 class GateConfig(Frozen):
     """The rules of the gate."""
 
@@ -106,3 +112,4 @@ class GateConfig(Frozen):
     imbalance: Imbalance = Field(default_factory=Imbalance, title="Imbalance")
     few: Few = Field(default_factory=Few, title="Few pictures")
     shift: ShiftRule = Field(default_factory=ShiftRule, title="Shift")
+    classes_changed: ClassesChanged = Field(default_factory=ClassesChanged, title="Changed classes")

@@ -2,10 +2,12 @@
 
 from cyclopts import App
 
+from flows.cli import data_diff
 from flows.cli.models_app import Json
 from flows.cli.options import Settings
 
 data_app = App(name="data", help="Look at pictures before anything is trained.")
+data_app.command(data_diff.diff)
 
 
 @data_app.command

@@ -11,10 +11,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from data import whole
+from data.history import records
 from flows.health.retention import Thing
 from flows.home import VERDICT
 from models.claims import worked_on
-from models.run import RunFolder, runs
+from models.run import RunFolder, read_fingerprint, runs
 from serving import store
 
 UNPACKED = re.compile(r".+-[0-9a-f]{12}")  # name and digest: a source that changes leaves one for each time
@@ -25,7 +27,9 @@ def things(home: Path) -> list[Thing]:
     found = [*models_and_runs(home)]
     caches = (home / "images").glob("[!.]*")
     found += [Thing(kind="cache", name=str(path), bytes=size(path), used=read_at(path)) for path in caches]
+    found += [half_a_cache(path) for path in (home / "images").glob(".*.part")]
     found += [unpacked(path) for path in (home / "datasets").glob("*") if UNPACKED.fullmatch(path.name)]
+    found += snapshot_records(home)
     logs = (home / "logs").glob("run-*.log")
     found += [Thing(kind="log", name=str(path), bytes=size(path), used=written_at([path])) for path in logs]
     sweeps = {path: trials_of(path) for path in (home / "sweeps").glob("[!.]*") if path.is_dir()}
@@ -65,6 +69,32 @@ def run_folder(folder: RunFolder, cited: str | None) -> Thing:
 def unpacked(folder: Path) -> Thing:
     """Whoever asks for it anew sets its time."""
     return Thing(kind="unpacked archive", name=str(folder), bytes=size(folder), used=written_at([folder]))
+
+
+def half_a_cache(part: Path) -> Thing:
+    """It is gone on with when the same pictures are asked for again."""
+    held = "a process works in it" if whole.held(whole.target_of(part)) else None
+    used = written_at((part, *below(part)))
+    return Thing(kind="cache", name=str(part), bytes=size(part), used=used, held=held, unfinished=True)
+
+
+def snapshot_records(home: Path) -> Iterator[Thing]:
+    """Each stays for as long as something names it, by its fingerprint or as the last one of its data set."""
+    kept = [file for file in records.folder(home).glob(f"[!.]*{records.SUFFIX}") if file.is_file()]
+    if not kept:
+        return
+    try:
+        cited = {store.card(one.ref).lineage.fingerprint: f"{one.ref} saw these pictures" for one in store.listing()}
+        unread = None
+    except (OSError, ValueError):
+        cited, unread = {}, "the model store cannot be read"
+    cited |= {read_fingerprint(run) or "": f"run {run.run_id} saw these pictures" for run in runs(home)}
+    newest = [records.last(file.stem, home) for file in records.folder(home).glob("[!.]*.json")]
+    lasts = {one.record for one in newest if one is not None}
+    for file in kept:
+        last = "it is the last one of its data set" if file.name.removesuffix(records.SUFFIX) in lasts else None
+        held = unread or cited.get(records.fingerprint_of(file)) or last
+        yield Thing(kind="snapshot record", name=str(file), bytes=size(file), used=written_at([file]), held=held)
 
 
 def sweep(folder: Path, trials: list[Path]) -> Thing:

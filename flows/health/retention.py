@@ -10,9 +10,9 @@ from pydantic import Field
 
 from data.spec import Frozen
 
-MIGHT_GO_ON = timedelta(days=7)  # a run that is unfinished and younger
+MIGHT_GO_ON = timedelta(days=7)  # a run, or a cache, that is unfinished and younger
 
-Kind = Literal["run folder", "model", "cache", "unpacked archive", "log", "sweep"]
+Kind = Literal["run folder", "model", "cache", "unpacked archive", "snapshot record", "log", "sweep"]
 
 
 class Keep(Frozen):
@@ -26,14 +26,18 @@ class Keep(Frozen):
     versions: int = Field(20, ge=0, title="Models", description="of each name that stay; those with a role always do")
     cache_gb: float = Field(50, ge=0, title="Caches", description="decoded pictures, all together; the oldest go first")
     cache_days: float = Field(
-        30, ge=0, title="Unused caches", description="days that one stays that nobody reads; unpacked archives as well"
+        30,
+        ge=0,
+        title="Unused caches",
+        description="days that one stays that nobody reads; unpacked archives and records of pictures as well",
     )
     logs_days: float = Field(14, ge=0, title="Logs", description="days that log files stay")
     sweeps_days: float = Field(90, ge=0, title="Sweeps", description="days that one stays after its last trial")
 
 
 class Thing(Frozen):
-    """Something on disk: a folder of a run, a stored model, a cache, an unpacked archive, a log file, a sweep."""
+    """Something on disk: a folder of a run, a stored model, a cache, an unpacked archive, a record of which pictures
+    there were, a log file, a sweep."""
 
     kind: Kind
     name: str  # run id, name@version, or path
@@ -78,6 +82,7 @@ def plan(now: datetime, keep: Keep, *, things: Sequence[Thing], runs: Sequence[R
         *_old_versions(of(things, "model"), keep.versions),
         *_old_caches(now, of(things, "cache"), keep),
         *_beyond(now, of(things, "unpacked archive"), at_least=0, days=keep.cache_days),
+        *_beyond(now, of(things, "snapshot record"), at_least=0, days=keep.cache_days),
         *_beyond(now, of(things, "log"), at_least=0, days=keep.logs_days),
         *_beyond(now, of(things, "sweep"), at_least=0, days=keep.sweeps_days),
     ]
@@ -111,8 +116,8 @@ def _old_caches(now: datetime, newest_first: list[Thing], keep: Keep) -> list[Th
     going, size = [], 0
     for thing in newest_first:
         size += thing.bytes
-        unread = now - thing.used > timedelta(days=keep.cache_days)
-        if (unread or size > keep.cache_gb * 1e9) and thing.held is None:
+        unread = now - thing.used > (MIGHT_GO_ON if thing.unfinished else timedelta(days=keep.cache_days))
+        if (unread or size > keep.cache_gb * 1e9) and free(thing, now):
             going.append(thing)
     return going
 

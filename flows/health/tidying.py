@@ -6,11 +6,13 @@ before the flow run that they hang on.
 
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 from data import digests, whole
+from data.history import records
 from flows.api import MOST, Api, FlowRun
 from flows.health.growth import things, trials_of, written_at
 from flows.health.retention import Keep, Plan, Ran, plan
@@ -44,6 +46,10 @@ def carry_out(home: Path, what: Plan, api: Api | None) -> None:
                 remove_sweep(Path(thing.name))
             case "unpacked archive":
                 remove_unpacked(Path(thing.name), home, since=thing.used)
+            case "cache" if thing.unfinished:
+                remove_half(Path(thing.name))
+            case "snapshot record":
+                remove_record(Path(thing.name), home, since=thing.used)
             case _:
                 remove(Path(thing.name))
     if api is not None:
@@ -94,6 +100,19 @@ def remove_unpacked(path: Path, home: Path, *, since: datetime) -> None:
             digests.memory_of(path, home).unlink(missing_ok=True)
 
 
+def remove_half(part: Path) -> None:
+    """Of a cache, unless somebody has gone on with it."""
+    with suppress(BlockingIOError), whole.locked(whole.target_of(part), wait=False):
+        remove(part)
+
+
+def remove_record(path: Path, home: Path, *, since: datetime) -> None:
+    """Unless a run has kept it again since."""
+    with whole.locked(records.folder(home)):
+        if written_at([path]) == since:
+            remove(path)
+
+
 def remove_version(ref: ModelRef) -> None:
     """Unless it has been given a role meanwhile."""
     held = store.aliases(ref.name)
@@ -107,6 +126,7 @@ def sweep_up(home: Path) -> None:
         home / "runs",
         home / "images",
         home / "datasets",
+        records.folder(home),
         home / "sweeps",
         home / "trials",
         home / "logs",

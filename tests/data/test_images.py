@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import images
+from data import filling, images
 from data.decode import Worker, decode_in_processes
 from data.errors import DataRefused, InputError
 from data.preprocess import stored_pixels
@@ -58,12 +58,17 @@ def toy(root: Path, num: int = 12, **options: object) -> Snapshot:
 @pytest.fixture
 def in_processes(monkeypatch) -> None:
     """No time for this process: the workers do it all but the first job."""
-    monkeypatch.setattr(images, "INLINE_SECONDS", -1.0)
-    monkeypatch.setattr(images, "JOB_PICTURES", 5)
+    monkeypatch.setattr(filling, "INLINE_SECONDS", 0.0)
+    monkeypatch.setattr(filling, "GAUGE_SECONDS", 0.0)
+    monkeypatch.setattr(filling, "JOB_PICTURES", 5)
 
 
 def leftovers(home: Path) -> list[str]:
     return [path.name for path in (home / "images").iterdir() if path.name.endswith(".part")]
+
+
+def whole_results(home: Path) -> list[Path]:
+    return [path for path in (home / "images").iterdir() if not path.name.startswith(".")]
 
 
 def test_each_row_is_the_geometry_of_its_file(tmp_path):
@@ -131,7 +136,7 @@ def test_a_file_that_kills_its_decoder_is_refused_and_the_rest_goes_on(tmp_path,
     target.touch()
     jobs = [[(row, str(snapshot.path(row))) for row in range(8)]]
     results = list(decode_in_processes(jobs, IMAGE, target, processes=1))
-    assert sum(done for done, _ in results) == 8
+    assert sum(len(job) for job, _ in results) == 8
     refused = [refusal for _, some in results for refusal in some]
     assert [slot for slot, _ in refused] == [3]
     pixels = np.fromfile(target, np.uint8).reshape(8, 10, 10, 3)
@@ -185,7 +190,7 @@ def test_builders_of_one_key_at_once_agree(tmp_path):
     assert leftovers(tmp_path) == []
 
 
-def test_a_failure_leaves_nothing_behind_and_the_next_try_works(tmp_path):
+def test_a_failure_leaves_no_half_result_and_the_next_try_goes_on(tmp_path, monkeypatch):
     snapshot = toy(tmp_path / "toy")
 
     def stop(*_: object) -> None:
@@ -193,15 +198,31 @@ def test_a_failure_leaves_nothing_behind_and_the_next_try_works(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         images.build(snapshot, IMAGE, tmp_path, progress=stop)
-    assert leftovers(tmp_path) == []
+    assert whole_results(tmp_path) == []
+    monkeypatch.setattr(filling, "decode", lambda *_: pytest.fail("it was decoded before"))
     assert images.build(snapshot, IMAGE, tmp_path).pixels.shape[0] == 12
+    assert leftovers(tmp_path) == []
+
+
+def test_a_build_anew_takes_nothing_over(tmp_path):
+    snapshot = toy(tmp_path / "toy")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        images.build(snapshot, IMAGE, tmp_path, progress=stop)
+    (pixels,) = (tmp_path / "images").glob(".*.part/pixels.u8")
+    pixels.write_bytes(bytes(pixels.stat().st_size))
+    built = images.build(snapshot, IMAGE, tmp_path, anew=True)
+    assert np.array_equal(built.pixels[3], stored_pixels(built.path(3), IMAGE))
 
 
 BUILD = """
 import pickle, sys
 from pathlib import Path
-from data import images
-images.INLINE_SECONDS, images.JOB_PICTURES = -1.0, 1
+from data import filling, images
+filling.INLINE_SECONDS, filling.GAUGE_SECONDS, filling.JOB_PICTURES = 0.0, 0.0, 1
 
 def told(what, done, total):
     print(done, flush=True)
@@ -235,8 +256,7 @@ def test_a_build_that_is_stopped_leaves_no_process_and_no_half_result(tmp_path, 
     while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(alive(pid) for pid in workers)
-    assert [path for path in (tmp_path / "images").iterdir() if not path.name.startswith(".")] == []
-    assert how == signal.SIGKILL or leftovers(tmp_path) == []
+    assert whole_results(tmp_path) == []
     images.build(snapshot, IMAGE, tmp_path)
     assert leftovers(tmp_path) == []
 

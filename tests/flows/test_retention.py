@@ -1,6 +1,8 @@
 """What may be deleted: the rules, and that nothing else goes."""
 
+import json
 import os
+import shutil
 import tarfile
 import threading
 from datetime import UTC, datetime, timedelta
@@ -12,7 +14,8 @@ from uuid import uuid4
 import pytest
 from lamps import draw
 
-from data import digests
+from data import digests, whole
+from data.history import records
 from data.prepare import prepare
 from data.spec import DatasetSpec
 from flows.api import MOST, FlowRun
@@ -20,8 +23,10 @@ from flows.health import growth, tidying
 from flows.health.retention import Keep, Kind, Ran, Thing, plan
 from models.claims import claim, release
 
+GOLDEN = Path(__file__).parents[1] / "golden/bundle-v1"
 NOW = datetime(2026, 11, 22, 6, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
+OURS = {"digests", "splits", "snapshots"}  # folders beside the unpacked archives
 EVERYTHING_GOES = Keep(
     runs_days=0,
     runs_at_least=0,
@@ -191,7 +196,7 @@ def test_an_unpacked_archive_that_nobody_asks_for_goes_with_what_is_remembered_o
         with tarfile.open(place / "lamps.tar", "w") as archive:
             archive.add(place / "drawn" / str(number), "lamps")
         prepare(spec, place)
-    old, new = sorted(sources() - {"digests", "splits"}, key=lambda name: (place / "datasets" / name).stat().st_mtime)
+    old, new = sorted(sources() - OURS, key=lambda name: (place / "datasets" / name).stat().st_mtime)
     long_ago = (datetime.now(UTC) - 31 * DAY).timestamp()
     for name in (old, new):
         os.utime(place / "datasets" / name, (long_ago, long_ago))
@@ -202,9 +207,66 @@ def test_an_unpacked_archive_that_nobody_asks_for_goes_with_what_is_remembered_o
     assert {Path(one.name).name for one in what.things} == {old, new}
     prepare(spec, place)  # and the new one is asked for, since the plan was made
     tidying.carry_out(place, what, None)
-    assert sources() == {new, "digests", "splits"}
+    assert sources() == OURS | {new}
     assert not memory.exists()
     assert tidying.planned(place, Keep(), None).things == ()
+
+
+def recorded(place: Path, digit: str, *, days: float, last_of: str | None = None) -> Path:
+    """The record of pictures with this fingerprint."""
+    file = records.folder(place) / f"{digit * 64}-seed0-val0.1-test0.15.csv.gz"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"1234567890")
+    when = (datetime.now(UTC) - timedelta(days=days)).timestamp()
+    os.utime(file, (when, when))
+    if last_of:
+        last = records.Last(record=file.name.removesuffix(records.SUFFIX), when=NOW.isoformat())
+        (file.parent / f"{last_of}.json").write_text(last.model_dump_json())
+    return file
+
+
+def test_a_record_of_pictures_stays_while_a_model_or_a_run_or_its_data_set_names_it(place: Path):
+    card = json.loads((GOLDEN / "card.json").read_text())
+    card["lineage"]["fingerprint"] = "a" * 64
+    stored = place / "bentoml/models/roses/v1/bundle"
+    shutil.copytree(GOLDEN, stored)
+    (stored / "card.json").write_text(json.dumps(card))
+    (place / "runs/20260101-a/fingerprint").write_text("b" * 64)
+    for digit in "abde":
+        recorded(place, digit, days=400)
+    recorded(place, "c", days=400, last_of="roses")
+    recorded(place, "f", days=29)
+    found = {Path(one.name).name[0]: one for one in growth.things(place) if one.kind == "snapshot record"}
+    assert found["a"].held == "roses@v1 saw these pictures"
+    assert found["b"].held == "run 20260101-a saw these pictures"
+    assert found["c"].held == "it is the last one of its data set"
+    assert found["d"].bytes == 10
+    what = plan(datetime.now(UTC), Keep(), things=[*found.values()], runs=[])
+    assert what.sentence == "2 snapshot records; 0.0 GB"
+    recorded(place, "e", days=0)  # a run has kept it again, since the plan was made
+    tidying.carry_out(place, what, None)
+    assert {file.name[0] for file in records.folder(place).glob("*.gz")} == set("abcef")
+    (stored / "card.json").write_text("{")
+    assert {one.held for one in growth.things(place) if one.kind == "snapshot record"} == {
+        "the model store cannot be read"
+    }
+
+
+def test_half_a_cache_goes_a_week_after_it_was_last_written_to(place: Path):
+    part = place / "images/.other.part"
+    part.mkdir()
+    (part / "pixels.u8").write_bytes(b"1234")
+    (half,) = (one for one in growth.things(place) if one.unfinished and one.kind == "cache")
+    assert (half.bytes, half.held) == (4, None)
+    assert plan(NOW, EVERYTHING_GOES, things=[half.model_copy(update={"used": NOW - 6 * DAY})], runs=[]).things == ()
+    what = plan(NOW, Keep(), things=[half.model_copy(update={"used": NOW - 8 * DAY})], runs=[])
+    assert len(what.things) == 1
+    with whole.locked(place / "images/other"):  # somebody has gone on with it
+        assert [one.held for one in growth.things(place) if one.name == str(part)] == ["a process works in it"]
+        tidying.carry_out(place, what, None)
+        assert part.exists()
+    tidying.carry_out(place, what, None)
+    assert not part.exists()
 
 
 def swept(place: Path, name: str, trials: int, *, days: float = 0) -> None:
