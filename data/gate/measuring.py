@@ -84,8 +84,8 @@ def _in_processes(
             for output in wait(list(busy)):
                 worker = busy[cast(int, output)]  # `wait` gives back what it was given
                 yield worker.answer()
-                if (start := next(starts, None)) is not None:
-                    worker.ask(start)
+                if (following := next(starts, None)) is not None:
+                    worker.ask(following)
 
 
 class _Worker:

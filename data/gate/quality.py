@@ -75,7 +75,7 @@ def odd_sizes(sizes: np.ndarray, *, iqrs: float) -> tuple[np.ndarray, np.ndarray
     A size is the square root of width times height. Odd is one that lies more than `iqrs` times the distance between
     the quartiles outside them; where that distance is 0, any size but the usual one.
     """
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
     from cleanvision.issue_managers.image_property import SizeProperty
 
     if not len(sizes):

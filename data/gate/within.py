@@ -34,12 +34,16 @@ def _near(hashes: np.ndarray, bits: int, most: int) -> tuple[np.ndarray, bool]:
     num = len(hashes)
     edges = np.linspace(0, 64, bits + CLEAN + 1).round().astype(int).tolist()
     bands = [((1 << high) - 1) ^ ((1 << low) - 1) for low, high in pairwise(edges)]
-    codes = np.zeros(0, np.int64)  # first * num + second
+    found, pending = [np.zeros(0, np.int64)], 0  # first * num + second, some several times
     for chosen in combinations(bands, CLEAN):
-        keys = hashes & np.uint64(sum(chosen))
-        codes = np.union1d(codes, _neighbours(hashes, keys, bits, most))
-        if len(codes) > most:
-            break
+        found.append(_neighbours(hashes, hashes & np.uint64(sum(chosen)), bits, most))
+        pending += len(found[-1])
+        if pending > most:
+            found = [np.unique(np.concatenate(found))]
+            pending = len(found[0])
+            if pending > most:
+                break
+    codes = np.unique(np.concatenate(found))
     return np.stack([codes[:most] // num, codes[:most] % num], axis=1), len(codes) <= most
 
 
