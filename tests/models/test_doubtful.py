@@ -39,7 +39,7 @@ def test_the_report_shows_the_pictures_with_both_labels_and_says_where_the_list_
     section = html.partition("<h2>Labels to look at</h2>")[2].partition("</section>")[0]
     text = seen(section)
     assert "12 of 1,437 labels look wrong." in text
-    assert "is rose 20 % likelier tulip rose/2.png" in text
+    assert "is rose (20 % likely) likelier tulip rose/2.png" in text
     assert "labels.csv" in text
     assert "cannot be shown" in text
     assert ", test picture" in text
