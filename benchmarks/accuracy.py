@@ -61,7 +61,7 @@ def measure(name: str, arguments: list[str], home: Path) -> dict[str, object]:
         "image": run["image"],
         "test": {key: run["test"][key] for key in ("n", "accuracy", "interval", "ece")},
         "validation": {key: run["validation"][key] for key in ("n", "accuracy", "interval")},
-        "parity": card["parity"],
+        "parity": {name: card["parity"][name] for name in ("n", "largest_difference", "changed_answers")},
         "runs": 1,
         "machine": machine.describe(),
     }
