@@ -12,6 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from io import FileIO
 from itertools import islice
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -38,12 +39,22 @@ def decode(job: Job, spec: ImageSpec, target: int) -> Refusals:
     refused: Refusals = []
     for slot, path in job:
         try:
-            pixels = stored_pixels(Path(path), spec)
+            pixels = stored_pixels(_content(path), spec)
         except UnreadableImage as error:
             refused.append((slot, str(error)))
         else:
             _write(target, pixels, slot * pixels.nbytes)
     return refused
+
+
+def _content(path: str) -> bytes | Path:
+    """Read in half the time that `Path` takes, which counts where pictures are small; where that fails, the path, of
+    which `stored_pixels` says what is wrong."""
+    try:
+        with FileIO(path) as file:
+            return file.readall()
+    except OSError:
+        return Path(path)
 
 
 def _write(target: int, pixels: np.ndarray, offset: int) -> None:

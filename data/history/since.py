@@ -12,10 +12,9 @@ from data.history import records
 from data.history.diff import Difference, diff
 from data.history.records import Last, Record
 from data.images import Images
-from data.rules import Finding
 from data.spec import DatasetSpec
 from data.split import Split
-from data.validate import ValidationReport
+from data.validate import Finding, ValidationReport
 
 NAMED = 5  # classes
 

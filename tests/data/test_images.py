@@ -128,10 +128,11 @@ def test_a_file_that_kills_its_decoder_is_refused_and_the_rest_goes_on(tmp_path,
     (tmp_path / "site" / "sitecustomize.py").write_text(
         "import os, data.preprocess as p\n"
         "real = p.stored_pixels\n"
-        "p.stored_pixels = lambda file, spec: os.abort() if file.name == '0003.png' else real(file, spec)\n"
+        "p.stored_pixels = lambda file, spec: os.abort() if file == b'kills' else real(file, spec)\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     snapshot = toy(tmp_path / "toy", 8)
+    snapshot.path(3).write_bytes(b"kills")
     target = tmp_path / "pixels.u8"
     target.touch()
     jobs = [[(row, str(snapshot.path(row))) for row in range(8)]]
