@@ -9,6 +9,7 @@ from prefect.logging import get_run_logger
 
 from flows import artifacts, events
 from flows.console import display
+from flows.evaluate import moved
 from flows.home import write_verdict
 from flows.prepare import Prepared, opened
 from models.bundle import manifest, signature
@@ -36,7 +37,7 @@ def release(prepared: Prepared, folder: Path, bundle: Path, config: ReleaseConfi
             if store.aliases(ref.name).challenger != ref:
                 challengers.challenge(ref, reason=f"run {run.run_id}")
             try_as_service(store.path(ref))
-            verdict = judge(run, opened(prepared), ref, config)
+            verdict = judge(run, opened(prepared), ref, config, progress=moved)
             if verdict.promoted:
                 store.promote(ref, reason=verdict.reason)
         conclude(run.report_file, verdict, str(ref))

@@ -7,6 +7,7 @@ from pydantic import JsonValue
 from data.spec import Frozen, ImageSpec
 from models.config import Experiment
 from models.evaluation.metrics import Metrics
+from models.verdict import Verdict as Verdict
 
 
 class PixelStatistics(Frozen):
@@ -200,18 +201,3 @@ class ModelCard(Frozen):
     lineage: Lineage
     experiment: dict[str, JsonValue]  # for the reader; not `Experiment`, so that old cards outlive its changes
     versions: dict[str, str]
-
-
-class Verdict(Frozen):
-    """Whether a challenger replaces the champion, and why."""
-
-    promoted: bool
-    relation: Literal["first", "better", "not worse", "same", "unproven", "worse"]
-    reason: str  # one sentence with the figures
-    n: int  # test pictures compared
-    challenger_accuracy: float
-    champion_accuracy: float | None = None
-    difference: float | None = None  # challenger minus champion
-    difference_low: float | None = None  # one-sided lower confidence limit
-    p_value: float | None = None  # exact McNemar, two-sided
-    champion: str | None = None  # name@version
