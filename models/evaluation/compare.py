@@ -29,10 +29,8 @@ def compare(
     seed: int = 0,
 ) -> Verdict:
     """Both (N, K) probabilities of the same N test pictures; labels (N,). `also`: checks of what probabilities do not
-    show, such as the size; `seed`: of the bootstrap. Raises ValueError when they do not fit.
-
-    `relation` speaks of accuracy alone; `promoted` asks that no check has failed.
-    """
+    show; `seed`: of the bootstrap. `relation` speaks of accuracy alone; `promoted` asks that no check has failed.
+    Raises ValueError when they do not fit."""
     new = checked(challenger, labels, len(classes))
     asked = (*floors(new, labels, classes, config), *also)
     right_new = new.argmax(axis=1) == labels

@@ -36,6 +36,7 @@ def section(verdict: Verdict) -> Markup:
 
 def robustness(levels: tuple[Level, ...], champion: str | None, *, fmt: plots.Format = "svg") -> bytes:
     """Share of right answers over the strength of each change; the first level is of the pictures as they are."""
+    theirs = plots.short(champion or "the champion", 60)
 
     def draw(figure: "Figure") -> None:
         panels = figure.subplots(1, len(PANELS), sharey=True)
@@ -45,17 +46,18 @@ def robustness(levels: tuple[Level, ...], champion: str | None, *, fmt: plots.Fo
             points.sort(key=lambda point: point[0], reverse=kind == "jpeg")
             places = list(range(len(points)))
             if levels[0].champion is not None:
-                theirs = [100 * (level.champion or 0.0) for _, _, level in points]
-                axes.plot(places, theirs, color=plots.ORANGE, linestyle=(0, (4, 2)), marker="s", label=champion)
-            ours = [100 * level.challenger for _, _, level in points]
-            axes.plot(places, ours, color=plots.BLUE, marker="o", label="this model")
+                old = [100 * (level.champion or 0.0) for _, _, level in points]
+                axes.plot(places, old, color=plots.ORANGE, linestyle=(0, (4, 2)), marker="s", label=theirs)
+            new = [100 * level.challenger for _, _, level in points]
+            axes.plot(places, new, color=plots.BLUE, marker="o", label="this model")
             axes.set_xticks(places, [label for _, label, _ in points])
             axes.margins(x=0.12)
             plots.titles(axes, title, unit, "right, %" if kind == "blur" else "")
         if levels[0].champion is not None:
-            figure.axes[0].legend(frameon=False, labelcolor=plots.INK, fontsize=8)
+            lines, names = panels[0].get_legend_handles_labels()
+            figure.legend(lines, names, loc="outside lower center", ncols=2, frameon=False, labelcolor=plots.INK)
 
-    return plots.render(draw, width=9.0, height=2.6, fmt=fmt)
+    return plots.render(draw, width=9.0, height=2.9, fmt=fmt)
 
 
 def _row(check: Check) -> Markup:

@@ -118,9 +118,10 @@ def robustness(found: Sequence[Level], *, margin: float, confidence: float) -> C
     alpha = (1 - confidence) / len(changed)
     lost = [level for level in changed if -_gain(level) > margin and (level.p_value or 0.0) < alpha]
     worst = min(lost or changed, key=_gain)
+    theirs = percent(worst.champion or 0.0)
     said = (
-        f"{worst.name} leaves {percent(worst.challenger)} of {worst.n:,} right, {percent(worst.champion or 0.0)} of "
-        f"the champion's (p {p(worst.p_value or 0.0)}); {points(-margin)} allowed by release.robust_margin"
+        f"{worst.name} leaves {percent(worst.challenger)} of {worst.n:,} right, against {theirs} by the champion "
+        f"(p {p(worst.p_value or 0.0)}); {points(-margin)} allowed by release.robust_margin"
     )
     return Check(name="robustness", value=_gain(worst), limit=-margin, ok=not lost, said=said)
 

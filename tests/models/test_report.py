@@ -15,7 +15,7 @@ from data.spec import DatasetSpec, ImageSpec
 from data.split import Split
 from data.validate import ClassCount, Finding, ValidationReport
 from models.config import Experiment, TrainConfig
-from models.evaluation import report
+from models.evaluation import judged, report
 from models.evaluation.conclusion import conclude
 from models.evaluation.metrics import reliability, score
 from models.evaluation.robustness import LEVELS, levels
@@ -243,6 +243,12 @@ def test_the_release_puts_its_checks_into_the_page_with_a_picture_of_worse_pictu
     assert "flowers@1" in text
     conclude(file, verdict(promoted=True, reason="Better."), "flowers@3")
     assert "What was checked" not in seen(file.read_text())
+
+
+def test_a_first_model_is_drawn_without_another():
+    right = np.ones((1, 40, len(LEVELS)), dtype=bool)
+    assert b"the champion" not in judged.robustness(levels(right), None)
+    assert b"the champion" in judged.robustness(levels(np.concatenate([right, right])), None)
 
 
 def test_that_accuracy_while_training_is_not_that_of_the_model_as_exported_is_said(plain):

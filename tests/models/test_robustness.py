@@ -119,7 +119,7 @@ def test_a_model_that_falls_under_noise_is_refused_with_both_figures():
     check = robustness(figures({"noise 16": 0.1}), margin=0.05, confidence=0.95)
     assert (check.ok, check.limit) == (False, -0.05)
     assert check.value == pytest.approx(-0.1)
-    assert "noise of 16 leaves 80.0 % of 400 right, 90.0 % of the champion's (p < 0.001)" in check.said
+    assert "noise of 16 leaves 80.0 % of 400 right, against 90.0 % by the champion (p < 0.001)" in check.said
     assert "allowed by release.robust_margin" in check.said
 
 
