@@ -35,7 +35,7 @@ LEVELS: tuple[tuple[Kind, float], ...] = (
     ("brightness", 1.5),
 )
 MOST, FEWEST = 1_000, 100  # pictures
-FLOPS = 1e12  # of all answers together: some ten seconds of two cores
+FLOPS = 1e12  # of all answers together: some ten seconds of one core
 LARGEST_SPEC = 1024  # pixels of a side, of any `ImageSpec`
 LARGEST = 256  # pixels; blur and noise of a photograph of millions would be gone once it is scaled down
 

@@ -1,6 +1,8 @@
 """Worse pictures: which, how the two models are compared on them, and what is refused."""
 
 import io
+import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from data.spec import ImageSpec
 from models.evaluation.robustness import LEVELS, Asked, Shown, answered, choose, levels, robustness, variants
 from models.verdict import Level
 
+DOCS = Path(__file__).parents[2] / "docs" / "release.md"
 SPEC = ImageSpec(height=16, width=16, channels=3)
 NAMES = [f"{kind} {strength:g}" for kind, strength in LEVELS]
 
@@ -149,3 +152,24 @@ def test_an_equal_model_is_hardly_ever_refused_and_one_that_lost_ten_points_near
 
     assert refused(0.05, 0.05) <= 0.05
     assert refused(0.12, 0.02) >= 0.95
+
+
+def test_the_power_in_the_docs_is_what_is_simulated():
+    """At one level, where 5 of 100 answers are gained beside what is lost."""
+    rows = re.findall(r"^\| ([\d,]+) \| (\d+) % \| (\d+) % \| (\d+) % \|$", DOCS.read_text(), flags=re.MULTILINE)
+    assert len(rows) == 4
+    rng = np.random.default_rng(0)
+    for pictures, *stated in rows:
+        n = int(pictures.replace(",", ""))
+        for loss, percent in zip((0.10, 0.15, 0.20), stated, strict=True):
+            counts = rng.multinomial(n, [loss + 0.05, 0.05, 0.9 - loss], size=1000)
+            found = [lost(n, *map(int, pair[:2])) for pair in counts]
+            assert 100 * np.mean(found) == pytest.approx(int(percent), abs=100 * 3 * 0.016 + 0.5)
+
+
+@cache
+def lost(n: int, lost: int, gained: int) -> bool:
+    """Whether a challenger is refused for so many pictures at one level."""
+    right = np.ones((2, n, len(LEVELS)), dtype=bool)
+    right[0, :lost, 1], right[1, n - gained :, 1] = False, False
+    return robustness(levels(right), margin=0.05, confidence=0.95).ok is False
