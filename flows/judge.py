@@ -127,7 +127,6 @@ def against(champion: Bundle, baseline: ModelRef, run: RunFolder, measuring: Mea
         config=config,
         champion_name=str(baseline),
         also=(*beside(ours, theirs, labels, config=config, seed=seed), *measured.checks),
-        seed=seed,
     )
     verdict = verdict.model_copy(update={"robustness": measured.levels})
     verdict = with_remark(verdict, class_changes(old, images.classes, int(known.sum())))

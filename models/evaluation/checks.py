@@ -8,7 +8,7 @@ import numpy as np
 
 from models.evaluation.config import ReleaseConfig
 from models.evaluation.metrics import Interval, reliability, wilson
-from models.evaluation.pairs import RESAMPLED, Paired, error_difference, recall_difference, resampled
+from models.evaluation.pairs import Paired, error_difference, recall_difference, resampled
 from models.verdict import Check, Relation
 
 FREE_MS = 5.0  # of a slower model: HTTP itself takes as long, so nobody would notice
@@ -18,7 +18,7 @@ def comparison(pairs: Paired, *, changed: int, relation: Relation, config: Relea
     """Challenger against champion, by accuracy. `changed`: pictures that the two answer differently."""
     alpha, allowed = 1 - config.confidence, f"{points(-config.margin)} are allowed"
     by_name = {"loss": pairs.difference_low, "bootstrap": pairs.resampled_low}
-    how = {"loss": "", "bootstrap": f" in {RESAMPLED:,} resamplings"}
+    how = {"loss": "", "bootstrap": " by resampling"}
     limits = tuple(
         Check(
             name=name,

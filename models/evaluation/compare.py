@@ -26,10 +26,9 @@ def compare(
     config: ReleaseConfig,
     champion_name: str | None,
     also: tuple[Check, ...] = (),
-    seed: int = 0,
 ) -> Verdict:
     """Both (N, K) probabilities of the same N test pictures; labels (N,). `also`: checks of what probabilities do not
-    show; `seed`: of the bootstrap. `relation` speaks of accuracy alone; `promoted` asks that no check has failed.
+    show, such as the size. `relation` speaks of accuracy alone; `promoted` asks that no check has failed.
     Raises ValueError when they do not fit."""
     new = checked(challenger, labels, len(classes))
     asked = (*floors(new, labels, classes, config), *also)
@@ -38,7 +37,7 @@ def compare(
         return _first(right_new, labels, classes, config, asked)
     old = checked(champion, labels, len(classes))
     right_old = old.argmax(axis=1) == labels
-    pairs = paired(right_new, right_old, confidence=config.confidence, seed=seed)
+    pairs = paired(right_new, right_old, confidence=config.confidence)
     changed = int((new.argmax(axis=1) != old.argmax(axis=1)).sum())
     relation = relate(pairs, same=not changed, config=config)
     kept = classes_kept(fallen_classes(right_new, right_old, labels, classes, config), config)
