@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from models.evaluation import plots
+from models.evaluation.checks import percent
 from models.evaluation.inline import inline
 from models.verdict import MARKS, Check, Kind, Level, Verdict
 
@@ -70,6 +71,16 @@ def _picture(verdict: Verdict) -> Markup:
     if not verdict.robustness:
         return Markup("")
     svg = robustness(verdict.robustness, verdict.champion)
-    return Markup("<h3>{}, of {:,} test pictures</h3><figure>{}</figure>").format(
-        TITLE, verdict.robustness[0].n, inline(svg, TITLE)
-    )
+    rows = Markup("").join(map(_figures, verdict.robustness))
+    return Markup(
+        "<h3>{}, of {:,} test pictures</h3><figure>{}</figure>"
+        '<table class="levels"><thead><tr><th>Pictures with</th><th class="n">This model</th>'
+        '<th class="n">Champion</th><th class="n">p of a loss</th></tr></thead><tbody>{}</tbody></table>'
+    ).format(TITLE, verdict.robustness[0].n, inline(svg, TITLE), rows)
+
+
+def _figures(level: Level) -> Markup:
+    theirs = "" if level.champion is None else percent(level.champion)
+    chance = "" if level.p_value is None else f"{level.p_value:.2g}"
+    row = '<tr><td>{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td></tr>'
+    return Markup(row).format(level.name, percent(level.challenger), theirs, chance)

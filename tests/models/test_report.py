@@ -240,6 +240,7 @@ def test_the_release_puts_its_checks_into_the_page_with_a_picture_of_worse_pictu
     assert f"✗ robustness {EVIL} leaves 75.0 % right" in text.replace("  ", " ")
     assert "· size the bundle has 1.20 MB" in text
     assert "Right answers to worse pictures, of 40 test pictures" in text
+    assert "brightness x 1.5 75.0 % 100.0 % 0.00098" in text
     assert "flowers@1" in text
     conclude(file, verdict(promoted=True, reason="Better."), "flowers@3")
     assert "What was checked" not in seen(file.read_text())
