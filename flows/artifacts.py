@@ -22,8 +22,9 @@ from models.cards import ModelCard
 from models.evaluation.diagnose import diagnose
 from models.evaluation.diagnosis import pictures
 from models.evaluation.diagnosis.remark import Evidence
-from models.records import CVResult, RunResult, Verdict
+from models.records import CVResult, RunResult
 from models.run import RunFolder
+from models.verdict import Verdict
 
 POST_EVERY_S = 3.0
 RETRIES = 12  # about a minute (flows.patience): the run waits for it, once
@@ -193,7 +194,13 @@ def show_parity(card: ModelCard) -> None:
 
 @harmless
 def show_verdict(verdict: Verdict, model: str) -> None:
-    create_markdown_artifact(pages.verdict_page(verdict, model), key="verdict", description=verdict.reason)
+    from models.evaluation import judged
+
+    page = pages.verdict_page(verdict, model)
+    if verdict.robustness:
+        drawn = judged.robustness(verdict.robustness, verdict.champion, fmt="png")
+        page += f"\n{pages.picture(drawn, judged.TITLE)}\n"
+    create_markdown_artifact(page, key="verdict", description=verdict.reason)
 
 
 @harmless

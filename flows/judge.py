@@ -9,13 +9,16 @@ import numpy as np
 from pydantic import JsonValue
 
 from data.prepare import Dataset
+from data.progress import Progress, ignore
 from data.spec import DatasetSpec
+from flows.measured import Measuring
 from models.bundle.bundle import Bundle, BundleError, predict_files
 from models.config import ReleaseConfig
+from models.evaluation.checks import beside
 from models.evaluation.compare import align, compare
 from models.evaluation.metrics import Metrics
-from models.records import Verdict
 from models.run import RunFolder
+from models.verdict import Verdict
 from serving import store
 from serving.aliases import DECISIONS
 from serving.refs import ModelRef
@@ -61,38 +64,72 @@ def settled(ref: ModelRef, test: Metrics, *, run_id: str) -> Verdict | None:
     return None
 
 
-def judge(run: RunFolder, dataset: Dataset, ref: ModelRef, config: ReleaseConfig) -> Verdict:
-    """The new model against the champion on this run's test pictures; both saw none of them in training."""
+def judge(
+    run: RunFolder,
+    dataset: Dataset,
+    ref: ModelRef,
+    config: ReleaseConfig,
+    *,
+    latency_ms: float | None = None,
+    progress: Progress = ignore,
+) -> Verdict:
+    """The new model against the champion on this run's test pictures; both saw none of them in training.
+
+    `latency_ms`: within which 95 of 100 requests for one picture were answered; None: it is measured here, in process.
+    """
     held = store.aliases(ref.name)
     baseline = held.previous if held.champion == ref else held.champion  # a release cut off after its promotion
-    predictions = run.predictions()
-    ours, labels = predictions["test_probabilities"], predictions["test_labels"]
-    classes = dataset.images.classes
+    candidate = Bundle.open(store.path(ref))
+    measuring = Measuring(candidate, dataset.images, config, latency_ms=latency_ms, progress=progress)
     if baseline is None:
-        return compare(
-            challenger=ours, champion=None, labels=labels, classes=classes, config=config, champion_name=None
-        )
+        return alone(run, measuring)
     try:
         champion = Bundle.open(store.path(baseline))
     except BundleError as error:
-        first = compare(
-            challenger=ours, champion=None, labels=labels, classes=classes, config=config, champion_name=None
-        )
-        return with_remark(first, f"{baseline} could not be compared with, because it does not open ({error})")
-    known = np.isin(labels, [k for k, label in enumerate(classes) if label in champion.card.classes])
-    if not known.any():
-        return strangers(baseline, champion.card.classes, ours, labels)
-    paths = [dataset.images.path(int(row)) for row in predictions["test_rows"][known]]
-    theirs = align(predict_files(champion, paths), classes=champion.card.classes, onto=classes)
+        remark = f"{baseline} could not be compared with, because it does not open ({error})"
+        return with_remark(alone(run, measuring), remark)
+    return against(champion, baseline, run, measuring)
+
+
+def alone(run: RunFolder, measuring: Measuring) -> Verdict:
+    """A first model."""
+    predictions, images = run.predictions(), measuring.images
+    measured = measuring.beside(None, predictions["test_rows"], predictions["test_labels"])
     verdict = compare(
-        challenger=ours[known],
+        challenger=predictions["test_probabilities"],
+        champion=None,
+        labels=predictions["test_labels"],
+        classes=images.classes,
+        config=measuring.config,
+        champion_name=None,
+        also=measured.checks,
+    )
+    return verdict.model_copy(update={"robustness": measured.levels})
+
+
+def against(champion: Bundle, baseline: ModelRef, run: RunFolder, measuring: Measuring) -> Verdict:
+    """On the test pictures of the classes that both know."""
+    predictions, images, config = run.predictions(), measuring.images, measuring.config
+    ours, labels, old = predictions["test_probabilities"], predictions["test_labels"], champion.card.classes
+    known = np.isin(labels, [k for k, label in enumerate(images.classes) if label in old])
+    if not known.any():
+        return strangers(baseline, old, ours, labels)
+    ours, labels, rows = ours[known], labels[known], predictions["test_rows"][known]
+    measuring.progress("the champion's answers", 0, 0)
+    paths = [images.path(int(row)) for row in rows]
+    theirs = align(predict_files(champion, paths), classes=old, onto=images.classes)
+    measured, seed = measuring.beside(champion, rows, labels), int(images.snapshot.fingerprint[:16], 16)
+    verdict = compare(
+        challenger=ours,
         champion=theirs,
-        labels=labels[known],
-        classes=classes,
+        labels=labels,
+        classes=images.classes,
         config=config,
         champion_name=str(baseline),
+        also=(*beside(ours, theirs, labels, config=config, seed=seed), *measured.checks),
     )
-    verdict = with_remark(verdict, class_changes(champion.card.classes, classes, int(known.sum())))
+    verdict = verdict.model_copy(update={"robustness": measured.levels})
+    verdict = with_remark(verdict, class_changes(old, images.classes, int(known.sum())))
     return with_remark(verdict, other_split(champion.card.experiment, run.experiment().dataset))
 
 
@@ -133,4 +170,4 @@ def with_remark(verdict: Verdict, remark: str) -> Verdict:
     """The same decision, its sentence continued."""
     if not remark:
         return verdict
-    return Verdict(**{**verdict.model_dump(), "reason": f"{verdict.reason.rstrip('.')}; {remark}."})
+    return verdict.model_copy(update={"reason": f"{verdict.reason.rstrip('.')}; {remark}."})

@@ -14,7 +14,9 @@ from data.validate import ValidationReport
 from models.evaluation.diagnosis.pictures import TITLES
 from models.evaluation.diagnosis.remark import Remark, Shown
 from models.evaluation.metrics import Metrics
-from models.records import CVResult, RunResult, Verdict
+from models.records import CVResult, RunResult
+from models.verdict import MARKS as MARK_OF
+from models.verdict import Check, Verdict
 
 if TYPE_CHECKING:
     from models.evaluation.report import Picture  # jinja2, matplotlib
@@ -156,7 +158,7 @@ def diagnosis_page(remarks: Sequence[Remark], pictures: Mapping[Shown, bytes]) -
 
 
 def verdict_page(verdict: Verdict, model: str) -> str:
-    """The figures; the sentence is the artifact's description, shown above them."""
+    """The figures, and what was checked; the sentence is the artifact's description, shown above them."""
     name = model.partition("@")[0]
     if verdict.promoted:
         heading = f"## {model} is now the champion of {name}"
@@ -169,7 +171,15 @@ def verdict_page(verdict: Verdict, model: str) -> str:
         figures.append(
             f"- difference {100 * verdict.difference:+.1f} points, at least {100 * verdict.difference_low:+.1f}"
         )
-    return "\n".join([heading, "", *figures]) + "\n"
+    return "\n".join([heading, "", *figures, *check_lines(verdict.checks)]) + "\n"
+
+
+def check_lines(checks: Sequence[Check]) -> list[str]:
+    """A table; nothing where nothing was checked."""
+    if not checks:
+        return []
+    rows = [f"| {MARK_OF[check.ok]} | {cell(check.name)} | {cell(check.said)} |" for check in checks]
+    return ["", "| | Check | |", "| :-- | :-- | :-- |", *rows]
 
 
 def report_page(report: Path) -> str:

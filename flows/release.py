@@ -9,14 +9,15 @@ from prefect.logging import get_run_logger
 
 from flows import artifacts, events
 from flows.console import display
+from flows.evaluate import moved
 from flows.home import write_verdict
 from flows.prepare import Prepared, opened
 from models.bundle import manifest, signature
 from models.cards import ModelCard
 from models.config import ReleaseConfig
 from models.evaluation.conclusion import conclude
-from models.records import Verdict
 from models.run import RunFolder
+from models.verdict import Check, Verdict
 from serving import challengers, store
 from serving.refs import ModelRef
 
@@ -37,9 +38,10 @@ def release(prepared: Prepared, folder: Path, bundle: Path, config: ReleaseConfi
             if store.aliases(ref.name).challenger != ref:
                 challengers.challenge(ref, reason=f"run {run.run_id}")
             try_as_service(store.path(ref))
-            verdict = judge(run, opened(prepared), ref, config)
+            card = store.card(ref)
+            verdict = judge(run, opened(prepared), ref, config, latency_ms=over_http(card), progress=moved)
             if config.rehearse:
-                verdict = held_back(verdict, store.card(ref))
+                verdict = held_back(verdict, card)
             if verdict.promoted:
                 store.promote(ref, reason=verdict.reason)
         conclude(run.report_file, verdict, str(ref))
@@ -53,17 +55,28 @@ def release(prepared: Prepared, folder: Path, bundle: Path, config: ReleaseConfi
     return str(ref), verdict
 
 
+def over_http(card: ModelCard) -> float | None:
+    """Milliseconds within which 95 of 100 single requests were answered; None where nobody tried."""
+    return card.rehearsal.p95_ms if card.rehearsal else None
+
+
 def held_back(verdict: Verdict, card: ModelCard) -> Verdict:
-    """The verdict on a model that a service could not be relied on with: it stays out of service."""
-    if card.rehearsal is None or card.rehearsal.fault is None:
+    """The verdict with one more check: a model that a service could not be relied on with stays out of service."""
+    rehearsal = card.rehearsal
+    if rehearsal is None:
         return verdict
-    fault = f"the service on {card.name}@{card.version} {card.rehearsal.fault}"
+    if rehearsal.fault is None:
+        said = "a service on it answered as it should, bore to be overloaded, and stopped when told"
+        check = Check(name="service", value=None, limit=None, ok=True, said=said)
+        return verdict.model_copy(update={"checks": (*verdict.checks, check)})
+    fault = f"the service on {card.name}@{card.version} {rehearsal.fault}"
+    check = Check(name="service", value=None, limit=None, ok=False, said=fault)
     if verdict.promoted:
         kept = f"Kept {verdict.champion}" if verdict.champion else "Not promoted"
         reason = f"{kept}: {fault}."
     else:
         reason = f"{verdict.reason.rstrip('.')}; besides, {fault}."
-    return Verdict(**{**verdict.model_dump(), "promoted": False, "reason": reason})
+    return verdict.model_copy(update={"promoted": False, "reason": reason, "checks": (*verdict.checks, check)})
 
 
 def signing_key() -> Path | None:

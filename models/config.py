@@ -8,6 +8,9 @@ from annotated_types import Gt, Le
 from pydantic import Field, model_validator
 
 from data.spec import AugmentConfig, DatasetSpec, Frozen
+from models.evaluation.config import AnswerConfig as AnswerConfig
+from models.evaluation.config import DiagnoseConfig as DiagnoseConfig
+from models.evaluation.config import ReleaseConfig as ReleaseConfig
 from models.training.config import (
     CosineConfig,
     CrossEntropyConfig,
@@ -125,56 +128,6 @@ class CrossvalConfig(Frozen):
         if self.folds == 1:
             raise ValueError("folds 1 leaves nothing to train on; use 0 for none, or at least 2")
         return self
-
-
-class AnswerConfig(Frozen):
-    """How the trained network answers, in evaluation and in service alike; while it trains it is asked once."""
-
-    mirror: bool = Field(
-        False,
-        title="Mirror",
-        description="the mean of the answers to a picture and its mirror image, at twice the cost",
-    )
-
-
-class ReleaseConfig(Frozen):
-    """When a new model replaces the one in service."""
-
-    margin: float = Field(
-        0.02, ge=0, lt=1, title="Margin", description="largest loss of accuracy that counts as not worse"
-    )
-    confidence: float = Field(0.95, gt=0.5, lt=1, title="Confidence", description="of the one-sided test")
-    class_margin: float = Field(
-        0.15, gt=0, le=1, title="Class margin", description="largest drop of any single class's recall"
-    )
-    parity: float = Field(
-        1e-3,
-        gt=0,
-        title="Parity",
-        description="largest difference between trained and exported probabilities, and those of a service over HTTP",
-    )
-    rehearse: bool = Field(
-        True,
-        title="Rehearse",
-        description="a service on the new model is asked, timed, overloaded and stopped; where that fails, it is not "
-        "promoted",
-    )
-
-
-class DiagnoseConfig(Frozen):
-    """What is looked at once training has ended, beyond what costs nothing."""
-
-    hessian: bool = Field(
-        False,
-        title="Curvature",
-        description="largest and smallest eigenvalue of the Hessian at the end point: a minimum or a saddle; slow",
-    )
-    hessian_pictures: int = Field(
-        256, ge=1, title="Pictures for it", description="training pictures that the loss is taken over"
-    )
-    hessian_iterations: int = Field(
-        40, ge=2, le=1000, title="Iterations for it", description="at most; of Lanczos' method"
-    )
 
 
 class Experiment(Frozen):

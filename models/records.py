@@ -1,7 +1,5 @@
 """What a run writes down: frozen values shared by training, reports, export and flows. No torch here."""
 
-from typing import Literal
-
 from pydantic import JsonValue
 
 from data.gate.records import Shift as Shift
@@ -16,6 +14,7 @@ from models.cards import Parity as Parity
 from models.cards import PixelStatistics as PixelStatistics
 from models.config import Experiment
 from models.evaluation.metrics import Metrics
+from models.verdict import Verdict as Verdict
 
 
 class EpochRecord(Frozen):
@@ -116,18 +115,3 @@ class RunResult(Frozen):
     flops: int | None = None  # of one picture's way forward; None in runs from before it was counted
     checks: Checks | None = None  # not in old runs
     decided: dict[str, JsonValue] | None = None  # path of a setting left open -> the value it got; not in old runs
-
-
-class Verdict(Frozen):
-    """Whether a challenger replaces the champion, and why."""
-
-    promoted: bool
-    relation: Literal["first", "better", "not worse", "same", "unproven", "worse"]
-    reason: str  # one sentence with the figures
-    n: int  # test pictures compared
-    challenger_accuracy: float
-    champion_accuracy: float | None = None
-    difference: float | None = None  # challenger minus champion
-    difference_low: float | None = None  # one-sided lower confidence limit
-    p_value: float | None = None  # exact McNemar, two-sided
-    champion: str | None = None  # name@version

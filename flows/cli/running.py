@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from functools import cache
@@ -12,6 +12,7 @@ from typing import TypeVar, cast
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from flows import logs, patience, server, stopping
 from flows.console import Display, duration, shown, stderr_console, stdout_console
@@ -22,6 +23,7 @@ from flows.place import home
 from flows.reuse.stages import Refresh
 from models.config import Experiment
 from models.evaluation.metrics import Metrics
+from models.verdict import MARKS, Check
 
 T = TypeVar("T")
 
@@ -167,8 +169,20 @@ def summarise(outcome: Outcome, console: Console) -> None:
     }
     console.print(f"{mark}: ", end="")
     console.print(outcome.verdict.reason, soft_wrap=True, markup=False, highlight=False)
+    if outcome.verdict.checks:
+        console.print(checked(outcome.verdict.checks))
     for name, value in lines.items():
         console.print(f"{name:<12} {value}", soft_wrap=True, markup=False, highlight=False)
+
+
+def checked(checks: Sequence[Check]) -> Table:
+    """What was looked at before the decision."""
+    table = Table(box=None, show_header=False, pad_edge=True)
+    for check in checks:
+        style = {True: "green", False: "red", None: "dim"}[check.ok]
+        row = (Text(text) for text in (check.name, check.said))  # a class may be called [red]
+        table.add_row(Text(MARKS[check.ok], style=style), *row, style="dim" if check.ok is None else "")
+    return table
 
 
 def serving(outcome: Outcome) -> dict[str, str]:

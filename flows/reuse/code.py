@@ -13,6 +13,7 @@ LEARNING = (
     "models/*.py",
     "models/zoo/**/*.py",
     "models/training/**/*.py",
+    "models/evaluation/config.py",
     "models/evaluation/inference.py",
     "models/evaluation/metrics.py",
 )

@@ -1,42 +1,20 @@
 """Challenger against champion on the same test pictures -> Verdict. No torch here.
 
-N pictures, K classes. Only the pictures that exactly one of the two gets right say anything about the difference:
-`lost` (champion right, challenger wrong) and `gained` (the reverse).
-
-- Significance: exact McNemar test, which is a binomial test of `gained` among `gained + lost`.
-- Not worse: the lower score limit for a difference of paired proportions, Tango (1998),
-  https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<891::AID-SIM780>3.0.CO;2-B. The exact interval conditional on
-  the discordant pairs is not used: it takes their number for a known share, and so lets through a model that only
-  loses (simulated in tests/models/test_compare.py).
-
-A significant loss is refused even within the margin: night after night, small allowed losses would add up.
+N pictures, K classes. The accuracies are compared by `models.evaluation.pairs`: better is what McNemar's test proves;
+not worse is what is not proved to be worse, and by both lower limits cannot have lost more than the margin. A
+significant loss is refused even within the margin: night after night, small allowed losses would add up.
+Beside that no class may be lost, and every limit that was asked for has to be kept: `models.evaluation.checks`.
 """
-
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from models.config import ReleaseConfig
+from models.evaluation.checks import classes_kept, comparison, floors, p, percent
+from models.evaluation.config import ReleaseConfig
 from models.evaluation.metrics import checked
-from models.records import Verdict
+from models.evaluation.pairs import Paired, paired
+from models.verdict import Check, Relation, Verdict, failed
 
-Relation = Literal["better", "not worse", "same", "unproven", "worse"]
-
-
-@dataclass(frozen=True)
-class Paired:
-    """How two models answered the same pictures."""
-
-    n: int
-    gained: int  # challenger right, champion wrong
-    lost: int  # champion right, challenger wrong
-    p_value: float  # exact McNemar, two-sided
-    difference_low: float  # one-sided lower limit of the accuracy difference
-
-    @property
-    def difference(self) -> float:
-        return (self.gained - self.lost) / self.n
+OF_ACCURACY = ("new answers", "significance", "loss", "bootstrap")  # checks that `relation` sums up
 
 
 def compare(
@@ -47,23 +25,27 @@ def compare(
     classes: tuple[str, ...],
     config: ReleaseConfig,
     champion_name: str | None,
+    also: tuple[Check, ...] = (),
 ) -> Verdict:
-    """Both (N, K) probabilities of the same N test pictures; labels (N,). Raises ValueError when they do not fit.
-
-    `relation` speaks of accuracy alone; `promoted` also asks that no class is lost (see `fallen_classes`).
-    """
-    right_new = checked(challenger, labels, len(classes)).argmax(axis=1) == labels
+    """Both (N, K) probabilities of the same N test pictures; labels (N,). `also`: checks of what probabilities do not
+    show, such as the size. `relation` speaks of accuracy alone; `promoted` asks that no check has failed.
+    Raises ValueError when they do not fit."""
+    new = checked(challenger, labels, len(classes))
+    asked = (*floors(new, labels, classes, config), *also)
+    right_new = new.argmax(axis=1) == labels
     if champion is None:
-        return _first(right_new, labels, classes, config)
-    right_old = checked(champion, labels, len(classes)).argmax(axis=1) == labels
+        return _first(right_new, labels, classes, config, asked)
+    old = checked(champion, labels, len(classes))
+    right_old = old.argmax(axis=1) == labels
     pairs = paired(right_new, right_old, confidence=config.confidence)
-    same = bool((challenger.argmax(axis=1) == champion.argmax(axis=1)).all())
-    relation = relate(pairs, same=same, config=config)
-    fallen = fallen_classes(right_new, right_old, labels, classes, config)
+    changed = int((new.argmax(axis=1) != old.argmax(axis=1)).sum())
+    relation = relate(pairs, same=not changed, config=config)
+    kept = classes_kept(fallen_classes(right_new, right_old, labels, classes, config), config)
+    checks = (*comparison(pairs, changed=changed, relation=relation, config=config), kept, *asked)
     return Verdict(
-        promoted=relation in ("better", "not worse") and not fallen,
+        promoted=not failed(checks),
         relation=relation,
-        reason=_reason(relation, pairs, fallen, right_new, right_old, config, champion_name or "the champion"),
+        reason=_reason(relation, pairs, checks, (right_new, right_old), config, champion_name or "the champion"),
         n=pairs.n,
         challenger_accuracy=float(right_new.mean()),
         champion_accuracy=float(right_old.mean()),
@@ -71,42 +53,8 @@ def compare(
         difference_low=pairs.difference_low,
         p_value=pairs.p_value,
         champion=champion_name,
+        checks=checks,
     )
-
-
-def paired(right_new: np.ndarray, right_old: np.ndarray, *, confidence: float) -> Paired:
-    """Both (N,) bool: was the answer right."""
-    from scipy.stats import binomtest
-
-    n, gained, lost = len(right_new), int((right_new & ~right_old).sum()), int((right_old & ~right_new).sum())
-    return Paired(
-        n=n,
-        gained=gained,
-        lost=lost,
-        p_value=float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0,
-        difference_low=lowest_difference(gained=gained, lost=lost, n=n, confidence=confidence),
-    )
-
-
-def lowest_difference(*, gained: int, lost: int, n: int, confidence: float) -> float:
-    """Tango's one-sided lower limit for (gained - lost) / n: the smallest difference that the data do not reject."""
-    from scipy.optimize import brentq
-    from scipy.stats import norm
-
-    if lost == n:
-        return -1.0
-    z = float(norm.ppf(confidence))
-
-    def surplus(difference: float) -> float:
-        """Positive while `difference` is rejected as too small."""
-        # The most likely share of lost pictures, were this the true difference: root of 2n s^2 + b s + c = 0.
-        b = difference * (2 * n + lost - gained) - (gained + lost)
-        c = -lost * difference * (1 - difference)
-        share = (np.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
-        variance = n * (2 * share + difference * (1 - difference))
-        return float(gained - lost - n * difference - z * np.sqrt(max(variance, 0.0)))
-
-    return float(brentq(surplus, -1.0, (gained - lost) / n - 1e-9))
 
 
 def relate(pairs: Paired, *, same: bool, config: ReleaseConfig) -> Relation:
@@ -114,7 +62,7 @@ def relate(pairs: Paired, *, same: bool, config: ReleaseConfig) -> Relation:
         return "same"  # nothing would be gained by moving
     if pairs.p_value < 1 - config.confidence:
         return "better" if pairs.gained > pairs.lost else "worse"
-    return "not worse" if pairs.difference_low >= -config.margin else "unproven"
+    return "not worse" if min(pairs.difference_low, pairs.resampled_low) >= -config.margin else "unproven"
 
 
 def fallen_classes(
@@ -154,51 +102,60 @@ def align(probabilities: np.ndarray, *, classes: tuple[str, ...], onto: tuple[st
     return np.where(total > 0, aligned / np.where(total > 0, total, 1), 1 / len(onto))
 
 
-def _first(right: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], config: ReleaseConfig) -> Verdict:
+def _first(
+    right: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], config: ReleaseConfig, asked: tuple[Check, ...]
+) -> Verdict:
     """No champion: the model has to beat the class that is most frequent (one-sided exact binomial test)."""
     from scipy.stats import binomtest
 
     counts = np.bincount(labels, minlength=len(classes))
-    majority = counts.max() / len(labels)
+    majority, frequent = counts.max() / len(labels), classes[int(counts.argmax())]
     p_value = float(binomtest(int(right.sum()), len(right), majority, alternative="greater").pvalue)
-    promoted = p_value < 1 - config.confidence
     figures = (
         f"{_share(right)} of {len(right)} test pictures right, against {100 * majority:.1f} % "
-        f"for always answering {classes[int(counts.argmax())]} (exact binomial p {_p(p_value)})"
+        f"for always answering {frequent} (exact binomial p {p(p_value)})"
     )
+    beats = Check(
+        name="majority",
+        value=p_value,
+        limit=1 - config.confidence,
+        ok=p_value < 1 - config.confidence,
+        said=f"{percent(majority)} for always answering {frequent}; exact binomial p {p(p_value)}",
+    )
+    checks = (beats, *asked)
+    if not beats.ok:
+        reason = f"Not released: {figures}; train longer, or bring more test pictures{_and(failed(asked))}."
+    elif standing := failed(asked):
+        reason = f"Not released: {figures}, but {standing[0].said}{_and(standing[1:])}."
+    else:
+        reason = f"First model: {figures}."
     return Verdict(
-        promoted=promoted,
+        promoted=not failed(checks),
         relation="first",
-        reason=f"First model: {figures}."
-        if promoted
-        else f"Not released: {figures}; train longer, or bring more test pictures.",
+        reason=reason,
         n=len(right),
         challenger_accuracy=float(right.mean()),
+        checks=checks,
     )
 
 
 def _reason(
     relation: Relation,
     pairs: Paired,
-    fallen: tuple[str, ...],
-    right_new: np.ndarray,
-    right_old: np.ndarray,
+    checks: tuple[Check, ...],
+    right: tuple[np.ndarray, np.ndarray],
     config: ReleaseConfig,
     champion: str,
 ) -> str:
     """One sentence for an operator."""
-    figures = (
-        f"{_share(right_new)} against {_share(right_old)} of {pairs.n} test pictures right "
-        f"({pairs.gained} gained, {pairs.lost} lost, McNemar p {_p(pairs.p_value)})"
-    )
-    loss, allowed = 100 * max(-pairs.difference_low, 0.0), f"{100 * config.margin:.1f}"
+    share = f"{_share(right[0])} against {_share(right[1])} of {pairs.n} test pictures right"
+    figures = f"{share} ({pairs.gained} gained, {pairs.lost} lost, McNemar p {p(pairs.p_value)})"
+    low = min(pairs.difference_low, pairs.resampled_low)
+    loss, allowed = 100 * max(-low, 0.0), f"{100 * config.margin:.1f}"
     surety = f"at {100 * config.confidence:g} % confidence"
-    if fallen and relation in ("better", "not worse"):
-        more = f" and {len(fallen) - 3} more" if len(fallen) > 3 else ""
-        return (
-            f"Kept {champion}: {figures}, but a class fell by more than {100 * config.class_margin:.0f} points: "
-            f"{', '.join(fallen[:3])}{more}."
-        )
+    others = tuple(check for check in failed(checks) if check.name not in OF_ACCURACY)
+    if others and relation in ("better", "not worse"):
+        return f"Kept {champion}: {figures}, but {others[0].said}{_and(others[1:])}."
     match relation:
         case "better":
             return f"Better than {champion}: {figures}."
@@ -210,15 +167,18 @@ def _reason(
         case "unproven":
             return (
                 f"Kept {champion}: {figures}; a loss of up to {loss:.1f} points cannot be ruled out {surety} "
-                f"and {allowed} are allowed, so bring more test pictures or raise release.margin."
+                f"and {allowed} are allowed, so bring more test pictures or raise release.margin{_and(others)}."
             )
         case "worse":
-            return f"Kept {champion}: the new model is worse, {figures}."
+            return f"Kept {champion}: the new model is worse, {figures}{_and(others)}."
+        case "first":
+            raise ValueError("a first model is compared with no champion")
+
+
+def _and(others: tuple[Check, ...]) -> str:
+    """The further checks that failed, by name."""
+    return f"; {', '.join(check.name for check in others)} failed too" if others else ""
 
 
 def _share(right: np.ndarray) -> str:
-    return f"{100 * right.mean():.1f} %"
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.2g}"
+    return percent(float(right.mean()))

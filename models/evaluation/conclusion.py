@@ -1,7 +1,7 @@
 """What a report says first: whether the model went into service, and what to try next. No torch here.
 
 The report is written before the release decides, so that a run that fails there has one; the decision is put into the
-page afterwards, between two marks that no stranger's text can hold, since its `<` is escaped.
+page afterwards, between marks that no stranger's text can hold, since its `<` is escaped.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,13 @@ from pathlib import Path
 from markupsafe import Markup
 
 from data import whole
+from models.evaluation import judged
 from models.evaluation.diagnosis.remark import Remark
-from models.records import EpochRecord, RunResult, Verdict
+from models.records import EpochRecord, RunResult
+from models.verdict import Verdict
 
 OPEN, CLOSE = Markup("<!-- release -->"), Markup("<!-- /release -->")
+OPEN_CHECKS, CLOSE_CHECKS = Markup("<!-- checks -->"), Markup("<!-- /checks -->")
 UNDECIDED = Markup("whether it goes into service was not decided when this page was written.")
 
 
@@ -32,14 +35,25 @@ def standing(verdict: Verdict | None, model: str) -> Markup:
     return OPEN + said + CLOSE
 
 
+def checked(verdict: Verdict | None) -> Markup:
+    """The section about the checks; nothing while there are none."""
+    return OPEN_CHECKS + (Markup("") if verdict is None else judged.section(verdict)) + CLOSE_CHECKS
+
+
 def conclude(report: Path, verdict: Verdict, model: str) -> None:
     """Put the decision into a written report, in the place of an earlier one. Nothing is done without a report."""
     if not report.exists():
         return
-    head, opening, rest = report.read_text(encoding="utf-8").partition(OPEN)
-    _, closing, tail = rest.partition(CLOSE)
-    if opening and closing:
-        whole.write(report, (head + str(standing(verdict, model)) + tail).encode())
+    page = report.read_text(encoding="utf-8")
+    page = _with(page, standing(verdict, model), OPEN, CLOSE)
+    whole.write(report, _with(page, checked(verdict), OPEN_CHECKS, CLOSE_CHECKS).encode())
+
+
+def _with(page: str, told: Markup, opening: Markup, closing: Markup) -> str:
+    """The page with `told`, marks and all, in the place between these marks; as it was where it has none."""
+    head, opened, rest = page.partition(opening)
+    _, closed, tail = rest.partition(closing)
+    return head + str(told) + tail if opened and closed else page
 
 
 def next_step(remarks: Sequence[Remark]) -> tuple[str, str] | None:

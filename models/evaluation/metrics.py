@@ -106,7 +106,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
     """Bins (0, 1/15], (1/15, 2/15], ... of the answer's probability; probabilities (N, K), labels (N,)."""
     answer = probabilities.max(axis=1).astype(np.float64)
     right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    bins = np.clip(np.ceil(answer * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
+    bins = bin_of(answer)
     count = np.bincount(bins, minlength=NUM_BINS)
     filled = np.where(count > 0, count, np.nan)  # an empty bin has no mean
     return Reliability(
@@ -114,6 +114,12 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
         confidence=np.bincount(bins, weights=answer, minlength=NUM_BINS) / filled,
         accuracy=np.bincount(bins, weights=right, minlength=NUM_BINS) / filled,
     )
+
+
+def bin_of(answer: np.ndarray) -> np.ndarray:
+    """Probabilities (N,) of the answers -> (N,) int64, their bins of confidence."""
+    bins: np.ndarray = np.clip(np.ceil(answer * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
+    return bins
 
 
 def checked(probabilities: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:

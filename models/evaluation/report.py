@@ -1,7 +1,6 @@
 """A finished run -> one HTML file that needs nothing else: no script, no request, pictures inline."""
 
 import base64
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -10,19 +9,20 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from data import whole
 from data.errors import UnreadableImage
 from data.prepare import Dataset
 from data.validate import ValidationReport
 from models.evaluation import exported, plots
-from models.evaluation.conclusion import next_step, standing, two_accuracies
+from models.evaluation.conclusion import checked, next_step, standing, two_accuracies
 from models.evaluation.diagnose import diagnose
 from models.evaluation.diagnosis import pictures
 from models.evaluation.diagnosis.evidence import evidence_of, peers_of
 from models.evaluation.diagnosis.remark import Evidence, Peer, Remark
 from models.evaluation.doubtful import doubtful
+from models.evaluation.inline import inline
 from models.evaluation.labels import Suspects, told
 from models.evaluation.metrics import Metrics, Reliability, reliability
 from models.evaluation.mistakes import most_confident, thumbnail
@@ -111,6 +111,7 @@ def render(
         findings=findings,
         standing=standing(None, ""),
         exported=exported.section(None),
+        checked=checked(None),
         difference=two_accuracies(result, history),
         next_step=next_step([remark for remark, _ in findings]),
         classes=_ranked(result.test),
@@ -129,7 +130,7 @@ def _findings(run: Evidence) -> list[tuple[Remark, Markup | None]]:
     for remark in diagnose(run):
         shown = remark.picture
         draw = left.pop(shown, None) if shown else None
-        findings.append((remark, _inline(draw("svg"), pictures.TITLES[shown]) if shown and draw else None))
+        findings.append((remark, inline(draw("svg"), pictures.TITLES[shown]) if shown and draw else None))
     return findings
 
 
@@ -139,9 +140,9 @@ def _figures(
     best = result.fit.best_epoch if any(r.epoch == result.fit.best_epoch for r in history) else None
     curves = [plots.learning_curves(history, best_epoch=best, stacked=stacked) for stacked in (False, True)]
     return {
-        "curves": [_inline(svg, "Learning curves") for svg in curves],
-        "matrix": _inline(plots.confusion(result.test), "Confusion matrix"),
-        "reliability": _inline(plots.reliability(after, before=before), "Reliability diagram") if after else None,
+        "curves": [inline(svg, "Learning curves") for svg in curves],
+        "matrix": inline(plots.confusion(result.test), "Confusion matrix"),
+        "reliability": inline(plots.reliability(after, before=before), "Reliability diagram") if after else None,
     }
 
 
@@ -171,26 +172,6 @@ def _confused(metrics: Metrics, *, limit: int = 8) -> list[tuple[str, str, int, 
         for t, p in pairs
         if counts[t, p]
     ]
-
-
-def _inline(svg: bytes, description: str) -> Markup:
-    """A figure as part of the page: its colours become the page's, so that it follows light and dark."""
-    text = svg.decode()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", text)  # figure_1, axes_1, ... would occur once per figure
-    text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
-    for old, new in (
-        (f"fill: {plots.GROUND.lower()}", "fill: none"),
-        (plots.GROUND.lower(), "var(--card)"),
-        (plots.INK.lower(), "var(--ink)"),
-        (plots.FAINT.lower(), "var(--line)"),
-        (plots.BLUE.lower(), "var(--blue)"),
-        (plots.ORANGE.lower(), "var(--orange)"),
-    ):
-        text = text.replace(old, new)
-    return Markup(text.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1))
 
 
 def _link(url: str | None) -> str | None:

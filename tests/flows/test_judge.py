@@ -1,5 +1,6 @@
 """Whether a new model goes into service, on the committed digits bundle as champion."""
 
+import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,14 @@ from flows.judge import judge, settled, try_as_service
 from models.bundle.bundle import Bundle, BundleError
 from models.config import Experiment, ReleaseConfig
 from models.evaluation.metrics import Metrics, score
-from models.records import Verdict
 from models.run import RunFolder
+from models.verdict import Verdict
 from serving import store
 from serving.refs import ModelRef
 
 BUNDLE = Path(__file__).parents[1] / "golden" / "bundle-v1"
 NEW = ModelRef(name="digits", version="new")
+PLAIN = ReleaseConfig(robust_margin=None)
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,21 @@ class Case:
     classes: tuple[str, ...]
     files: list[Path]
 
-    def judged(self, probabilities: np.ndarray, labels: np.ndarray, *, split_seed: int = 0) -> Verdict:
+    def judged(
+        self, probabilities: np.ndarray, labels: np.ndarray, *, split_seed: int = 0, config: ReleaseConfig = PLAIN
+    ) -> Verdict:
         run = RunFolder(self.folder)
         run.write_experiment(Experiment(dataset=DatasetSpec(split_seed=split_seed)))
         run.write_predictions(
             {"test_probabilities": probabilities, "test_labels": labels, "test_rows": np.arange(len(labels))}
         )
-        images = SimpleNamespace(classes=self.classes, path=lambda row: self.files[row])
-        return judge(run, SimpleNamespace(images=images), NEW, ReleaseConfig())  # type: ignore[arg-type]
+        images = SimpleNamespace(
+            classes=self.classes,
+            path=lambda row: self.files[row],
+            digest=lambda row: hashlib.sha256(f"{row}".encode()).hexdigest(),
+            snapshot=SimpleNamespace(fingerprint="f" * 64),
+        )
+        return judge(run, SimpleNamespace(images=images), NEW, config, latency_ms=12.5)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +56,12 @@ def champion() -> Bundle:
 
 @pytest.fixture
 def ref(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelRef:
-    """The champion in a store of its own."""
+    """The champion in a store of its own, beside the same network as the new model."""
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentoml"))
     saved = store.save(BUNDLE)
     store.promote(saved, reason="test")
+    stored = store.home() / "models" / "digits"
+    shutil.copytree(stored / saved.version, stored / "new")
     return saved
 
 
@@ -82,6 +93,31 @@ def test_a_better_model_is_promoted(champion: Bundle, case: Case, ref: ModelRef)
     wrong = np.roll(answers_of(champion, case), 1, axis=1)
     verdict = case.judged(wrong, wrong.argmax(axis=1))
     assert (verdict.promoted, verdict.relation, verdict.champion) == (True, "better", str(ref))
+
+
+def test_the_verdict_lists_what_was_checked_beside_the_answers(champion: Bundle, case: Case, ref: ModelRef):
+    wrong = np.roll(answers_of(champion, case), 1, axis=1)
+    config = ReleaseConfig(size_mb=100, latency_ms=20)
+    verdict = case.judged(wrong, wrong.argmax(axis=1), config=config)
+    checks = {check.name: check for check in verdict.checks}
+    asked = {"new answers", "significance", "loss", "bootstrap", "classes", "latency", "slowdown", "size", "robustness"}
+    told = {"accuracy", "recall", "calibration", "macro recall", "calibration difference"}
+    assert {name for name, check in checks.items() if check.ok} == asked
+    assert {name for name, check in checks.items() if check.ok is None} == told
+    assert "12.5 ms over HTTP" in checks["latency"].said
+    size = sum(file.stat().st_size for file in store.path(NEW).rglob("*") if file.is_file())
+    assert checks["size"].value == pytest.approx(size / 1e6)
+    assert [level.challenger - (level.champion or 0) for level in verdict.robustness] == [0.0] * 9  # the same network
+    assert verdict.robustness[0].n == len(case.files)
+    assert verdict.champion == str(ref)
+
+
+def test_a_better_model_that_is_too_large_and_too_slow_is_not_promoted(champion: Bundle, case: Case, ref: ModelRef):
+    wrong = np.roll(answers_of(champion, case), 1, axis=1)
+    config = ReleaseConfig(size_mb=0.001, latency_ms=12, robust_margin=None)
+    verdict = case.judged(wrong, wrong.argmax(axis=1), config=config)
+    assert (verdict.promoted, verdict.relation, verdict.champion) == (False, "better", str(ref))
+    assert "12.5 ms over HTTP; at most 12 ms allowed by release.latency_ms; size failed too." in verdict.reason
 
 
 def test_a_class_that_the_champion_never_saw_is_left_out_of_the_comparison(champion: Bundle, case: Case, ref: ModelRef):
@@ -128,8 +164,6 @@ def test_a_release_cut_off_after_its_promotion_is_judged_by_the_model_before(
 ):
     """The same run again: it must not be compared with itself, and stays promoted."""
     wrong = np.roll(answers_of(champion, case), 1, axis=1)
-    stored = store.home() / "models" / "digits"
-    shutil.copytree(stored / ref.version, stored / "new")
     store.promote(NEW, reason="test")
     verdict = case.judged(wrong, wrong.argmax(axis=1))
     assert (verdict.promoted, verdict.champion) == (True, str(ref))
@@ -155,8 +189,6 @@ def test_a_model_in_service_that_is_made_of_the_same_again_stays_there_without_a
 
 
 def test_a_model_that_a_person_took_out_of_service_is_not_put_back_by_a_night_that_makes_it_again(ref: ModelRef):
-    stored = store.home() / "models" / "digits"
-    shutil.copytree(stored / ref.version, stored / "new")
     store.promote(NEW, reason="test")
     assert settled(ref, figures(), run_id="another") is None  # replaced by a better one: they may be compared
     assert store.rollback("digits", reason="it sees ghosts") == ref

@@ -17,8 +17,9 @@ from flows.train import Watch
 from models.config import TrainConfig
 from models.evaluation.diagnosis.remark import Remark
 from models.evaluation.report import Picture
-from models.records import EpochRecord, Verdict
+from models.records import EpochRecord
 from models.training.pulse import ProgressUpdate
+from models.verdict import Check, Verdict
 
 
 @pytest.mark.parametrize(
@@ -169,11 +170,16 @@ def test_the_verdict_page_has_the_figures_of_both():
         difference=0.1,
         difference_low=0.05,
         champion="lamps@1",
+        checks=(
+            Check(name="size", value=1.0, limit=2.0, ok=True, said="1 MB"),
+            Check(name="classes", value=1.0, limit=0.0, ok=False, said="a class fell: a|b"),
+        ),
     )
     page = pages.verdict_page(verdict, "lamps@2")
     assert "lamps@2 is now the champion of lamps" in page
     assert "lamps@1: 80.0 %" in page
     assert "+10.0 points, at least +5.0" in page
+    assert page.splitlines()[-2:] == ["| ✓ | size | 1 MB |", "| ✗ | classes | a class fell: a\\|b |"]
 
 
 def test_the_diagnosis_page_says_what_to_try_and_shows_each_picture_once():

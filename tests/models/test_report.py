@@ -15,9 +15,10 @@ from data.spec import DatasetSpec, ImageSpec
 from data.split import Split
 from data.validate import ClassCount, Finding, ValidationReport
 from models.config import Experiment, TrainConfig
-from models.evaluation import report
+from models.evaluation import judged, report
 from models.evaluation.conclusion import conclude
 from models.evaluation.metrics import reliability, score
+from models.evaluation.robustness import LEVELS, levels
 from models.records import (
     Calibration,
     Checks,
@@ -31,9 +32,9 @@ from models.records import (
     RunResult,
     Spectrum,
     TrainingFit,
-    Verdict,
 )
 from models.run import RunFolder
+from models.verdict import Check, Verdict
 
 CLASSES = ("daisy", "rose", "tulip")
 EVIL = '<img src=x onerror="alert(1)">'
@@ -220,6 +221,37 @@ def test_the_release_puts_its_decision_into_the_page_and_a_later_one_replaces_it
 
 
 @pytest.mark.slow
+def test_the_release_puts_its_checks_into_the_page_with_a_picture_of_worse_pictures(tmp_path, plain):
+    file = tmp_path / "report.html"
+    file.write_text(plain)
+    assert "What was checked" not in seen(plain)
+    right = np.ones((2, 40, len(LEVELS)), dtype=bool)
+    right[0, :10, -1] = False
+    checks = (
+        Check(name="robustness", value=-0.25, limit=-0.05, ok=False, said=f"{EVIL} leaves 75.0 % right"),
+        Check(name="size", value=1.2, limit=None, ok=None, said="the bundle has 1.20 MB"),
+    )
+    given = {"champion": "flowers@1", "checks": checks, "robustness": levels(right)}
+    told = verdict(promoted=False, reason="Kept flowers@1.").model_copy(update=given)
+    for _ in range(2):  # a later decision replaces an earlier one
+        conclude(file, told, "flowers@2")
+    text = seen(file.read_text())
+    assert text.count("What was checked") == 1
+    assert f"✗ robustness {EVIL} leaves 75.0 % right" in text.replace("  ", " ")
+    assert "· size the bundle has 1.20 MB" in text
+    assert "Right answers to worse pictures, of 40 test pictures" in text
+    assert "brightness x 1.5 75.0 % 100.0 % 0.00098" in text
+    assert "flowers@1" in text
+    conclude(file, verdict(promoted=True, reason="Better."), "flowers@3")
+    assert "What was checked" not in seen(file.read_text())
+
+
+def test_a_first_model_is_drawn_without_another():
+    right = np.ones((1, 40, len(LEVELS)), dtype=bool)
+    assert b"the champion" not in judged.robustness(levels(right), None)
+    assert b"the champion" in judged.robustness(levels(np.concatenate([right, right])), None)
+
+
 def test_that_accuracy_while_training_is_not_that_of_the_model_as_exported_is_said(plain):
     said = "While training, validation pictures were answered"
     assert f"{said} in the precision of training: 80.0 % right in the kept epoch" in seen(plain)  # 83.3 % in the tile
