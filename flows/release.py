@@ -16,7 +16,7 @@ from models.config import ReleaseConfig
 from models.evaluation.conclusion import conclude
 from models.records import Verdict
 from models.run import RunFolder
-from serving import challengers, store
+from serving import challengers, store, verdicts
 from serving.refs import ModelRef
 
 
@@ -37,6 +37,7 @@ def release(prepared: Prepared, folder: Path, bundle: Path, config: ReleaseConfi
                 challengers.challenge(ref, reason=f"run {run.run_id}")
             try_as_service(store.path(ref))
             verdict = judge(run, opened(prepared), ref, config)
+            verdicts.keep(ref, verdict)
             if verdict.promoted:
                 store.promote(ref, reason=verdict.reason)
         conclude(run.report_file, verdict, str(ref))

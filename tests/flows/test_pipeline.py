@@ -99,7 +99,7 @@ def test_the_bundle_answers_about_a_picture_without_a_service(finished: Finished
 
 def test_the_same_again_is_the_same_model_and_is_not_promoted(finished: FinishedRun, pictures: Path):
     """A second release of equal weights must not count as an improvement."""
-    finished.command("models", "promote", finished.outcome["model"])
+    finished.command("models", "promote", finished.outcome["model"], "--because", "a test")
     anew = ["--refresh", "train", "--crossval.folds", "2", "--json"]
     done = finished.command("run", "--dataset.source", pictures, *TINY, *anew)
     assert done.returncode == 0, done.stderr
