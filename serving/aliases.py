@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -21,7 +21,7 @@ from serving.refs import StoreError
 What = Literal["promote", "rollback", "challenge", "canary", "shadow", "withdraw"]
 Word = Literal["promoted", "refused", "none"]
 DECISIONS: tuple[What, ...] = ("promote", "rollback")  # they choose the champion
-FORMAT = 2  # 1 had no `by`, `because` and `verdict`
+FORMAT: Final = 2  # 1 had no `by`, `because` and `verdict`
 
 
 class Change(Frozen):
