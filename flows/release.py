@@ -18,7 +18,7 @@ from models.config import ReleaseConfig
 from models.evaluation.conclusion import conclude
 from models.run import RunFolder
 from models.verdict import Check, Verdict
-from serving import challengers, store
+from serving import challengers, store, verdicts
 from serving.refs import ModelRef
 
 
@@ -42,6 +42,7 @@ def release(prepared: Prepared, folder: Path, bundle: Path, config: ReleaseConfi
             verdict = judge(run, opened(prepared), ref, config, latency_ms=over_http(card), progress=moved)
             if config.rehearse:
                 verdict = held_back(verdict, card)
+            verdicts.keep(ref, verdict)
             if verdict.promoted:
                 store.promote(ref, reason=verdict.reason)
         conclude(run.report_file, verdict, str(ref))

@@ -38,7 +38,7 @@ def release_stored(model: str, rules: ReleaseConfig | None = None) -> Verdict:
         raise InputError(
             f"the pictures of {experiment.dataset.source} are not those that {ref} was trained on, so its answers to "
             "the test pictures say nothing about these; train anew, or promote it by hand with "
-            f"`trainserve models promote {ref}`"
+            f'`trainserve models promote {ref} --because "..."`'
         )
     if not claim(run.path):
         raise InputError(f"run {run.run_id} is under way in another process; wait until it has ended")
@@ -55,5 +55,5 @@ def folder_of(ref: ModelRef, at: Path) -> RunFolder:
             return folder
     raise InputError(
         f"the run folder {run_id} of {ref} is not in {at}, and with it are gone its answers to the test pictures; "
-        f"promote it by hand with `trainserve models promote {ref}`"
+        f'promote it by hand with `trainserve models promote {ref} --because "..."`'
     )

@@ -1,7 +1,7 @@
 """Versions that might replace the champion: noted, and tried beside it on real requests."""
 
 from serving import store
-from serving.aliases import AliasFile, Trial, entry
+from serving.aliases import AliasFile, Trial, What, entry
 from serving.refs import ModelRef, StoreError
 from serving.store import Aliases
 
@@ -17,8 +17,10 @@ def challenge(ref: ModelRef, *, reason: str) -> Aliases:
     return store.change(ref.name, edit)
 
 
-def try_out(ref: ModelRef, *, share: float, shadow: bool, reason: str) -> Aliases:
+def try_out(ref: ModelRef, *, share: float, shadow: bool, reason: str, because: str | None = None) -> Aliases:
     """Let `ref` answer this share of the requests, or only be compared on it (`shadow`), beside the champion."""
+    from serving import verdicts
+
     store.path(ref)
     trial = Trial(version=ref.version, share=share, shadow=shadow)
 
@@ -27,7 +29,8 @@ def try_out(ref: ModelRef, *, share: float, shadow: bool, reason: str) -> Aliase
             raise StoreError(f"model {ref.name!r} has no champion to try {ref} beside; promote it without a share")
         if old.champion == ref.version:
             raise StoreError(f"{ref} is the champion already; name a version to try beside it")
-        change = entry("shadow" if shadow else "canary", ref.version, old.champion, reason)
+        what: What = "shadow" if shadow else "canary"
+        change = entry(what, ref.version, old.champion, reason, because=because, verdict=verdicts.word(ref))
         return old.model_copy(update={"challenger": ref.version, "trial": trial, "history": (*old.history, change)})
 
     return store.change(ref.name, edit)

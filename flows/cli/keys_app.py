@@ -14,14 +14,24 @@ keys_app = App(name="keys", help="Who may ask the service: a file of names and h
 
 
 @keys_app.command
-def new(name: str, /, *, rate: float | None = None, file: File = None) -> None:
-    """Print a new key, the only time that it is shown, and keep its hash.
+def new(name: str, /, *, rate: float | None = None, file: File = None, signing: Path | None = None) -> None:
+    """Print a new key, the only time that it is shown, and keep its hash; with --signing, one to sign models with.
 
     Parameters
     ----------
     rate
         Requests that it may send in a second, to each worker; by default any number.
+    signing
+        New file for a private key that models are signed with; its public line for a signers' file is printed, as by
+        `trainserve models sign-key`.
     """
+    if signing is not None:
+        if rate is not None or file is not None:
+            raise InputError("a key that signs models asks nothing of a service; leave --rate and --file out")
+        from flows.cli import signing as keys_that_sign
+
+        keys_that_sign.make_key(signing, name)
+        return
     from serving import keys
 
     path = _chosen(file)

@@ -43,14 +43,14 @@ def models_and_runs(home: Path) -> Iterator[Thing]:
     """Where the store cannot be read none of them may go: a run folder may be that of the champion."""
     try:
         stored = store.listing()
-        used = [one for one in stored if one.roles]
-        cited = {store.card(one.ref).lineage.run_id: f"the run of {one.ref}, {one.roles[0]}" for one in used}
+        used = {one.ref: (*one.roles, "one on trial")[0] for one in stored if one.roles or one.tried}
+        cited = {store.card(ref).lineage.run_id: f"the run of {ref}, {role}" for ref, role in used.items()}
         unread = None
     except (OSError, ValueError):  # damaged; the doctor says what
-        stored, cited, unread = (), {}, "the model store cannot be read"
+        stored, used, cited, unread = (), {}, {}, "the model store cannot be read"
     yield from (run_folder(folder, cited.get(folder.run_id, unread)) for folder in runs(home))
     for one in stored:
-        held = f"it is the {one.roles[0]}" if one.roles else None
+        held = f"it is the {used[one.ref]}" if one.ref in used else None
         made = datetime.fromisoformat(one.created)
         yield Thing(kind="model", name=str(one.ref), bytes=one.bytes, used=made, held=held, group=one.ref.name)
 

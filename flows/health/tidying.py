@@ -17,7 +17,7 @@ from flows.api import MOST, Api, FlowRun
 from flows.health.growth import things, trials_of, written_at
 from flows.health.retention import Keep, Plan, Ran, plan
 from models.claims import claim, release, worked_on
-from serving import store
+from serving import roles, shelf, store, verdicts
 from serving.refs import ModelRef
 
 GONE = ".gone-"  # what a folder is called from the moment that it is deleted
@@ -114,10 +114,11 @@ def remove_record(path: Path, home: Path, *, since: datetime) -> None:
 
 
 def remove_version(ref: ModelRef) -> None:
-    """Unless it has been given a role meanwhile."""
-    held = store.aliases(ref.name)
-    if ref not in (held.champion, held.challenger, held.previous):
-        remove(store.home() / "models" / ref.name / ref.version, by_way_of=store.home())  # BentoML lists what is beside
+    """With its verdicts, unless it has been given a role meanwhile; and nobody gives it one while it goes."""
+    with roles.still(ref.name) as held:
+        if not held.holds(ref):
+            remove(shelf.folder(ref), by_way_of=store.home())  # BentoML lists what is beside
+            verdicts.forget(ref)
 
 
 def sweep_up(home: Path) -> None:

@@ -106,6 +106,18 @@ def test_the_model_is_in_the_store_with_its_role(finished: FinishedRun):
     shown = finished.command("models", "show", finished.outcome["model"]).stdout
     assert finished.outcome["run_id"] in shown
     assert finished.outcome["flow_run_url"] in shown
+    assert finished.outcome["verdict"]["reason"] in shown
+
+
+def test_the_verdict_outlives_the_run_in_the_store(finished: FinishedRun):
+    known = json.loads(finished.command("models", "show", finished.outcome["model"], "--json").stdout)
+    assert known["verdicts"][0]["verdict"] == json.loads(
+        (Path(finished.outcome["run_folder"]) / "verdict.json").read_text()
+    )
+    history = json.loads(finished.command("models", "history", "lamps", "--json").stdout)["history"]
+    if finished.outcome["verdict"]["promoted"]:
+        assert (history[-1]["verdict"], history[-1]["because"]) == ("promoted", None)
+    assert all("@" in change["by"] for change in history)
 
 
 def test_the_bundle_answers_about_a_picture_without_a_service(finished: FinishedRun, pictures: Path):
@@ -117,7 +129,7 @@ def test_the_bundle_answers_about_a_picture_without_a_service(finished: Finished
 
 def test_the_same_again_is_the_same_model_and_is_not_promoted(finished: FinishedRun, pictures: Path):
     """A second release of equal weights must not count as an improvement."""
-    finished.command("models", "promote", finished.outcome["model"])
+    finished.command("models", "promote", finished.outcome["model"], "--because", "a test")
     anew = ["--refresh", "train", "--crossval.folds", "2", "--json"]
     done = finished.command("run", "--dataset.source", pictures, *TINY, *anew)
     assert done.returncode == 0, done.stderr

@@ -87,7 +87,7 @@ def first(prefect_server: str, pictures: Path, home: Path) -> tuple[dict[str, An
         outcomes.append(json.loads(out))
     assert outcomes[0]["run_id"] != outcomes[1]["run_id"]
     assert weights(outcomes[0]).read_bytes() == weights(outcomes[1]).read_bytes()
-    command("models", "promote", outcomes[0]["model"])
+    command("models", "promote", outcomes[0]["model"], "--because", "a test")
     shutil.rmtree(outcomes[1]["run_folder"])  # as they are cleared away in time; one source is left
     return outcomes[0], command, settings
 

@@ -28,7 +28,7 @@ def champion(home: Path, toy_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> s
 
 @pytest.mark.usefixtures("champion")
 def test_a_promotion_says_that_nobody_serves_and_how_to(capsys):
-    assert said(capsys, "models", "promote", "toy@v1") == (
+    assert said(capsys, "models", "promote", "toy@v1", "--because", "once more") == (
         "toy@v1 is now the champion of toy; "
         "no service answers at http://127.0.0.1:9: `trainserve serve --model toy` starts one with it\n"
     )

@@ -14,7 +14,7 @@ import toy
 from conftest import until
 from scipy.stats import binomtest
 
-from flows.cli import stored
+from flows.cli import promoting
 from models.bundle.bundle import Bundle
 from serving import challengers, store
 from serving.aliases import Trial
@@ -285,11 +285,11 @@ def test_a_trial_that_cannot_be_written_off_is_ended_all_the_same(versions, home
 def test_the_command_ends_the_trial_first_and_then_goes_back(versions, capsys):
     store.promote(versions[2], reason="")
     challengers.try_out(versions[1], share=0.5, shadow=False, reason="")
-    stored.rollback("toy", reason="by hand")
+    promoting.rollback("toy", to=None, because=None)
     assert "the trial of toy@v1 is ended: toy@v2 answers" in capsys.readouterr().out
     assert store.aliases("toy").champion == versions[2]
     assert store.aliases("toy").trial is None
-    stored.rollback("toy", reason="by hand")
+    promoting.rollback("toy", to=None, because=None)
     assert store.aliases("toy").champion == versions[0]
 
 

@@ -137,7 +137,7 @@ def test_figures_are_told_while_a_worker_makes_its_file(both):
 def test_a_canary_answers_its_share_and_a_rollback_ends_it(both, capsys):
     withdrawn = figure(both, "trainserve_withdrawn_trials_total")
     with Asking(both) as asking:
-        main(["models", "promote", "toy@v2", "--canary", "20%"])
+        main(["models", "promote", "toy@v2", "--canary", "20%", "--because", "to see how it does"])
         assert "toy@v2 answers 20 % of the requests to toy, beside toy@v1" in capsys.readouterr().out
         until(lambda: figure(both, "trainserve_trials") == 2)
     assert set(asking.models) <= {"toy@v1", "toy@v2"}
@@ -156,7 +156,7 @@ def test_a_canary_answers_its_share_and_a_rollback_ends_it(both, capsys):
 
 def test_one_that_disagrees_is_withdrawn_from_both_workers_and_no_request_fails(both):
     with Asking(both) as asking:
-        main(["models", "promote", "toy@v3", "--canary", "20%"])
+        main(["models", "promote", "toy@v3", "--canary", "20%", "--because", "to see how it does"])
         until(lambda: figure(both, "trainserve_trial_differed_pictures_total", version="v3") > 0)
         until(lambda: figure(both, "trainserve_trials") == 0)
     assert set(asking.models) == {"toy@v1", "toy@v3"}
