@@ -36,6 +36,8 @@ def fill(part: Path, snapshot: Snapshot, image: ImageSpec, progress: Progress, *
 
     The decoding processes share the open file `lock`, so that nobody else begins while one of them may still write.
     """
+    for left in part.glob(".*.part"):
+        left.unlink()  # by a kill in the middle of writing
     if (part / UNREADABLE).exists():
         return  # it was killed after all was done
     num, slot_bytes = len(snapshot.files), image.stored_height * image.stored_width * image.channels

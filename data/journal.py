@@ -73,13 +73,13 @@ def read(file: Path) -> list[Done]:
     for line in lines:
         try:
             entry = json.loads(line)
-        except ValueError:
-            break  # torn
-        if isinstance(entry, dict):
-            synced = entry["synced"]
-        else:
-            boot, first, end, refused = entry
-            found.append((boot, (first, end, [(slot, reason) for slot, reason in refused])))
+            if isinstance(entry, dict):
+                synced = int(entry["synced"])
+            else:
+                boot, first, end, refused = entry
+                found.append((boot, (first, end, [(slot, reason) for slot, reason in refused])))
+        except (ValueError, TypeError, KeyError):
+            break  # torn, or of the disk's making
     return [done for number, (boot, done) in enumerate(found) if number < synced or boot == BOOT]
 
 

@@ -131,7 +131,11 @@ def test_a_build_that_ends_between_the_last_picture_and_the_result_is_gone_on_wi
         if broken or where == "write":
             with pytest.raises(KeyboardInterrupt):
                 images.build(snapshot, IMAGE, tmp_path / "home")
+    for part in (tmp_path / "home/images").glob(".*.part"):
+        (part / ".unreadable.json.x1y2.part").touch()  # as a kill leaves it
     built = images.build(snapshot, IMAGE, tmp_path / "home")
+    (folder,) = (path for path in (tmp_path / "home/images").iterdir() if not path.name.startswith("."))
+    assert sorted(path.name for path in folder.iterdir()) == ["pixels.u8", "unreadable.json"]
     assert np.array_equal(built.pixels, images.build(snapshot, IMAGE, tmp_path / "in one go").pixels)
     assert len(built.unreadable) == len(broken)
 
@@ -192,10 +196,11 @@ def test_a_journal_says_what_is_done(tmp_path, work):
     assert lines(tmp_path / "done")[-1] == {"synced": 2}
 
 
-def test_a_torn_line_does_not_count_and_is_written_over(tmp_path, work):
+@pytest.mark.parametrize("torn", [b'["torn", 64, ', b"\0\0\0\0\n", b"7\n", b'{"sync": 1}\n'])
+def test_a_torn_line_does_not_count_and_is_written_over(tmp_path, work, torn):
     with Journal(tmp_path / "done", work) as kept:
         kept.add(0, 64, [])
-    (tmp_path / "done").write_bytes((tmp_path / "done").read_bytes() + b'["torn", 64, ')
+    (tmp_path / "done").write_bytes((tmp_path / "done").read_bytes() + torn)
     with Journal(tmp_path / "done", work) as kept:
         assert kept.done == [(0, 64, [])]
         kept.add(64, 70, [])
