@@ -54,7 +54,7 @@ class ReleaseConfig(Frozen):
     )
     size_mb: float | None = Field(None, gt=0, title="Bundle size", description="largest, in megabytes")
     robust_margin: float | None = Field(
-        0.05,
+        0.1,
         gt=0,
         le=1,
         title="Robustness margin",

@@ -35,6 +35,7 @@ LEVELS: tuple[tuple[Kind, float], ...] = (
     ("brightness", 1.5),
 )
 MOST, FEWEST = 1_000, 100  # pictures
+LEFT = 0.75  # of the champion's right answers: where it keeps fewer, which of two models keeps more is chance
 FLOPS = 1e12  # of all answers together: some ten seconds of one core
 LARGEST_SPEC = 1024  # pixels of a side, of any `ImageSpec`
 LARGEST = 256  # pixels; blur and noise of a photograph of millions would be gone once it is scaled down
@@ -108,16 +109,17 @@ def levels(right: np.ndarray) -> tuple[Level, ...]:
 
 
 def robustness(found: Sequence[Level], *, margin: float, confidence: float) -> Check:
-    """Of what `levels` gives. Refused for a loss of more than `margin` at a level, if it is no accident: one-sided
-    exact McNemar, its allowed error shared among the levels (Bonferroni)."""
+    """Of what `levels` gives, unchanged pictures first. Refused for a loss of more than `margin` at a level that the
+    champion bears, if it is no accident: one-sided exact McNemar, its error shared among the levels (Bonferroni)."""
     changed = [level for level in found if level.kind != "unchanged"]
     if any(level.p_value is None for level in changed):
         worst = min(changed, key=lambda level: level.challenger)
         said = f"{worst.name} leaves {percent(worst.challenger)} of {worst.n:,} right"
         return Check(name="robustness", value=worst.challenger, limit=None, ok=None, said=said)
-    alpha = (1 - confidence) / len(changed)
-    lost = [level for level in changed if -_gain(level) > margin and (level.p_value or 0.0) < alpha]
-    worst = min(lost or changed, key=_gain)
+    alpha, held = (1 - confidence) / len(changed), LEFT * (found[0].champion or 0.0)
+    borne = [level for level in changed if (level.champion or 0.0) >= held]
+    lost = [level for level in borne if -_gain(level) > margin and (level.p_value or 0.0) < alpha]
+    worst = min(lost or borne or changed, key=_gain)
     theirs = percent(worst.champion or 0.0)
     said = (
         f"{worst.name} leaves {percent(worst.challenger)} of {worst.n:,} right, against {theirs} by the champion "
