@@ -7,6 +7,7 @@ from typing import Any
 
 from data import catalog, snapshot
 from data.errors import InputError, SourceError
+from data.gate import quarantine
 from data.history import records
 from data.history.records import Record
 from data.progress import Progress
@@ -34,7 +35,8 @@ def pictures(text: str, home: Path, *, progress: Progress) -> Record:
         fetched = catalog.fetch(spec, home, progress=progress)
     except SourceError as error:
         raise InputError(not_found(text, str(error), home)) from None
-    taken = snapshot.take(fetched.root, fetched.name, fetched.mirror, home=home, progress=progress)
+    decisions = quarantine.read(quarantine.file_of(home, fetched.name))
+    taken = snapshot.take(fetched.root, fetched.name, fetched.mirror, home=home, decisions=decisions, progress=progress)
     if not taken.files:
         raise InputError(f"{text!r} holds no picture in a class folder; put them into one folder per class")
     return records.of_source(taken)
