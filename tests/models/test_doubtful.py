@@ -29,6 +29,7 @@ def found(num: int, *, left_out: int = 0) -> Suspects:
         likelier=("rose",) * num,
         quality=(0.05,) * num,
         looked_at=1437,
+        right=1400,
         left_out=left_out,
     )
 

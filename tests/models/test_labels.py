@@ -151,9 +151,18 @@ def test_without_folds_it_looks_at_validation_and_test_pictures_and_says_how_all
 def test_none_and_one_are_told_as_a_person_would(num: int, words: str):
     columns = dict.fromkeys(("sha256", "file", "given", "likelier"), ("x",) * num)
     found = Suspects(
-        rows=(0,) * num, part=(Part.VAL,) * num, quality=(0.1,) * num, looked_at=1000, left_out=0, **columns
+        rows=(0,) * num, part=(Part.VAL,) * num, quality=(0.1,) * num, looked_at=1000, right=990, left_out=0, **columns
     )
     assert told(found) == words
+
+
+def test_what_a_weak_network_names_is_told_with_how_weak_it_is():
+    dataset = toy()
+    found = among(dataset, dataset.split.test, truth(dataset.split.test))
+    assert found.right == found.looked_at - len(found.rows)
+    weak = found.model_copy(update={"right": found.looked_at // 2})
+    assert told(weak).startswith(told(found).partition(";")[0])
+    assert "to a network that is right about 50 %; many will be its own mistakes, so begin with the first" in told(weak)
 
 
 def test_the_list_is_written_so_that_any_name_comes_back(run: RunFolder):
