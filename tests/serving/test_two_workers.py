@@ -90,7 +90,7 @@ class Asking:
 
 
 def test_the_first_line_says_how_many(both):
-    assert f"serving toy@v1 on {both.url} with 2 workers of " in both.log.read_text()
+    until(lambda: f"serving toy@v1 on {both.url} with 2 workers of " in both.log.read_text())  # the other one may be first
 
 
 def test_figures_are_those_of_both_workers(both):
