@@ -161,7 +161,8 @@ def measured(contender: Contender, bundle: Path, picture: Path, folder: Path, op
 
 
 def _one(url: str, pid: int, body: load.Body, kind: str, **how: Any) -> Any:
-    load.wait_until_idle(pid)  # the last one's clients left while the service still worked for them
+    if not load.wait_until_idle(pid):  # the last one's clients left while the service still worked for them
+        print("the service never rests; what it does meanwhile counts as used", file=sys.stderr, flush=True)
     used = load.cpu_of(pid)
     figures = load.asked(url, body, **how)
     used = load.cpu_of(pid) - used
