@@ -101,7 +101,7 @@ def cpu_of(pid: int) -> float:
     return sum(one.user + one.system + one.children_user + one.children_system for one in times)
 
 
-def wait_until_idle(pid: int, *, patience_s: float = 60) -> bool:
+def wait_until_idle(pid: int, *, patience_s: float = 10) -> bool:
     """Until it takes less than a tenth of a processor; False for one that still computes after `patience_s`."""
     until = time.monotonic() + patience_s
     before = cpu_of(pid)
