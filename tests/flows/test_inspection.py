@@ -97,7 +97,7 @@ def test_what_is_found_can_be_decided_and_counts_in_the_next_look(lamps: Path, c
     ("tokens", "sentence"),
     [
         (["quarantine", "no-such-set"], "'no-such-set' is no folder"),
-        (["quarantine", "../../etc/passwd"], "there is no file or folder '../../etc/passwd'"),
+        (["quarantine", "../no-such-folder/passwd"], "there is no file or folder '../no-such-folder/passwd'"),
         (["inspect", "digits", "--dataset.gate.copies.level", "remove"], "dataset.gate.copies.level is 'remove'; it"),
         (["inspect", "digits", "--dataset.gate.leakage.level", "warn"], "should be 'drop' or 'stop'"),
         (["inspect", "digits", "--dataset.gate.copies.threshold", "3"], "dataset.gate.copies.threshold is not a known"),

@@ -90,7 +90,8 @@ class Asking:
 
 
 def test_the_first_line_says_how_many(both):
-    until(lambda: f"serving toy@v1 on {both.url} with 2 workers of " in both.log.read_text())  # the other one may be first
+    line = f"serving toy@v1 on {both.url} with 2 workers of "
+    until(lambda: line in both.log.read_text())  # the worker that writes it may be ready last
 
 
 def test_figures_are_those_of_both_workers(both):
