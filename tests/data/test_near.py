@@ -2,6 +2,7 @@
 
 import io
 
+import imagehash
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -103,7 +104,6 @@ def test_a_pair_is_told_once_though_it_is_found_as_it_is_and_mirrored():
 
 
 def test_the_hash_is_that_of_imagehash():
-    imagehash = pytest.importorskip("imagehash")
     image = photograph(3)
     hashed = near.hashes(stacked(image))
     mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

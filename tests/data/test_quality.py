@@ -59,7 +59,8 @@ def test_each_fault_is_the_worst_of_its_rule():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_scores_are_those_that_cleanvision_itself_finds(channels, tmp_path):
     """Its own way, which decodes files, one at a time and into a table."""
-    Imagelab = pytest.importorskip("cleanvision").Imagelab
+    from cleanvision import Imagelab  # seconds, which the other tests need not wait for
+
     pixels = np.stack([photograph(seed)[..., :channels] for seed in range(6)] + [GOOD[..., :channels] // 9])
     for row, picture in enumerate(pixels):
         Image.fromarray(picture.squeeze()).save(tmp_path / f"{row}.png")
