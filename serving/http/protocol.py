@@ -44,6 +44,9 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):  # RFC 9112, 3.2
+            raise httptools.HttpParserError("one Host is to be named")
         if not self.parser.should_upgrade():
             super().on_headers_complete()
 

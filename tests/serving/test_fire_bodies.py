@@ -166,6 +166,15 @@ def test_who_would_rather_speak_another_protocol_is_answered_in_this_one(impatie
     assert b"connection: close" in answer.lower()  # whoever has more to say begins anew
 
 
+@pytest.mark.parametrize(
+    ("host", "answer"), [("", b"400"), ("Host: a\r\n", b"200"), ("Host: a\r\nHost: b\r\n", b"400")]
+)
+def test_a_request_names_one_host(impatient, host, answer):
+    with connected(impatient) as connection:
+        connection.sendall(f"GET /livez HTTP/1.1\r\n{host}Connection: close\r\n\r\n".encode())
+        assert received(connection).startswith(b"HTTP/1.1 " + answer)
+
+
 def test_the_service_is_no_tunnel(impatient):
     with connected(impatient) as connection:
         connection.sendall(b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com\r\n\r\n")
