@@ -42,7 +42,13 @@ class Journal:
         self._num += 1
         if time.monotonic() - self._synced_at > SYNC_EVERY_S and (self._syncing is None or self._syncing.done()):
             self._synced_at = time.monotonic()
+            self._require_synced()
             self._syncing = self._thread.submit(self._sync, self._num)
+
+    def _require_synced(self) -> None:
+        """The system tells of bytes that it could not write once, and never again. Raises `OSError`."""
+        if self._syncing is not None:
+            self._syncing.result()
 
     def _sync(self, num: int) -> None:
         """`num` lines speak of bytes that were written before."""
@@ -58,6 +64,7 @@ class Journal:
     ) -> None:
         """At the end the bytes are on the disk."""
         try:
+            self._require_synced()
             self._thread.submit(self._sync, self._num).result()
         finally:
             self._thread.shutdown()

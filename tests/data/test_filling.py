@@ -226,3 +226,23 @@ def test_after_a_power_loss_only_what_was_on_the_disk_counts(tmp_path, work, mon
     with Journal(file, work) as kept:
         kept.add(5, 6, [])
         assert [one[:2] for one in journal.read(file)] == [(0, 1), (1, 2), (5, 6)]  # what did not count never will
+
+
+def test_bytes_that_the_disk_refused_in_the_background_are_not_taken_for_written(tmp_path, monkeypatch):
+    work = tmp_path / "work"
+    work.write_bytes(b"")
+    monkeypatch.setattr(journal, "SYNC_EVERY_S", -1.0)
+    kept = Journal(tmp_path / "journal", work)
+    real, told = os.fsync, []
+
+    def once(file: int) -> None:
+        """As Linux: an error is told to the first who asks, and to nobody after him."""
+        if not told:
+            told.append(file)
+            raise OSError(5, "Input/output error")
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", once)
+    with pytest.raises(OSError, match="Input/output"), kept:
+        kept.add(0, 1, [])
+    assert told
