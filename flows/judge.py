@@ -58,7 +58,7 @@ def settled(ref: ModelRef, test: Metrics, *, run_id: str) -> Verdict | None:
     if last.what == "rollback" and last.replaced == ref.version:
         reason = (
             f"Kept {held.champion}: the same pictures and settings give {ref} again, which a rollback took out of "
-            f"service; `trainserve models promote {ref}` puts it back."
+            f'service; `trainserve models promote {ref} --because "..."` puts it back.'
         )
         return given(relation="unproven", reason=reason)
     return None

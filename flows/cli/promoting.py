@@ -75,7 +75,9 @@ def rollback(text: str, *, to: str | None, because: str | None) -> None:
         return
     ref = store.earlier(name, version_of(name, to))
     store.verify(ref, signers=trusted.signers())
-    print(in_service.told(store.rollback(name, reason=because or BY_HAND, to=version_of(name, to), because=because)))
+    # That very version: meanwhile another may have become the previous one, which nobody has looked at.
+    back = store.rollback(name, reason=because or BY_HAND, to=ref.version, because=because)
+    print(in_service.told(back))
 
 
 def version_of(name: str, to: str | None) -> str | None:
