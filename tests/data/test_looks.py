@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from data.errors import DataRefused
 from data.gate import near, quality
@@ -30,6 +30,12 @@ def scene(seed: int) -> Image.Image:
     return Image.fromarray((soft + random.normal(0, 20, soft.shape)).clip(0, 255).astype(np.uint8))
 
 
+def soft_spot() -> Image.Image:
+    """Bright in the middle, dark around, and no edge anywhere."""
+    wave = np.cos(np.linspace(-np.pi / 2, np.pi / 2, SIDE))
+    return Image.fromarray((20 + 220 * wave[:, None] * wave).astype(np.uint8)).convert("RGB")
+
+
 def png(image: Image.Image) -> bytes:
     out = io.BytesIO()
     image.save(out, "PNG")
@@ -47,7 +53,7 @@ FAULTS: dict[str, Callable[[], Image.Image]] = {
     "dark": lambda: scene(900).point(lambda value: value // 8),
     "light": lambda: scene(901).point(lambda value: 255 - (255 - value) // 8),
     "blank": lambda: Image.new("RGB", (SIDE, SIDE), (128, 128, 128)),
-    "blurred": lambda: scene(902).filter(ImageFilter.GaussianBlur(9)),
+    "blurred": soft_spot,
     "odd_size": lambda: scene(903).resize((SIDE * 9, SIDE * 9)),
     "odd_aspect": lambda: scene(904).resize((SIDE * 2, SIDE // 2)),
 }
