@@ -12,11 +12,12 @@ from data.gate.found import Subject
 from data.history import since
 from data.images import Images
 from data.progress import Progress
+from data.snapshot import Snapshot
 from data.spec import DatasetSpec
 from data.split import Split
 from data.validate import Finding, Told, ValidationReport
 
-__all__ = ["Dataset", "Progress", "inspect", "prepare", "refuse_early"]
+__all__ = ["Dataset", "Progress", "examined", "inspect", "prepare", "refuse_early"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,14 @@ class Dataset:
 
     images: Images
     split: Split
+    report: ValidationReport
+
+
+@dataclass(frozen=True)
+class Refused:
+    """All that is known of pictures where a rule stopped them before they were split."""
+
+    snapshot: Snapshot
     report: ValidationReport
 
 
@@ -37,7 +46,7 @@ def prepare(
     Raises `InputError` with one sentence when the pictures are refused.
     """
     found = _examine(spec, home, progress or progress_.ignore, anew=anew, keep=keep)
-    _refuse((found.report if isinstance(found, Dataset) else found).findings)
+    _refuse(found.report.findings)
     assert isinstance(found, Dataset)  # a report alone has a stop
     return found
 
@@ -45,30 +54,36 @@ def prepare(
 def refuse_early(spec: DatasetSpec, home: Path) -> None:
     """What the listing alone shows, before anything is decoded. Raises `InputError`."""
     told, subject = _listed(spec, home, progress_.ignore, anew=False)
-    if _stops(told):
-        _refuse(_refused(told, subject).findings)
+    if validate.stops(told):
+        _refuse(_refused(told, subject).report.findings)
 
 
 def inspect(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> ValidationReport:
     """The report, also where it refuses. Raises `SourceError` if there is nothing to report on."""
+    return examined(spec, home, progress=progress)[0]
+
+
+def examined(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> tuple[ValidationReport, Snapshot]:
+    """The same, and the pictures that it speaks of."""
     found = _examine(spec, home, progress or progress_.ignore, anew=False, keep=False)
-    return found.report if isinstance(found, Dataset) else found
+    return found.report, found.images.snapshot if isinstance(found, Dataset) else found.snapshot
 
 
-def _examine(
-    spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool, keep: bool
-) -> Dataset | ValidationReport:
+def _examine(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool, keep: bool) -> Dataset | Refused:
     """Each step is dearer than the one before, so a stop ends the chain there, with what is known."""
     told, subject = _listed(spec, home, progress, anew=anew)
     listed = subject.snapshot
-    if _stops(told):
+    if validate.stops(told):
         return _refused(told, subject)
     decoded = images.build(listed, images.choose_spec(listed, spec), home, anew=anew, progress=progress)
     more, subject = validate.check_images(subject, decoded)
     told |= more
-    if _stops(told):
+    if validate.stops(told):
         return _refused(told, subject)
-    parts, dropped, gone = judge.carried_out(told, split.assign(decoded, spec, home), subject)
+    assigned = split.assign(decoded, spec, home)
+    more, subject = validate.check_parts(subject, assigned)
+    told |= more
+    parts, dropped, gone = judge.carried_out(told, assigned, subject)
     decoded = replace(decoded, snapshot=replace(listed, dropped=gone))
     more, subject = validate.check_split(replace(subject, images=decoded), parts)
     told |= more
@@ -84,12 +99,12 @@ def _listed(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool) ->
     listed = snapshot.take(
         fetched.root, fetched.name, fetched.mirror, home=home, anew=anew, decisions=decisions, progress=progress
     )
-    return validate.check_listing(validate.subject_of(listed, spec, home, decisions), decisions)
+    return validate.check_listing(validate.subject_of(listed, spec, home, decisions, progress=progress), decisions)
 
 
-def _refused(told: Told, subject: Subject) -> ValidationReport:
+def _refused(told: Told, subject: Subject) -> Refused:
     _write_down(told, subject)
-    return validate.refusal(subject, told)
+    return Refused(subject.snapshot, validate.refusal(subject, told))
 
 
 def _write_down(told: Told, subject: Subject) -> None:
@@ -102,7 +117,3 @@ def _refuse(findings: Iterable[Finding]) -> None:
     for finding in findings:
         if finding.level == "stop":
             raise DataRefused(finding.message)
-
-
-def _stops(told: Told) -> bool:
-    return any(seen.finding.level == "stop" for seen in told.values())

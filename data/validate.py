@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from data import progress as progress_
 from data import rules
-from data.gate import balance, copies, files, judge, shift
+from data.gate import balance, copies, files, judge, looks, near_copies, shift
 from data.gate.found import Finding as Finding
 from data.gate.found import Subject
 from data.gate.judge import Dropped, Rule, Seen
 from data.gate.quarantine import Decisions, Suspect
 from data.images import Images
+from data.progress import Progress
 from data.snapshot import Snapshot
 from data.spec import DatasetSpec, Frozen, Part
 from data.split import Split
@@ -27,11 +29,23 @@ OF_THE_LISTING: dict[str, Rule] = {
     "imbalance": balance.imbalance,
     "few": balance.few,
 }
-OF_THE_PICTURES: dict[str, Rule] = {
+OF_THE_FILES: dict[str, Rule] = {
     "truncated": files.truncated,
     "unreadable": files.unreadable,
     "few": balance.few,  # once more, of those that can be read
 }
+OF_THE_PICTURES: dict[str, Rule] = {
+    "dark": looks.dark,
+    "light": looks.light,
+    "blank": looks.blank,
+    "blurred": looks.blurred,
+    "odd_size": looks.odd_size,
+    "odd_aspect": looks.odd_aspect,
+    "near_contradictions": near_copies.near_contradictions,
+    "near": near_copies.near,
+    "few": balance.few,  # and of those that were not dropped
+}
+OF_THE_PARTS: dict[str, Rule] = {"near_leakage": near_copies.near_leakage}
 OF_THE_SPLIT: dict[str, Rule] = {"shift": shift.shift}
 
 Told = dict[str, Seen]  # rule -> what it saw
@@ -64,11 +78,19 @@ class ValidationReport(Frozen):
         return all(finding.level != "stop" for finding in self.findings)
 
 
-def subject_of(snapshot: Snapshot, spec: DatasetSpec, home: Path, decisions: Decisions) -> Subject:
+def subject_of(
+    snapshot: Snapshot,
+    spec: DatasetSpec,
+    home: Path,
+    decisions: Decisions,
+    *,
+    progress: Progress = progress_.ignore,
+) -> Subject:
     """What the rules are to look at, at first: all that no person has dropped."""
     dropped, kept = decisions.digests("drop"), decisions.digests("keep")
     left = np.array([digest not in dropped for digest in snapshot.digests], dtype=bool)
-    return Subject(snapshot, spec, home, left, np.array([digest in kept for digest in snapshot.digests], dtype=bool))
+    silenced = np.array([digest in kept for digest in snapshot.digests], dtype=bool)
+    return Subject(snapshot, spec, home, left, silenced, progress=progress)
 
 
 def check_listing(subject: Subject, decisions: Decisions) -> tuple[Told, Subject]:
@@ -83,8 +105,18 @@ def check_listing(subject: Subject, decisions: Decisions) -> tuple[Told, Subject
 
 
 def check_images(subject: Subject, images: Images) -> tuple[Told, Subject]:
-    """The rules that need the pictures decoded."""
-    return judge.look(OF_THE_PICTURES, replace(subject, images=images))
+    """The rules that need the pictures decoded; those that measure them are not asked where what could not be decoded
+    stops it all."""
+    told, subject = judge.look(OF_THE_FILES, replace(subject, images=images))
+    if stops(told):
+        return told, subject
+    more, subject = judge.look(OF_THE_PICTURES, subject)
+    return told | more, subject
+
+
+def check_parts(subject: Subject, split: Split) -> tuple[Told, Subject]:
+    """The rules that need to know who is in which part, and may still drop some; `split`: of all."""
+    return judge.look(OF_THE_PARTS, replace(subject, split=split))
 
 
 def check_split(subject: Subject, split: Split) -> tuple[Told, Subject]:
@@ -139,6 +171,10 @@ def refusal(subject: Subject, told: Mapping[str, Seen]) -> ValidationReport:
         findings=tuple(seen.finding for seen in told.values()),
         relabelled=snapshot.relabelled,
     )
+
+
+def stops(told: Told) -> bool:
+    return any(seen.finding.level == "stop" for seen in told.values())
 
 
 def suspects(told: Mapping[str, Seen], subject: Subject) -> list[Suspect]:

@@ -18,10 +18,12 @@ from prefect.logging import get_run_logger
 
 from data.prepare import Dataset
 from flows import elsewhere, pages, proof
+from flows.data_page import FOUND_PX, PER_RULE, data_page, sample_strips
 from models.cards import ModelCard
 from models.evaluation.diagnose import diagnose
 from models.evaluation.diagnosis import pictures
 from models.evaluation.diagnosis.remark import Evidence
+from models.evaluation.sheets import sheets
 from models.records import CVResult, RunResult
 from models.run import RunFolder
 from models.verdict import Verdict
@@ -131,8 +133,18 @@ class Pace:
 
 @harmless
 def show_data(dataset: Dataset) -> None:
-    page = pages.data_page(dataset.report, pages.sample_strips(dataset))
+    report = dataset.report
+    found = sheets(report.findings, dataset.images.snapshot, most=PER_RULE, side=FOUND_PX)
+    page = data_page(report, sample_strips(dataset), found)
     create_markdown_artifact(page, key="data", description=f"{dataset.report.name}: the pictures and what was found")
+
+
+@harmless
+def leave_data_page(dataset: Dataset, run: RunFolder, home: Path) -> None:
+    """What was found, with its pictures, as a file of the run."""
+    from models.evaluation.data_page import write  # jinja2
+
+    write(dataset.report, dataset.images.snapshot, run.data_file, home=home)
 
 
 @harmless

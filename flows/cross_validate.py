@@ -91,7 +91,7 @@ def cross_validate(
         bar.moved(1.0, said)
         display().say(said)
         artifacts.show_crossval(result)
-        look_at_labels(run, opened(prepared), labels.of_folds)
+        look_at_labels(run, prepared, labels.of_folds, before_training=True)
     return found.returned(result, "the folds")
 
 

@@ -47,7 +47,7 @@ def evaluate(prepared: Prepared, folder: Path, crossval: CVResult | None, lineag
         display().say(found.told(said))
         get_run_logger().info("evaluated: %s", found.told(said))
         moved("looking at the labels")
-        doubted = look_at_labels(run, dataset, labels.of_the_run)
+        doubted = look_at_labels(run, prepared, labels.of_the_run)
         moved("writing the report")
         page = report.write(run, dataset, doubted)
         artifacts.show_metrics(result)

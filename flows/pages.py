@@ -1,16 +1,10 @@
 """What the Prefect UI shows, as markdown and table rows made from values. No Prefect here."""
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image
-
-from data.prepare import Dataset
-from data.validate import ValidationReport
 from models.evaluation.diagnosis.pictures import TITLES
 from models.evaluation.diagnosis.remark import Remark, Shown
 from models.evaluation.metrics import Metrics
@@ -23,9 +17,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, str | int | float]
 
-THUMBNAIL_PX = 48
-PER_CLASS = 8  # sample pictures
-CLASSES_SHOWN = 20
 MARKS = {"stop": "**stop**", "drop": "**left out**", "warn": "**mind**", "warning": "**mind**", "note": "note:"}
 
 
@@ -36,45 +27,6 @@ def percent(share: float) -> str:
 def picture(data: bytes, alt: str, *, kind: str = "png") -> str:
     """Markdown that carries the picture inside, so that nothing else has to serve it."""
     return f"![{alt}](data:image/{kind};base64,{base64.b64encode(data).decode()})"
-
-
-def data_page(report: ValidationReport, samples: dict[str, bytes]) -> str:
-    """`samples`: class -> a JPEG strip of its pictures."""
-    train, val, test = (sum(getattr(c, part) for c in report.classes) for part in ("train", "val", "test"))
-    dropped = {one.rule: f" (dropped: {one.said})" for one in report.dropped}
-    lines = [
-        f"# {report.name}: {report.num_examples:,} pictures, {len(report.classes)} classes",
-        "",
-        f"Seen at {report.width} x {report.height} pixels in {'colour' if report.channels == 3 else 'grey'}; "
-        f"{train:,} to train on, {val:,} to choose by, {test:,} to test on; "
-        f"{report.num_unreadable:,} unreadable. Fingerprint `{report.fingerprint[:16]}`.",
-        "",
-        *(
-            f"- {MARKS[finding.level]} {cell(finding.message)}{dropped.get(finding.rule, '')}"
-            for finding in report.findings
-        ),
-        "",
-        "| Class | Train | Validation | Test | Samples |",
-        "| :-- | --: | --: | --: | :-- |",
-    ]
-    for count in report.classes[:CLASSES_SHOWN]:
-        strip = picture(samples[count.label], count.label, kind="jpeg") if count.label in samples else ""
-        lines.append(f"| {cell(count.label)} | {count.train:,} | {count.val:,} | {count.test:,} | {strip} |")
-    if len(report.classes) > CLASSES_SHOWN:
-        lines.append(f"| and {len(report.classes) - CLASSES_SHOWN} more | | | | |")
-    return "\n".join(lines) + "\n"
-
-
-def sample_strips(dataset: Dataset) -> dict[str, bytes]:
-    """Class -> its first training pictures side by side, as JPEG."""
-    images, rows = dataset.images, dataset.split.train
-    labels = images.labels[rows]
-    strips = {}
-    for index, label in enumerate(images.classes[:CLASSES_SHOWN]):
-        chosen = rows[labels == index][:PER_CLASS]
-        if len(chosen):
-            strips[label] = _strip(images.pixels[chosen])
-    return strips
 
 
 def metric_rows(result: RunResult) -> list[Row]:
@@ -217,7 +169,7 @@ def links_page(
 
 def cell(text: str) -> str:
     """A label inside a markdown table."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("[", "\\[").replace("\n", " ").replace("<", "&lt;")
 
 
 def _metric_row(part: str, metrics: Metrics) -> Row:
@@ -231,20 +183,3 @@ def _metric_row(part: str, metrics: Metrics) -> Row:
         "majority": percent(metrics.majority),
         "pictures": metrics.n,
     }
-
-
-def _strip(pixels: np.ndarray) -> bytes:
-    """pixels u8 (N, H, W, C) -> JPEG, each picture THUMBNAIL_PX high, 2 px apart."""
-    n, height, width, channels = pixels.shape
-    shown = np.repeat(pixels, 3, axis=3) if channels == 1 else pixels
-    side = (max(1, round(THUMBNAIL_PX * width / height)), THUMBNAIL_PX)
-    sheet = Image.new("RGB", (n * (side[0] + 2) - 2, side[1]), "white")
-    for index in range(n):
-        enlarge = height < THUMBNAIL_PX // 2
-        tile = Image.fromarray(np.ascontiguousarray(shown[index])).resize(
-            side, Image.Resampling.NEAREST if enlarge else Image.Resampling.BILINEAR
-        )
-        sheet.paste(tile, (index * (side[0] + 2), 0))
-    out = io.BytesIO()
-    sheet.save(out, "JPEG", quality=85)
-    return out.getvalue()

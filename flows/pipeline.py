@@ -11,7 +11,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
-from flows import due, engines, logs, server
+from flows import artifacts, due, engines, logs, server
 from flows.console import display
 from flows.cross_validate import cross_validate
 from flows.devices import require_devices_of
@@ -20,7 +20,7 @@ from flows.evaluate import evaluate
 from flows.export import export
 from flows.outcome import Outcome, outcome_of
 from flows.place import writable_home
-from flows.prepare import prepare
+from flows.prepare import opened, prepare
 from flows.presets import PRESETS
 from flows.release import release, signing_key
 from flows.resuming import choose_folder
@@ -105,6 +105,7 @@ def chain(
         flow_run_url=lasting_url(),
         reason=reason,
     )
+    artifacts.leave_data_page(opened(prepared), run, prepared.home)
     with logs.kept_in(run.path / "run.log"):
         crossval = cross_validate(experiment, prepared, run.path, runner) if experiment.crossval.folds else None
         train(experiment, prepared, run.path)

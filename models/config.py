@@ -158,6 +158,15 @@ class Experiment(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _labels_are_doubted_in_time(self) -> Self:
+        if self.dataset.gate.labels.level == "stop" and not self.crossval.folds:
+            raise ValueError(
+                "dataset.gate.labels.level stop needs networks that were not trained on the pictures, before the final "
+                "training; set crossval.folds to 3 or more, or the level to warn"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _finite(self) -> Self:
         for path, value in leaves(self.model_dump()):
             numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if isinstance(n, float)]

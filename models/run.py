@@ -49,6 +49,10 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def data_file(self) -> Path:
+        return self.path / "data.html"
+
+    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 

@@ -10,11 +10,12 @@ snapshot, a score where there is one, and what a person could do about it. It kn
 no rule that is ignored, takes the pictures out where the level is `drop`, refuses where it is `stop`, and writes every
 picture that was spotted into the data set's quarantine list. To add one:
 
-1. in `config.py`, a class with `level` (only levels that the rule can carry out), `threshold` where there is one (its
-   unit in the description), and a field of `GateConfig`;
+1. in `config.py` or `config_looks.py`, a class with `level` (only levels that the rule can carry out), `threshold`
+   where there is one (its unit in the description), and a field of `GateConfig`;
 2. a function in a file of its subject, such as `copies.py`;
-3. its name in the table of `data/validate.py` that fits what it needs: the listing, the decoded pictures, or the split.
-   Rules of a table are asked in its order, and each sees what those before it have left;
+3. its name in the table of `data/validate.py` that fits what it needs: the listing, the files, the decoded pictures,
+   who is in which part, or the split that is left. Rules of a table are asked in its order, and each sees what those
+   before it have left; what takes long to measure is kept by `remembered.py`;
 4. a line in the table of `docs/data.md`, and tests.
 
 What `drop` never does: take away a test picture. A test part without its hard pictures is easier than the world. Only a

@@ -1,16 +1,20 @@
 """How much each rule of the gate may decide. Every class offers the levels that its rule can carry out, no other."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from data.frozen import Frozen
-
-Level = Literal["ignore", "warn", "drop", "stop"]
-"""ignore: not looked for; warn: told; drop: told, and neither trained on nor chosen by; stop: the set is refused."""
-
-OfNoUse = Literal["drop", "stop"]  # what cannot be used at all
-OfTheWhole = Literal["ignore", "warn", "stop"]  # about the whole data set, so nothing to take out
+from data.gate.config_looks import (
+    Blank,
+    Blurred,
+    Dark,
+    Light,
+    Near,
+    NearContradictions,
+    NearLeakage,
+    OddAspect,
+    OddSize,
+)
+from data.gate.levels import Level, OfNoUse, OfTheWhole
 
 
 class Unreadable(Frozen):
@@ -101,6 +105,16 @@ class ClassesChanged(Frozen):
     level: OfTheWhole = Field("warn", title="Changed classes", description="since the data set was last prepared")
 
 
+class Labels(Frozen):
+    """Labels that a network doubts which was not trained on their pictures."""
+
+    level: OfTheWhole = Field(
+        "warn",
+        title="Doubtful labels",
+        description="looked for once networks have answered; stop: before the final training, by crossval.folds",
+    )
+
+
 class GateConfig(Frozen):
     """The rules of the gate."""
 
@@ -109,7 +123,19 @@ class GateConfig(Frozen):
     copies: Copies = Field(default_factory=Copies, title="Copies within a class")
     contradictions: Contradictions = Field(default_factory=Contradictions, title="Copies in several classes")
     leakage: Leakage = Field(default_factory=Leakage, title="Copies in several parts")
+    dark: Dark = Field(default_factory=Dark, title="Dark pictures")
+    light: Light = Field(default_factory=Light, title="Light pictures")
+    blank: Blank = Field(default_factory=Blank, title="Blank pictures")
+    blurred: Blurred = Field(default_factory=Blurred, title="Blurred pictures")
+    odd_size: OddSize = Field(default_factory=OddSize, title="Odd sizes")
+    odd_aspect: OddAspect = Field(default_factory=OddAspect, title="Odd shapes")
+    near: Near = Field(default_factory=Near, title="Near copies within a class")
+    near_contradictions: NearContradictions = Field(
+        default_factory=NearContradictions, title="Near copies in several classes"
+    )
+    near_leakage: NearLeakage = Field(default_factory=NearLeakage, title="Near copies in several parts")
     imbalance: Imbalance = Field(default_factory=Imbalance, title="Imbalance")
     few: Few = Field(default_factory=Few, title="Few pictures")
     shift: ShiftRule = Field(default_factory=ShiftRule, title="Shift")
+    labels: Labels = Field(default_factory=Labels, title="Doubtful labels")
     classes_changed: ClassesChanged = Field(default_factory=ClassesChanged, title="Changed classes")

@@ -32,7 +32,7 @@ def leakage(subject: Subject, setting: Leakage) -> Found | None:  # noqa: ARG001
         return None
     spots = []
     for rows in twice:
-        stays = snapshot.parts[min(rows, key=lambda row: _strength(subject, row))]
+        stays = snapshot.parts[min(rows, key=lambda row: strength(subject, row))]
         spots += [Spot(row, advice="keep, where meant", dropped=snapshot.parts[row] != stays) for row in rows]
     message = (
         f"{count(twice, 'picture')} in more than one of train, val and test; "
@@ -47,7 +47,7 @@ def copies(subject: Subject, setting: Copies) -> Found | None:
     same = [rows for rows in same_content(subject) if len({int(snapshot.labels[row]) for row in rows}) == 1]
     if not same:
         return None
-    same = [tuple(sorted(rows, key=lambda row: (_strength(subject, row), row))) for rows in same]
+    same = [tuple(sorted(rows, key=lambda row: (strength(subject, row), row))) for rows in same]
     spots = tuple(Spot(row, advice="keep, where meant") for rows in same for row in rows[1:])
     dropped = "each picture counts once" if setting.level == "drop" else "remove them to count each picture once"
     return Found(f"{count(spots, 'copied file')} within a class; {dropped}", spots, tuple(same))
@@ -64,6 +64,7 @@ def same_content(subject: Subject) -> list[tuple[int, ...]]:
     return [tuple(rows) for rows in groups.values() if len(rows) > 1]
 
 
-def _strength(subject: Subject, row: int) -> int:
+def strength(subject: Subject, row: int) -> int:
+    """Of the part that the source states: the least is that which keeps a picture; the greatest, where none is."""
     part = subject.snapshot.parts[row]
     return len(STRONGEST) if part is None else STRONGEST.index(part)

@@ -9,9 +9,11 @@ from typing import Literal
 
 import numpy as np
 
+from data import progress as progress_
 from data.frozen import Frozen
 from data.gate.words import printable
 from data.images import Images
+from data.progress import Progress
 from data.snapshot import Snapshot
 from data.spec import DatasetSpec
 from data.split import Split
@@ -61,12 +63,19 @@ class Subject:
     kept: np.ndarray  # (N,) bool: a person wants to hear no more of it
     images: Images | None = None
     split: Split | None = None
+    progress: Progress = progress_.ignore  # of what takes long
 
     @cached_property
     def asked(self) -> np.ndarray:
         """(N,) bool: what rules are to speak of."""
         asked: np.ndarray = self.left & ~self.kept
         return asked
+
+    @property
+    def pictures(self) -> Images:
+        """For rules that are asked once the pictures are decoded."""
+        assert self.images is not None
+        return self.images
 
     def without(self, rows: Sequence[int]) -> "Subject":
         left = self.left.copy()

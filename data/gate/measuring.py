@@ -1,8 +1,9 @@
 """A measurement of every stored picture, a few at a time: in this process, or in one process per core.
 
-A worker is `python -m MODULE FILE SHAPE`, where MODULE defines the measurement: each line it reads is the first row of
-a chunk, each answer the bytes of that chunk's values. It ends when its input does, as those of `data.decode` do, and
-for their reasons: no pool's processes, which would start again whatever the main module is, or copy its threads.
+A worker is `python -m MODULE FILE SHAPE [NAME]...`, where MODULE defines the measurement: each line it reads is the
+first row of a chunk, each answer the bytes of that chunk's values. It ends when its input does, as those of
+`data.decode` do, and for their reasons: no pool's processes, which would start again whatever the main module is, or
+copy its threads.
 """
 
 import json
@@ -26,31 +27,33 @@ from data.progress import Progress
 CHUNK = 256  # pictures that are in memory at a time: 7 MB at 96 pixels
 WORTH_SECONDS = 10.0  # of work still to be done, from which on processes, that must import first, save time
 
-Measure = Callable[[np.ndarray], np.ndarray]
-"""Pictures uint8 (n, H, W, C) -> (n, columns); a function at the top of a module that calls `work` when it is run."""
+Measure = Callable[..., np.ndarray]
+"""Pictures uint8 (n, H, W, C), and names of what to measure -> (n, columns); a function at the top of a module that
+calls `work` when it is run."""
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def each(pixels: np.ndarray, measure: Measure, what: str, *, progress: Progress | None = None) -> np.ndarray:
+def each(pixels: np.ndarray, measure: Measure, what: str, *names: str, progress: Progress | None = None) -> np.ndarray:
     """(M, columns), of all pictures uint8 (M, H, W, C). Only a chunk of a memory map is read at a time.
 
-    what: the step's name for `progress`. Raises `RuntimeError` if a process dies.
+    what: the step's name for `progress`. names: passed on to `measure`. Raises `RuntimeError` if a process dies.
     """
     tell, num = progress or progress_.ignore, len(pixels)
-    first = measure(np.asarray(pixels[:CHUNK]))
+    first = measure(np.asarray(pixels[:CHUNK]), *names)
     values = np.empty((num, first.shape[1]), first.dtype)
     values[: len(first)] = first
     starts = iter(range(CHUNK, num, CHUNK))
     tell(what, len(first), num)
     begun = time.monotonic()
     for start in starts:
-        values[start : start + CHUNK] = measure(np.asarray(pixels[start : start + CHUNK]))
+        values[start : start + CHUNK] = measure(np.asarray(pixels[start : start + CHUNK]), *names)
         done = min(start + CHUNK, num)
         tell(what, done, num)
         left_s = (time.monotonic() - begun) / (done - CHUNK) * (num - done)
         if left_s > WORTH_SECONDS and cores() > 1 and (file := _file_of(pixels)):
-            for start_, some in _in_processes(starts, measure, file, pixels.shape, values):
+            command = [sys.executable, "-P", "-m", measure.__module__, str(file), json.dumps(pixels.shape), *names]
+            for start_, some in _in_processes(starts, command, values):
                 values[start_ : start_ + len(some)] = some
                 done += len(some)
                 tell(what, done, num)
@@ -70,11 +73,8 @@ def _file_of(pixels: np.ndarray) -> Path | None:
     return file if file.stat().st_size == pixels.nbytes else None
 
 
-def _in_processes(
-    starts: Iterator[int], measure: Measure, file: Path, shape: tuple[int, ...], like: np.ndarray
-) -> Iterator[tuple[int, np.ndarray]]:
+def _in_processes(starts: Iterator[int], command: list[str], like: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """(first row, values) of each chunk as it is done."""
-    command = [sys.executable, "-P", "-m", measure.__module__, str(file), json.dumps(shape)]
     with ExitStack() as stack:
         workers = []
         for _, start in zip(range(cores()), starts, strict=False):
@@ -136,11 +136,11 @@ class _Worker:
 def work(measure: Measure) -> None:
     """The worker's loop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end ends our input
-    file, shape = sys.argv[1:]
+    file, shape, *names = sys.argv[1:]
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
     pixels: np.ndarray = np.memmap(file, np.uint8, "r", shape=tuple(json.loads(shape)))
     for line in sys.stdin:
         start = int(line)
-        answers.write(np.ascontiguousarray(measure(np.asarray(pixels[start : start + CHUNK]))).tobytes())
+        answers.write(np.ascontiguousarray(measure(np.asarray(pixels[start : start + CHUNK]), *names)).tobytes())
         answers.flush()

@@ -156,13 +156,13 @@ def groups(rows: np.ndarray, num: int) -> list[np.ndarray]:
     is near to the same picture is together."""
     if not len(rows):
         return []
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    graph = coo_array((np.ones(len(rows), bool), (rows[:, 0], rows[:, 1])), shape=(num, num))
-    _, label = connected_components(graph, directed=False)
-    order = np.argsort(label, kind="stable")
-    together = np.split(order, np.flatnonzero(np.diff(label[order])) + 1)
+    leader = np.arange(num)  # of each row, the first row that it is known to be together with
+    while len(apart := rows[leader[rows[:, 0]] != leader[rows[:, 1]]]):
+        np.minimum.at(leader, leader[apart].max(axis=1), leader[apart].min(axis=1))
+        while (leader != leader[leader]).any():
+            leader = leader[leader]
+    order = np.argsort(leader, kind="stable")
+    together = np.split(order, np.flatnonzero(np.diff(leader[order])) + 1)
     return sorted((one for one in together if len(one) > 1), key=len, reverse=True)
 
 

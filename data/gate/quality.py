@@ -6,7 +6,7 @@ the network will see (where `dataset.fit` crops, of what is kept), and blur at n
 has it. Size and shape are those of the file, from its header.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,28 +19,31 @@ from data.progress import Progress
 ISSUES = {"dark": "dark", "light": "light", "blank": "low_information", "blurred": "blurry"}
 
 
-def looks(pixels: np.ndarray, *, progress: Progress | None = None) -> dict[str, np.ndarray]:
+def looks(
+    pixels: np.ndarray, issues: Sequence[str] = tuple(ISSUES), *, progress: Progress | None = None
+) -> dict[str, np.ndarray]:
     """`dark`, `light`, `blank`, `blurred` -> score of each picture (M,) float32, 0 to 1, the worse the lower.
 
-    pixels: uint8 (M, H, W, C), C 1 or 3, as `Images.pixels` has them. Raises `ModuleNotFoundError` without cleanvision.
+    issues: those of them that are wanted. pixels: uint8 (M, H, W, C), C 1 or 3, as `Images.pixels` has them. Raises
+    `ModuleNotFoundError` without cleanvision.
 
     dark: the 99th percentile of brightness. light: 1 less its 5th. blank: the entropy of the pixels' values, in tenths
     of a bit. blurred: the spread of the edges, and more where the histogram is uneven.
     """
     if not len(pixels):
-        return {name: np.zeros(0, np.float32) for name in ISSUES}
-    scores = measuring.each(pixels, scores_of, "looks", progress=progress)
-    return {name: scores[:, column] for column, name in enumerate(ISSUES)}
+        return {name: np.zeros(0, np.float32) for name in issues}
+    scores = measuring.each(pixels, scores_of, "looks", *issues, progress=progress)
+    return {name: scores[:, column] for column, name in enumerate(issues)}
 
 
-def scores_of(pixels: np.ndarray) -> np.ndarray:
-    """Pictures uint8 (n, H, W, C) -> (n, 4) float32, in the order of `ISSUES`."""
+def scores_of(pixels: np.ndarray, *issues: str) -> np.ndarray:
+    """Pictures uint8 (n, H, W, C) -> (n, issues) float32, in their order."""
     import pandas as pd  # type: ignore[import-untyped]  # with cleanvision seconds: not before it is needed
     from cleanvision.issue_managers.image_property_issue_manager import ImagePropertyIssueManager
     from PIL import Image
 
     manager = ImagePropertyIssueManager()
-    properties = {issue: manager.image_properties[issue] for issue in ISSUES.values()}
+    properties = {ISSUES[issue]: manager.image_properties[ISSUES[issue]] for issue in issues}
     distinct = {one.name: one for one in properties.values()}  # dark and light are one measurement
     measured = []
     for picture in pixels:
@@ -73,20 +76,18 @@ def odd_sizes(sizes: np.ndarray, *, iqrs: float) -> tuple[np.ndarray, np.ndarray
     """(rows, worst first; score of every picture (M,) float32), of sizes (M, 2).
 
     A size is the square root of width times height. Odd is one that lies more than `iqrs` times the distance between
-    the quartiles outside them; where that distance is 0, any size but the usual one.
+    the quartiles outside them; where that distance is 0, any size but the usual one. As cleanvision's `SizeProperty`
+    has it, whose import takes a second, and these lines a few milliseconds each time a data set is opened.
     """
-    import pandas as pd
-    from cleanvision.issue_managers.image_property import SizeProperty
-
     if not len(sizes):
         return np.zeros(0, np.int64), np.zeros(0, np.float32)
-    by_size = SizeProperty()
-    raw = pd.DataFrame({by_size.name: np.sqrt(sizes.astype(np.float64).prod(axis=1))})
-    scores = by_size.get_scores(raw_scores=raw, issue_type="odd_size", iqr_factor=iqrs)
-    odd = by_size.mark_issue(scores, "odd_size")["is_odd_size_issue"].to_numpy(bool)
-    values = scores["odd_size_score"].to_numpy(np.float32)
-    rows = np.flatnonzero(odd)
-    return rows[np.argsort(values[rows], kind="stable")], values
+    size = np.sqrt(sizes.astype(np.float64).prod(axis=1))
+    first, third = np.percentile(size, [25, 75])
+    least, most = first - iqrs * (third - first), third + iqrs * (third - first)
+    middle, between = (least + most) / 2, most - least
+    scores = 1 - np.clip(np.abs(size - middle) / (between or middle), 0, 1)
+    rows = np.flatnonzero(scores < (0.5 if between else 1))
+    return rows[np.argsort(scores[rows], kind="stable")], scores.astype(np.float32)
 
 
 def below(scores: np.ndarray, threshold: float) -> np.ndarray:

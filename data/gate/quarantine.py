@@ -2,7 +2,7 @@
 
 One line for each picture and rule. In the column `decision` a person writes keep (say no more of it), drop (in no part,
 test included), label=NAME (it shows that class), or nothing. A line with a decision or a note is the person's and stays
-for ever; all others are replaced by what was found last. What is decided is part of the data set's fingerprint.
+for ever; all others are replaced by what their rule found last. What is decided is part of the data set's fingerprint.
 """
 
 import csv
@@ -21,6 +21,7 @@ from data.layout import class_name
 COLUMNS = ("sha256", "file", "rule", "score", "advice", "decision", "note")
 NEEDED = ("sha256", "decision")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what begins a formula in a spreadsheet; a quote before it makes it a text
+AFTERWARDS = ("labels",)  # rules that are asked once networks have answered
 SHOULD = "write keep, drop or label=NAME, or nothing"
 
 Line = dict[str, str]
@@ -104,16 +105,19 @@ def read(file: Path) -> Decisions:
     return Decisions(file, found)
 
 
-def update(file: Path, suspects: Iterable[Suspect]) -> Path | None:
+def update(file: Path, suspects: Iterable[Suspect], *, rule: str | None = None) -> Path | None:
     """The list with these pictures, and every line that a person wrote into; None where there is nothing to write.
-    Raises `DataRefused` as `read` does."""
+    Raises `DataRefused` as `read` does.
+
+    rule: the one that was asked, so that lines of others stay. None: all were, but those `AFTERWARDS`.
+    """
     suspects = list(suspects)
     if not suspects and not file.exists():
         return None
     with whole.locked(file):
         read(file)  # what cannot be understood is not written anew
         delimiter, before = _lines(file)
-        lines = [_safe(line) for _, line in before if line["decision"].strip() or line["note"].strip()]
+        lines = [_safe(line) for _, line in before if _stays(line, rule)]
         known = {(line["sha256"].strip().lower(), line["rule"].strip()) for line in lines}
         for one in suspects:
             if (one.digest, one.rule) not in known:
@@ -136,6 +140,11 @@ def counts(file: Path) -> tuple[dict[str, int], dict[str, int]]:
         if not line["decision"].strip():
             waiting[line["rule"]] = waiting.get(line["rule"], 0) + 1
     return waiting, decided
+
+
+def _stays(line: Line, rule: str | None) -> bool:
+    other = line["rule"].strip() != rule if rule else line["rule"].strip() in AFTERWARDS
+    return other or bool(line["decision"].strip() or line["note"].strip())
 
 
 def _decision(text: str, line: int, file: Path) -> Decision | None:

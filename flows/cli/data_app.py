@@ -1,24 +1,29 @@
 """The commands about pictures: what each takes, and where it is done. No work here."""
 
-from cyclopts import App
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
 
 from flows.cli import data_diff
 from flows.cli.models_app import Json
 from flows.cli.options import Settings
+
+Html = Annotated[Path | None, Parameter(name="--html", help="A file to write, with the pictures of what was found.")]
 
 data_app = App(name="data", help="Look at pictures before anything is trained.")
 data_app.command(data_diff.diff)
 
 
 @data_app.command
-def inspect(source: str, /, *settings: Settings, as_json: Json = False) -> None:
+def inspect(source: str, /, *settings: Settings, html: Html = None, as_json: Json = False) -> None:
     """Check the pictures of SOURCE and train nothing; exit status 2 if they would be refused.
 
     SOURCE is the name of a known data set, a folder, an archive, or the URL of one.
     """
     from flows.cli import inspection
 
-    inspection.inspect(source, settings, as_json=as_json)
+    inspection.inspect(source, settings, html=html, as_json=as_json)
 
 
 @data_app.command

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -23,12 +24,18 @@ EXAMPLES = 3  # in a line of the table
 LONGEST = 40  # characters of a name
 
 
-def inspect(source: str, settings: Sequence[str], *, as_json: bool) -> None:
+def inspect(source: str, settings: Sequence[str], *, html: Path | None = None, as_json: bool) -> None:
     """Raises `DataRefused` where a rule stops them: its sentence comes once, after all else is printed."""
     experiment = overrides.experiment(["--dataset.source", source, *settings])
     home = writable_home()
     with shown(stderr_console()), display().stage("inspect"):
-        report = prepare.inspect(experiment.pictures, home, progress=lambda what, n, of: display().moved(what, n, of))
+        report, pictures = prepare.examined(
+            experiment.pictures, home, progress=lambda what, n, of: display().moved(what, n, of)
+        )
+        if html is not None:
+            from models.evaluation import data_page  # jinja2
+
+            data_page.write(report, pictures, html, home=home)
     stop = next((finding.message for finding in report.findings if finding.level == "stop"), None)
     if not as_json:
         console = stdout_console()
@@ -36,6 +43,8 @@ def inspect(source: str, settings: Sequence[str], *, as_json: bool) -> None:
         if (file := quarantine.file_of(home, report.name)).exists():
             line = f"decide about single pictures in {file}; `trainserve data quarantine {report.name}` says how"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if html is not None:
+            console.print(f"the pictures are in {html}", markup=False, highlight=False, soft_wrap=True)
         if stop is not None:
             raise DataRefused(stop)
         return

@@ -8,16 +8,20 @@ pictures by the final model. Without, the final model's answers to validation an
 import csv
 import io
 import warnings
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data import whole
+from data.gate.quarantine import Suspect
+from data.gate.words import printable
 from data.prepare import Dataset
 from data.spec import Frozen, Part
 from models.run import RunFolder
 from models.training.folds import held_out
 
+RULE = "labels"  # of the gate
 COLUMNS = ("sha256", "file", "part", "given", "likelier", "quality")
 
 
@@ -107,15 +111,24 @@ def of_the_run(run: RunFolder, dataset: Dataset) -> Suspects:
 
 def together(one: Suspects, other: Suspects) -> Suspects:
     """Of the same pictures, each looked at by one of the two."""
-    order = np.argsort(one.quality + other.quality, kind="stable")
-    columns = ("rows", *COLUMNS)
-    both = {name: getattr(one, name) + getattr(other, name) for name in columns}
-    return Suspects(
-        **{name: tuple(values[i] for i in order) for name, values in both.items()},
-        looked_at=one.looked_at + other.looked_at,
-        right=one.right + other.right,
-        left_out=one.left_out + other.left_out,
-    )
+    both = {name: getattr(one, name) + getattr(other, name) for name in Suspects.model_fields}
+    found = Suspects.model_validate(both)
+    return _picked(found, np.argsort(found.quality, kind="stable").tolist())
+
+
+def undecided(found: Suspects, decided: Collection[str]) -> Suspects:
+    """Those of whose picture (sha256) no person has decided."""
+    return _picked(found, [place for place, digest in enumerate(found.sha256) if digest not in decided])
+
+
+def lines(found: Suspects) -> list[Suspect]:
+    """For the quarantine list."""
+    listed = []
+    columns = (found.sha256, found.file, found.part, found.likelier, found.quality)
+    for digest, file, part, likelier, quality in zip(*columns, strict=True):
+        twice = "; a test picture: look twice" if part == Part.TEST else ""
+        listed.append(Suspect(digest, printable(file), RULE, quality, f"label={likelier}, or keep{twice}"))
+    return listed
 
 
 def keep(found: Suspects, run: RunFolder) -> Path:
@@ -125,6 +138,11 @@ def keep(found: Suspects, run: RunFolder) -> Path:
     lines.writerow(COLUMNS)
     lines.writerows(zip(*(getattr(found, name) for name in COLUMNS), strict=True))
     return whole.write(run.path / "labels.csv", text.getvalue().encode())
+
+
+def _picked(found: Suspects, places: Sequence[int]) -> Suspects:
+    columns = {name: getattr(found, name) for name in ("rows", *COLUMNS)}
+    return found.model_copy(update={name: tuple(values[i] for i in places) for name, values in columns.items()})
 
 
 def told(found: Suspects) -> str:

@@ -1,6 +1,5 @@
 """A finished run -> one HTML file that needs nothing else: no script, no request, pictures inline."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from data import whole
@@ -22,6 +20,7 @@ from models.evaluation.diagnosis import pictures
 from models.evaluation.diagnosis.evidence import evidence_of, peers_of
 from models.evaluation.diagnosis.remark import Evidence, Peer, Remark
 from models.evaluation.doubtful import doubtful
+from models.evaluation.html import environment
 from models.evaluation.inline import inline
 from models.evaluation.labels import Suspects, told
 from models.evaluation.metrics import Metrics, Reliability, reliability
@@ -29,8 +28,6 @@ from models.evaluation.mistakes import most_confident, thumbnail
 from models.evaluation.settings import settings
 from models.records import EpochRecord, RunResult
 from models.run import RunFolder
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,7 @@ def write(folder: RunFolder, dataset: Dataset, labels: Suspects | None = None) -
         mistakes=mistakes(result, arrays, dataset),
         peers=peers_of(folder, result),
         labels=None if labels is None else {"told": told(labels), "pictures": doubtful(labels, dataset)},
+        found=folder.data_file.name if folder.data_file.exists() else None,
     )
     return whole.write(folder.report_file, page.encode())
 
@@ -90,22 +88,19 @@ def render(
     mistakes: Sequence[Picture] = (),
     peers: Sequence[Peer] = (),
     labels: Mapping[str, Any] | None = None,
+    found: str | None = None,
 ) -> str:
-    """The page. Class and file names are strangers' text and are escaped, in the figures too."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    """The page. Class and file names are strangers' text and are escaped, in the figures too. `found`: the page with
+    pictures of what was found, beside this one."""
+    pages = environment()
     chosen = settings(result.experiment, result.decided)
     findings = _findings(evidence_of(result, history, peers=peers))
-    environment.filters |= {"percent": _percent, "duration": _duration, "flops": _flops, "data_uri": _data_uri}
-    return environment.get_template("report.html.j2").render(
+    pages.filters |= {"duration": _duration, "flops": _flops}
+    return pages.get_template("report.html.j2").render(
         run=result,
         history=history,
         data=data,
+        found=found,
         mistakes=mistakes,
         labels=labels,
         findings=findings,
@@ -178,10 +173,6 @@ def _link(url: str | None) -> str | None:
     return url if url and url.startswith(("http://", "https://")) else None
 
 
-def _percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f} %"
-
-
 def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -195,7 +186,3 @@ def _flops(count: int) -> str:
         if count >= size:
             return f"{float(f'{count / size:.3g}'):g} {unit}"
     return f"{count} FLOPs"
-
-
-def _data_uri(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

@@ -131,6 +131,21 @@ def test_groups_join_what_is_near_to_the_same_picture_the_largest_first():
     assert [group.tolist() for group in near.groups(rows, 9)] == [[0, 3, 8], [5, 6]]
 
 
+@settings(max_examples=60)
+@given(rows=st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30))
+def test_groups_are_the_connected_components_of_the_pairs(rows: list[tuple[int, int]]):
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    pairs = np.array(rows, np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(20, 20))
+    label = connected_components(graph, directed=False)[1]
+    components = {tuple(np.flatnonzero(label == one).tolist()) for one in set(label.tolist())}
+    found_ones = [tuple(group.tolist()) for group in near.groups(pairs, 20)]
+    assert set(found_ones) == {group for group in components if len(group) > 1}
+    assert len(set(found_ones)) == len(found_ones)
+
+
 def hamming(one: int, other: int) -> int:
     return (one ^ other).bit_count()
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from data.gate import measuring, quality
@@ -116,6 +118,27 @@ def test_where_all_sizes_are_one_any_other_is_odd():
     assert rows.tolist() == [30]
 
 
+@settings(max_examples=50)
+@given(sides=st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), min_size=1), iqrs=st.floats(0.5, 6))
+def test_odd_sizes_are_those_that_cleanvision_itself_finds(sides: list[tuple[int, int]], iqrs: float):
+    import pandas as pd
+    from cleanvision.issue_managers.image_property import SizeProperty
+
+    by_size, sizes = SizeProperty(), np.array(sides)
+    raw = pd.DataFrame({by_size.name: np.sqrt(sizes.astype(np.float64).prod(axis=1))})
+    theirs = by_size.get_scores(raw_scores=raw, issue_type="odd_size", iqr_factor=iqrs)
+    odd = by_size.mark_issue(theirs, "odd_size")["is_odd_size_issue"].to_numpy(bool)
+    rows, scores = quality.odd_sizes(sizes, iqrs=iqrs)
+    assert set(rows.tolist()) == set(np.flatnonzero(odd).tolist())
+    assert scores == pytest.approx(theirs["odd_size_score"].to_numpy(), abs=1e-6)
+
+
+def test_only_what_is_asked_for_is_measured():
+    pixels = np.stack([GOOD, *FAULTS.values()])
+    assert list(quality.looks(pixels, ["blank"])) == ["blank"]
+    assert quality.looks(pixels, ["blank"])["blank"].tolist() == quality.looks(pixels)["blank"].tolist()
+
+
 def test_quality_is_looked_for_without_loading_any_of_it_before():
     """The libraries take seconds, and most commands need none of them."""
     code = "import sys, data.gate.quality, data.gate.near; print(*{name.partition('.')[0] for name in sys.modules})"
@@ -162,6 +185,24 @@ def means(pixels):
     return pixels.mean(axis=(1, 2), dtype=np.float32)
 measuring.work(means)
 """
+
+
+def brightest(pixels: np.ndarray, *names: str) -> np.ndarray:
+    return pixels.max(axis=(1, 2)).astype(np.float32)[:, : len(names)]
+
+
+NAMED = """
+def brightest(pixels, *names):
+    return pixels.max(axis=(1, 2)).astype(np.float32)[:, :len(names)]
+measuring.work(brightest)
+"""
+
+
+def test_processes_are_told_what_to_measure(mapped, in_processes, monkeypatch):
+    in_processes(NAMED)
+    monkeypatch.setattr(brightest, "__module__", "means_of")
+    values = measuring.each(mapped, brightest, "brightest", "red", "green")
+    assert values.tolist() == brightest(mapped, "red", "green").tolist()
 
 
 def test_processes_measure_what_this_process_would(mapped, in_processes):

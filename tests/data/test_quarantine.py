@@ -233,6 +233,16 @@ def test_lines_of_nobodys_are_replaced_by_what_was_found_last(tmp_path: Path):
     assert lines(file) == []
 
 
+def test_what_networks_doubt_and_what_is_found_before_leave_each_others_lines(tmp_path: Path):
+    file = tmp_path / "flowers.csv"
+    update(file, [Suspect(A, "a.png", "copies", 0.25, "keep")])
+    update(file, [Suspect(B, "b.png", "labels", 0.1, "label=rose")], rule="labels")
+    update(file, [Suspect(C, "c.png", "copies", None, "")])
+    assert [(line["file"], line["rule"]) for line in lines(file)] == [("b.png", "labels"), ("c.png", "copies")]
+    update(file, [], rule="labels")
+    assert [line["file"] for line in lines(file)] == ["c.png"]
+
+
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 DIGEST = st.integers(0, 5).map(lambda i: hashlib.sha256(bytes([i])).hexdigest())
 MINE = st.tuples(DIGEST, TEXT, st.sampled_from(["copies", "few", ""]), st.sampled_from(["keep", ""]), TEXT)

@@ -93,6 +93,19 @@ def test_what_is_found_can_be_decided_and_counts_in_the_next_look(lamps: Path, c
         "quarantine": "note", "copies": "warn"}  # fmt: skip
 
 
+def test_what_is_found_can_be_looked_at_also_where_it_stops(
+    lamps: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    file = tmp_path / "found.html"
+    assert f"the pictures are in {file}" in printed("data", "inspect", lamps, "--html", file, capsys=capsys)
+    assert file.read_text().count("data:image/jpeg;base64,") == 4  # two pairs
+    file.unlink()
+    with pytest.raises(SystemExit) as left:
+        main(["data", "inspect", str(lamps), "--html", str(file), "--dataset.gate.copies.level", "stop"])
+    assert left.value.code == 2
+    assert file.read_text().count("data:image/jpeg;base64,") == 4
+
+
 @pytest.mark.parametrize(
     ("tokens", "sentence"),
     [

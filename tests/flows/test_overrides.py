@@ -231,6 +231,7 @@ def test_every_value_of_every_preset_can_be_typed():
         (["--train.patience", "0"], ["train.patience is 0; it should be greater than 0, or should be 'never'"]),
         (["--train.patience", "9", "--train.epochs", "9"], ["patience 9 can never end", "less than 9, or never"]),
         (["--schedule.kind", "plateau", "--train.patience", "3"], ["schedule.patience 3", "train.patience 3"]),
+        (["--dataset.gate.labels.level", "stop"], ["labels.level stop needs networks", "set crossval.folds to 3"]),
         (["--name", "My Run"], ["name is 'My Run'", "lower-case"]),
         (["digit"], ["no preset 'digit'", "did you mean digits"]),
         (["digits", "flowers"], ["'digits' and 'flowers'"]),

@@ -32,7 +32,15 @@ def test_the_result_is_one_json_object_with_the_promised_fields(finished: Finish
 
 def test_the_run_folder_holds_the_promised_files(finished: FinishedRun):
     folder = Path(finished.outcome["run_folder"])
-    written = ("experiment.json", "history.jsonl", "weights.safetensors", "run.json", "report.html", "verdict.json")
+    written = (
+        "experiment.json",
+        "history.jsonl",
+        "weights.safetensors",
+        "run.json",
+        "report.html",
+        "data.html",
+        "verdict.json",
+    )
     for name in (*written, "labels.csv"):
         assert (folder / name).stat().st_size > 0
     assert any((folder / "tensorboard").iterdir())

@@ -12,6 +12,7 @@ from data.validate import ClassCount, Finding, ValidationReport
 from flows import pages, server
 from flows.artifacts import Progress
 from flows.console import Display, duration, going_on, shown
+from flows.data_page import data_page
 from flows.prepare import left
 from flows.train import Watch
 from models.config import TrainConfig
@@ -139,14 +140,14 @@ def report(*labels: str) -> ValidationReport:
 
 
 def test_the_data_page_shows_counts_findings_and_pictures():
-    page = pages.data_page(report("dark", "a|b"), {"dark": b"jpeg"})
+    page = data_page(report("dark", "a|b"), {"dark": b"jpeg"})
     assert "one class is rare" in page
     assert "| dark | 3 | 1 | 1 | ![dark](data:image/jpeg;base64," in page
     assert "| a\\|b |" in page  # a label cannot break the table
 
 
 def test_a_thousand_classes_do_not_make_a_thousand_rows():
-    page = pages.data_page(report(*(f"class {k}" for k in range(1000))), {})
+    page = data_page(report(*(f"class {k}" for k in range(1000))), {})
     assert page.count("\n") < 40
     assert "and 980 more" in page
 

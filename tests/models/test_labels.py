@@ -10,7 +10,18 @@ from scipy.special import softmax
 
 from data.prepare import Dataset
 from data.spec import Part
-from models.evaluation.labels import Suspects, among, keep, of_folds, of_the_run, suspects, together, told
+from models.evaluation.labels import (
+    Suspects,
+    among,
+    keep,
+    lines,
+    of_folds,
+    of_the_run,
+    suspects,
+    together,
+    told,
+    undecided,
+)
 from models.records import CVResult, FoldResult
 from models.run import RunFolder
 from models.training.folds import HeldOut, keep_folds
@@ -190,3 +201,20 @@ def test_two_searches_are_one_list():
     parts = [among(dataset, rows, truth(rows)) for rows in (dataset.split.val, dataset.split.test)]
     both = together(*parts)
     assert both.rows == (74, 73, 72, 50, 49, 48)
+
+
+def test_of_what_a_person_has_decided_no_more_is_said():
+    dataset = toy()
+    found = among(dataset, dataset.split.test, truth(dataset.split.test))
+    left = undecided(found, {f"{73:064x}"})
+    assert (left.rows, left.file, left.quality) == ((74, 72), ("74.png", "72.png"), (0.026, 0.028))
+    assert left.looked_at == found.looked_at
+
+
+def test_what_looks_wrong_is_listed_for_a_decision_with_the_likelier_class():
+    dataset = toy()
+    rows = np.concatenate([dataset.split.val, dataset.split.test])
+    listed = {one.digest: one for one in lines(among(dataset, rows, truth(rows)))}
+    validation, test = listed[f"{50:064x}"], listed[f"{74:064x}"]
+    assert (validation.rule, validation.advice) == ("labels", "label=dark, or keep")
+    assert (test.score, test.advice) == (0.026, "label=dark, or keep; a test picture: look twice")

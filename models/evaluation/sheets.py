@@ -1,0 +1,84 @@
+"""The pictures that the gate speaks of, small and whole: one sheet for each finding. No torch and no template here."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from data.gate.found import Finding
+from data.gate.words import printable
+from data.preprocess import FORMATS, ORIENTATION, read_header, to_pixels
+from data.snapshot import Snapshot
+from data.spec import ImageSpec
+
+MOST = 24  # pictures of a sheet
+OF_A_GROUP = 4  # pictures of a group, so that several groups are seen
+LYING = range(5, 9)  # EXIF: width and height change places
+
+
+@dataclass(frozen=True)
+class Thumb:
+    """One picture. `file`: as the source names it; what cannot be printed is replaced."""
+
+    file: str
+    jpeg: bytes | None  # None: it cannot be decoded
+
+
+Group = tuple[Thumb, ...]
+"""Pictures that belong beside each other, or one alone."""
+
+
+def sheets(
+    findings: Sequence[Finding], snapshot: Snapshot, *, most: int = MOST, side: int = 160
+) -> dict[str, tuple[Group, ...]]:
+    """Rule -> its first groups, with at most `most` pictures of at most `side` pixels. Rules that speak of no pictures
+    of the snapshot have none."""
+    wanted = {file for finding in findings for group in groups(finding) for file in group}
+    rows = {name: row for row, file in enumerate(snapshot.files) if (name := printable(file)) in wanted}
+    known: dict[str, bytes | None] = {}  # a picture may be on several sheets
+    found = {}
+    for finding in findings:
+        left, shown = most, []
+        for group in groups(finding):
+            files = [file for file in group if file in rows][: min(OF_A_GROUP, left)]
+            for file in files:
+                if file not in known:
+                    known[file] = small(snapshot.path(rows[file]), side=side)
+            left -= len(files)
+            shown += [tuple(Thumb(file, known[file]) for file in files)] if files else []
+            if not left:
+                break
+        if shown:
+            found[finding.rule] = tuple(shown)
+    return found
+
+
+def groups(finding: Finding) -> tuple[tuple[str, ...], ...]:
+    """Of files: those of one content or nearly so together, others alone."""
+    return finding.groups or tuple((file,) for file in finding.files)
+
+
+def small(file: Path, *, side: int) -> bytes | None:
+    """The whole picture, as wide and high as it is, as JPEG of at most `side` pixels; None where it cannot be decoded.
+
+    One that is much smaller is enlarged by a whole factor, so that its pixels can be seen.
+    """
+    try:
+        header = read_header(file)
+        width, height = header.width, header.height
+        with Image.open(file, formats=FORMATS) as image:
+            if image.getexif().get(ORIENTATION) in LYING:
+                width, height = height, width
+        scale = min(1, side / max(width, height))
+        width, height = (max(1, round(scale * length)) for length in (width, height))
+        pixels = to_pixels(file, ImageSpec(height=height, width=width, channels=3, fit="stretch"))
+    except Exception:  # noqa: BLE001 - on hostile bytes Pillow's reader of EXIF raises nearly anything
+        return None
+    picture = Image.fromarray(pixels)
+    if (factor := side // max(picture.size)) > 1:
+        picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    out = io.BytesIO()
+    picture.save(out, format="JPEG", quality=80, optimize=True)
+    return out.getvalue()
