@@ -63,6 +63,16 @@ class Leakage(Frozen):
     )
 
 
+class GroupLeakage(Frozen):
+    """Pictures of one group in several of the parts that the source states."""
+
+    level: Level = Field(
+        "stop",
+        title="Groups in several parts",
+        description="drop: test keeps what it has of them, or validation where test has none; warn: all is used",
+    )
+
+
 class Imbalance(Frozen):
     """Classes of very different sizes."""
 
@@ -109,6 +119,7 @@ class GateConfig(Frozen):
     copies: Copies = Field(default_factory=Copies, title="Copies within a class")
     contradictions: Contradictions = Field(default_factory=Contradictions, title="Copies in several classes")
     leakage: Leakage = Field(default_factory=Leakage, title="Copies in several parts")
+    group_leakage: GroupLeakage = Field(default_factory=GroupLeakage, title="Groups in several parts")
     imbalance: Imbalance = Field(default_factory=Imbalance, title="Imbalance")
     few: Few = Field(default_factory=Few, title="Few pictures")
     shift: ShiftRule = Field(default_factory=ShiftRule, title="Shift")

@@ -10,11 +10,12 @@ from data.errors import InputError, SourceError
 from data.history import records
 from data.history.records import Record
 from data.progress import Progress
+from data.sources import gathered
 from data.spec import DatasetSpec
 from models.run import RunFolder, read_fingerprint
 from serving import store
 
-SETTINGS = ("val_fraction", "test_fraction", "split_seed")  # of the split, which a record is called by
+SETTINGS = ("val_fraction", "test_fraction", "split_seed", "split_by")  # of the split, which a record is called by
 SPOKEN = re.compile(r"[0-9a-f]{8,64}(-seed.*)?")  # a fingerprint
 
 
@@ -34,7 +35,8 @@ def pictures(text: str, home: Path, *, progress: Progress) -> Record:
         fetched = catalog.fetch(spec, home, progress=progress)
     except SourceError as error:
         raise InputError(not_found(text, str(error), home)) from None
-    taken = snapshot.take(fetched.root, fetched.name, fetched.mirror, home=home, progress=progress)
+    listings = gathered.listings([fetched], spec)
+    taken = snapshot.take(fetched.root, fetched.name, fetched.mirror, home=home, listings=listings, progress=progress)
     if not taken.files:
         raise InputError(f"{text!r} holds no picture in a class folder; put them into one folder per class")
     return records.of_source(taken)
