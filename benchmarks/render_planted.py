@@ -114,8 +114,8 @@ def near(sets: list[Figures], table: Table) -> list[str]:
         "Pairs whose hashes differ in at most so many bits of 64 and whose pixels are at least so much alike. **Bold** "
         f"is the default: as many bits as the number of pictures allows, and {ALIKE:g}, the least at which what pairs "
         f"pictures of two classes, and so is surely false, stays below {MOST_FALSE:.1%}. (Eight flowers, 0.2 %, do lie "
-        "in two folders.) Most of what is called false is none: of 27 pairs of untouched flowers 25 were one shot, to the "
-        "eye."
+        "in two folders.) Most of what is called false is none: of 27 pairs of untouched flowers 25 were one shot, to "
+        "the eye."
     )
     parts = ["### Near copies", about]
     for figures in sets:

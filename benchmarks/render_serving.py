@@ -73,9 +73,11 @@ def soaked(f: dict[str, Any], table: Table) -> str:
         f"{f['minutes']:g} minutes at {f['per_second']:g} requests/s; resident MB, first {f['warm_up_min']:g} minutes "
         f"after the start; goal: growth under {f['goal_growth_mb']:.0f} MB; {f['model']}; {on(f)}"
     )
+    beside = f" Beside it the machine was busy with {f['beside']}; latency counts from when a request was due."
     ends = (
         f"{sent:,} requests ({what}), {failed} failed, {f['ended_workers']} workers ended. Latency of one picture, p50 "
         f"and p99: {f['p50_ms']:.1f}, {f['p99_ms']:.1f} ms. With shared pages divided, MB of each worker: {divided}."
+        f"{beside if f.get('beside') else ''}"
     )
     head = ["process", "first MB", "last MB", "largest MB", "growth MB"]
     return "\n\n".join(["## The service under load for long", about, table(head, rows), ends])

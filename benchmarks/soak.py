@@ -164,6 +164,7 @@ async def soaked(url: str, pid: int, bundle: Path, options: argparse.Namespace) 
     pids = {pid for one in watch.samples for pid in one["workers"]}
     return {
         "minutes": options.minutes,
+        "beside": options.beside,
         "per_second": options.per_second,
         "warm_up_min": options.warm_up,
         "workers": len(watch.samples[-1]["workers"]),
@@ -186,6 +187,7 @@ def main() -> None:
     parser.add_argument("--warm-up", type=float, default=5, help="minutes")
     parser.add_argument("--workers", type=int, help="by default as many as the service chooses")
     parser.add_argument("--bundle", type=Path, default=GOLDEN)
+    parser.add_argument("--beside", default="", help="what else the machine did meanwhile, told with the figures")
     options = parser.parse_args()
     bundle = options.bundle.resolve()
     with tempfile.TemporaryDirectory(prefix="trainserve-bench-") as name:

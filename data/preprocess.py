@@ -26,7 +26,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from data import jpeg
+from data import jpeg, turned
 from data.errors import ImageTooLarge, UnreadableImage
 from data.spec import ImageSpec
 
@@ -46,17 +46,6 @@ FORMATS = tuple(
 MAX_PIXELS = 64_000_000  # refused by the header, before anything is decoded
 DRAFT_REDUCTION = 2  # a scaled JPEG decode leaves at least this many times the target for the resize proper
 PAD_VALUE = 0
-
-ORIENTATION = 0x0112  # EXIF tag
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 TILE_SIDES = (322, 323)  # TIFF tags: width and height of a tile, which may be far larger than the picture
 
 # Once, and for Pillow alone: a filter around each call would not be safe in the threads of a server.
@@ -169,21 +158,13 @@ def _decode(data: bytes, *, at_least: int) -> Image.Image:
                 jpeg.require_few_scans(data)
             image.draft(None, (at_least, at_least))
             image.load()
-            turn = TURNS.get(_orientation(image))
+            turn = turned.TURNS.get(turned.orientation(image))
             flat = _flatten(image)
             return flat if turn is None else flat.transpose(turn)
     except UnreadableImage:
         raise
     except Exception as error:  # noqa: BLE001 - on hostile bytes Pillow's plugins raise nearly anything
         raise _damaged(error) from None
-
-
-def _orientation(image: Image.Image) -> int:
-    """1..8; a picture whose EXIF data is broken is upright."""
-    try:
-        return int(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 - the pixels are good; so a broken note beside them refuses nothing
-        return 1
 
 
 def _flatten(image: Image.Image) -> Image.Image:

@@ -7,6 +7,7 @@ from typing import Any
 
 from data import catalog, snapshot
 from data.errors import InputError, SourceError
+from data.gate import quarantine
 from data.history import records
 from data.history.records import Record
 from data.progress import Progress
@@ -35,8 +36,15 @@ def pictures(text: str, home: Path, *, progress: Progress) -> Record:
         fetched = catalog.fetch(spec, home, progress=progress)
     except SourceError as error:
         raise InputError(not_found(text, str(error), home)) from None
-    listings = gathered.listings([fetched], spec)
-    taken = snapshot.take(fetched.root, fetched.name, fetched.mirror, home=home, listings=listings, progress=progress)
+    taken = snapshot.take(
+        fetched.root,
+        fetched.name,
+        fetched.mirror,
+        home=home,
+        listings=gathered.listings([fetched], spec),
+        decisions=quarantine.read(quarantine.file_of(home, fetched.name)),
+        progress=progress,
+    )
     if not taken.files:
         raise InputError(f"{text!r} holds no picture in a class folder; put them into one folder per class")
     return records.of_source(taken)

@@ -28,7 +28,7 @@ INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 FILE_TYPE = "application/octet-stream"
-ARTIFACT = "application/vnd.trainserve.bundle.v"  # and the format of the bundle's manifest
+ARTIFACT = "application/vnd.trainserve.bundle.v"  # and its format
 TITLE, TAG = "org.opencontainers.image.title", "org.opencontainers.image.ref.name"
 EMPTY = b"{}"  # the configuration of what has none
 MAX_JSON = 1 << 20  # bytes of an index or manifest
@@ -75,7 +75,7 @@ def write(bundle: Path, card: ModelCard, layout: Path) -> None:
     artifact = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
-        "artifactType": f"{ARTIFACT}{manifest.FORMAT}",
+        "artifactType": f"{ARTIFACT}{card.format}",
         "config": _put(layout, EMPTY_TYPE, EMPTY, {}),
         "layers": layers,
         "annotations": told,

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data.preprocess import ORIENTATION, read_header, to_pixels
+from data.preprocess import read_header, to_pixels
 from data.spec import ImageSpec
+from data.turned import ORIENTATION, on_its_side
 from models.bundle.golden import Format, Kind
 
 DIFFICULT = 4  # golden pictures that are made of plain ones, each of another
@@ -63,7 +64,7 @@ def make(sources: Sequence[tuple[Path, str]], image: ImageSpec) -> list[Picture]
 def _open(path: Path, image: ImageSpec) -> Image.Image:
     """Upright RGB at its own size, within limits, and never of the size the network takes."""
     header = read_header(path)
-    width, height = (header.height, header.width) if _on_its_side(path) else (header.width, header.height)
+    width, height = (header.height, header.width) if on_its_side(path) else (header.width, header.height)
     shrink = min(1.0, MAX_SIDE / max(width, height))
     width, height = max(1, round(width * shrink)), max(1, round(height * shrink))
     spec = ImageSpec(height=height, width=width, channels=3, fit="stretch")
@@ -74,15 +75,6 @@ def _open(path: Path, image: ImageSpec) -> Image.Image:
     if picture.size in own_sizes:
         picture = _enlarge(picture, 2)
     return picture
-
-
-def _on_its_side(path: Path) -> bool:
-    """Whether a quarter turn makes it upright; one whose EXIF data is broken is, as for `data.preprocess`, upright."""
-    try:
-        with Image.open(path) as header:
-            return int(header.getexif().get(ORIENTATION, 1)) >= 5
-    except Exception:  # noqa: BLE001 - on broken notes Pillow raises nearly anything
-        return False
 
 
 def _enlarge(picture: Image.Image, times: int) -> Image.Image:

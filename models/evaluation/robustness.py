@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from data.preprocess import ORIENTATION, read_header, to_pixels
+from data.preprocess import read_header, to_pixels
 from data.progress import Progress, ignore
 from data.spec import ImageSpec
+from data.turned import on_its_side
 from models.evaluation.checks import p, percent, points
 from models.verdict import Check, Kind, Level
 
@@ -138,7 +139,7 @@ def variants(file: Path, digest: str, *, largest: int) -> list[bytes]:
 def _opened(file: Path, largest: int) -> Image.Image:
     """Upright, grey or colour, neither side above `largest`."""
     header = read_header(file)
-    width, height = (header.height, header.width) if _on_its_side(file) else (header.width, header.height)
+    width, height = (header.height, header.width) if on_its_side(file) else (header.width, header.height)
     shrink = min(1.0, largest / max(width, height))
     spec = ImageSpec(
         height=max(1, round(height * shrink)),
@@ -148,15 +149,6 @@ def _opened(file: Path, largest: int) -> Image.Image:
     )
     pixels = to_pixels(file, spec)
     return Image.fromarray(pixels[..., 0] if header.grey else pixels)
-
-
-def _on_its_side(file: Path) -> bool:
-    """Whether a quarter turn makes it upright; one whose EXIF data is broken is, as for `data.preprocess`, upright."""
-    try:
-        with Image.open(file) as header:
-            return int(header.getexif().get(ORIENTATION, 1)) >= 5
-    except Exception:  # noqa: BLE001 - on broken notes Pillow raises nearly anything
-        return False
 
 
 def _changed(picture: Image.Image, kind: Kind, strength: float, rng: np.random.Generator) -> bytes:

@@ -58,7 +58,7 @@ def test_without_the_others_there_is_nothing_to_compare_with():
 
 
 def test_what_was_not_measured_has_no_section():
-    assert render_speed.sections(lambda _: [], table) == ["", "", "", ""]
+    assert render_speed.sections(lambda _: [], table) == ["", "", "", "", ""]
 
 
 def test_the_section_of_training_has_a_row_for_each_contender():

@@ -9,6 +9,7 @@ import pytest
 
 from data import snapshot
 from data.errors import DataRefused, InputError
+from data.gate.config import GateConfig
 from data.history import records
 from data.history.diff import diff
 from data.prepare import inspect, prepare
@@ -158,6 +159,22 @@ def test_classes_that_changed_are_warned_of(write, home):
     report = prepare(flowers(write, 0), home).report
     assert "the classes changed (new: 'c'; gone: 'b')" in said(report)["classes_changed"]
     assert {one.level for one in report.findings if one.rule == "classes_changed"} == {"warn"}
+
+
+def test_changed_classes_are_refused_until_they_are_let_through_where_the_level_says_stop(write, home):
+    prepare(flowers(write, classes="ab"), home)
+    source = Path(flowers(write, 0).source)
+    (source / "b").rename(source / "c")
+    spec = flowers(write, 0)
+
+    def at(level: str) -> DatasetSpec:
+        return spec.model_copy(update={"gate": GateConfig.model_validate({"classes_changed": {"level": level}})})
+
+    for _ in range(2):  # a refusal is no new state of things
+        with pytest.raises(DataRefused, match="the classes changed"):
+            prepare(at("stop"), home)
+    assert set(said(prepare(at("ignore"), home).report)) == {"changed"}
+    assert prepare(at("stop"), home).report.ok
 
 
 def test_looking_tells_what_changed_and_is_no_run(write, home):

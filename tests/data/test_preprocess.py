@@ -16,8 +16,9 @@ from PIL import Image
 
 from data import jpeg
 from data.errors import ImageTooLarge, UnreadableImage
-from data.preprocess import MAX_PIXELS, TURNS, centre, read_header, stored_pixels, to_pixels
+from data.preprocess import MAX_PIXELS, centre, read_header, stored_pixels, to_pixels
 from data.spec import ImageSpec
+from data.turned import TURNS
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")  # pytest resets the filter that preprocess sets
 

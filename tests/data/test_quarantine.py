@@ -119,7 +119,7 @@ def test_a_label_ends_a_contradiction(flowers, home, png, decide):
     spec = flowers({"rose/odd.png": png(900), "tulip/odd.png": png(900)})
     assert rules(prepare(spec, home)) == {"contradictions"}
     decide({png(900): "label=rose"})
-    assert rules(prepare(spec, home)) == {"quarantine", "copies"}
+    assert rules(prepare(spec, home)) == {"quarantine", "copies", "changed"}
 
 
 def test_relabelled_is_the_same_as_moved(flowers, home, tmp_path, png, decide):

@@ -289,12 +289,19 @@ def test_a_model_that_failed_its_rehearsal_is_not_promoted_and_the_reason_says_w
     after = held_back(before, card(golden, Rehearsal(fault=FAULT)))
     assert not after.promoted
     assert after.reason == reason.format(f"digits@{golden.card.version}")
+    assert [(check.name, check.ok) for check in after.checks] == [("service", False)]
 
 
-@pytest.mark.parametrize("found", [None, Rehearsal(fault=None)])
-def test_one_that_passed_or_was_not_rehearsed_is_judged_by_its_answers(golden: Bundle, found: Rehearsal | None):
+def test_one_that_was_not_rehearsed_is_judged_by_its_answers(golden: Bundle):
     before = verdict(promoted=True, champion=None)
-    assert held_back(before, card(golden, found)) == before
+    assert held_back(before, card(golden, None)) == before
+
+
+def test_one_that_passed_is_judged_by_its_answers_and_the_verdict_says_that_it_passed(golden: Bundle):
+    before = verdict(promoted=True, champion=None)
+    after = held_back(before, card(golden, Rehearsal(fault=None)))
+    assert (after.promoted, after.reason) == (True, before.reason)
+    assert [(check.name, check.ok) for check in after.checks] == [("service", True)]
 
 
 def test_a_bundle_that_failed_its_rehearsal_is_not_taken_over_but_made_and_tried_again(bundle: Bundle):

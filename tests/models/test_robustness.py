@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.preprocess import ORIENTATION, to_pixels
+from data.preprocess import to_pixels
 from data.spec import ImageSpec
+from data.turned import ORIENTATION
 from models.config import ReleaseConfig
 from models.evaluation.robustness import LEVELS, Asked, Shown, answered, choose, levels, robustness, variants
 from models.verdict import Level
