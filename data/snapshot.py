@@ -66,33 +66,30 @@ def take(
     progress: Progress | None = None,
 ) -> Snapshot:
     """List and digest the pictures below `root`, or those of the `listings`; nothing is written there. Digests are
-    remembered below `home`; `anew` reads every file again. What a person said of a picture's class counts, and not its
-    folder.
+    remembered below `home`; `anew` reads every file again. What a person decided of a class counts, and not its folder.
 
-    Raises `SourceError` for files that cannot be read and for folders that cannot be understood, `DataRefused` for a
-    decision on a class that there is not.
+    Raises `SourceError` for what cannot be read or understood, `DataRefused` for a decision on a class there is not.
     """
-    several = [layout.read(root)] if listings is None else listings
-    found, sizes = _digested(several, home, anew=anew, progress=progress or progress_.ignore)
-    listing = layout.joined(several)
+    listings = [layout.read(root)] if listings is None else listings
+    listing, found, sizes = _digested(listings, home, anew=anew, progress=progress or progress_.ignore)
     stated = [picture.label for picture in listing.pictures]
     labels = decisions.relabelled(found, stated)
     classes = tuple(sorted(set(labels), key=layout.natural))
     number = {name: i for i, name in enumerate(classes)}
-    order = sorted(range(len(stated)), key=lambda i: (number[labels[i]], found[i], listing.pictures[i].file))
-    pictures = [listing.pictures[i] for i in order]
+    pictures = listing.pictures
+    order = sorted(range(len(pictures)), key=lambda i: (number[labels[i]], found[i], pictures[i].file))
     return Snapshot(
         name=name,
         root=listing.root,
         classes=classes,
-        files=tuple(picture.file for picture in pictures),
+        files=tuple(pictures[i].file for i in order),
         labels=np.array([number[labels[i]] for i in order], dtype=np.int64),
         digests=tuple(found[i] for i in order),
         sizes=np.array([sizes[i] for i in order], dtype=np.int64),
-        parts=tuple(picture.part for picture in pictures),
+        parts=tuple(pictures[i].part for i in order),
         mirror=mirror,
-        groups=_if_any(picture.group for picture in pictures),
-        times=_if_any(picture.time for picture in pictures),
+        groups=_if_any(pictures[i].group for i in order),
+        times=_if_any(pictures[i].time for i in order),
         ignored=listing.ignored,
         missing=listing.missing,
         relabelled=sum(map(operator.ne, labels, stated)),
@@ -101,8 +98,8 @@ def take(
 
 def _digested(
     listings: Sequence[Listing], home: Path, *, anew: bool, progress: Progress
-) -> tuple[list[str], list[int]]:
-    """Digests and sizes of all their pictures, each listing's remembered by itself."""
+) -> tuple[Listing, list[str], list[int]]:
+    """All of them as one, with the pictures' digests and sizes; each listing's are remembered by themselves."""
     found: list[str] = []
     sizes: list[int] = []
     for one in listings:
@@ -110,7 +107,7 @@ def _digested(
         known = digests.of_files(one.root, names, home, anew=anew, place=one.file, progress=progress)
         found += known[0]
         sizes += known[1]
-    return found, sizes
+    return layout.joined(listings), found, sizes
 
 
 def _if_any(said: Iterable[str | None]) -> tuple[str | None, ...]:
