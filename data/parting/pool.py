@@ -95,8 +95,8 @@ def together(content: np.ndarray, groups: Sequence[str | None]) -> np.ndarray:
     ends = np.array(links, np.int64).reshape(-1, 2)
     size = num + len(known)
     graph = coo_matrix((np.ones(len(ends), np.int8), (ends[:, 0], ends[:, 1])), shape=(size, size))
-    numbers: np.ndarray = connected_components(graph, directed=False)[1]
-    return numbers[:num]
+    numbers: np.ndarray = connected_components(graph, directed=False)[1][:num]
+    return numbers
 
 
 def fraction_of(part: Part, spec: DatasetSpec) -> float:
