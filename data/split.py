@@ -92,9 +92,9 @@ def folds(images: Images, rows: np.ndarray, *, k: int, seed: int, by_group: bool
             f"crossval.folds {k} needs {k} {what} of each class outside the test part; "
             f"{short[0][0]!r} has {short[0][1]}; use fewer folds or add pictures"
         )
-    by = StratifiedKFold if what != "groups" else StratifiedGroupKFold
+    by, of = (StratifiedGroupKFold, units) if what == "groups" else (StratifiedKFold, None)
     found = []
-    for _, held_out in by(k, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, units):
+    for _, held_out in by(k, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, of):
         val = np.isin(content, held_out)
         found.append(Fold(train=rows[~val], val=rows[val]))
     return found
