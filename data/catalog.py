@@ -16,6 +16,7 @@ from data.address import secret_in, shown
 from data.download import download
 from data.errors import DownloadError, SourceError
 from data.progress import Progress
+from data.sources import listing
 from data.spec import DatasetSpec, Frozen
 
 URLS = {"hymenoptera": "https://download.pytorch.org/tutorial/hymenoptera_data.zip"}  # ants and bees: train and val
@@ -43,6 +44,13 @@ class Archive(Frozen):
     path: Path
 
 
+class ListingFile(Frozen):
+    """A table of pictures on this machine, which lie where its paths say, relative to it."""
+
+    kind: Literal["listing"] = "listing"
+    path: Path
+
+
 class Url(Frozen):
     """An archive behind a URL."""
 
@@ -50,7 +58,8 @@ class Url(Frozen):
     url: str
 
 
-Source = Annotated[Named | Folder | Archive | Url, Field(discriminator="kind")]
+Local = Folder | Archive | ListingFile
+Source = Annotated[Named | Local | Url, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
@@ -60,10 +69,11 @@ class Fetched:
     root: Path
     name: str
     mirror: bool  # False where a mirrored picture changes its class
+    listing: Path | None = None  # says which of them, and what they show; None: their folders do
 
 
-def parse_source(text: str) -> Named | Folder | Archive | Url:
-    """What `text` names: a URL, a set of the catalogue, a folder or an archive. Raises `SourceError`."""
+def parse_source(text: str) -> Named | Local | Url:
+    """What `text` names: a URL, a set of the catalogue, a folder, an archive or a listing. Raises `SourceError`."""
     if "://" in text:
         if (secret := secret_in(text)) is not None:
             raise SourceError(
@@ -84,13 +94,11 @@ def parse_source(text: str) -> Named | Folder | Archive | Url:
     if is_folder:
         return Folder(path=path)
     if is_file:
-        if not path.name.lower().endswith(archive.SUFFIXES):
-            raise SourceError(f"{text!r} is neither a folder nor an archive ({' '.join(archive.SUFFIXES)})")
-        return Archive(path=path)
+        return _file(path, text)
     raise SourceError(_not_there(text))
 
 
-def default_name(source: Named | Folder | Archive | Url) -> str:
+def default_name(source: Named | Local | Url) -> str:
     """What a data set is called if nobody says: flowers.tar.gz -> flowers."""
     match source:
         case Named():
@@ -99,6 +107,8 @@ def default_name(source: Named | Folder | Archive | Url) -> str:
             return slug(source.path.resolve().name)
         case Archive():
             return slug(_stem(source.path.name))
+        case ListingFile():
+            return slug(source.path.stem)
         case Url():
             parts = urlsplit(source.url)
             return slug(_stem(unquote(Path(parts.path).name)) or parts.hostname or "")
@@ -121,6 +131,9 @@ def fetch(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) ->
             return Fetched(source.path.resolve(), name, mirror=True)
         case Archive():
             return Fetched(_unpack(source.path.resolve(), name, spec, home, tell), name, mirror=True)
+        case ListingFile():
+            file = source.path.resolve()
+            return Fetched(file.parent, name, mirror=True, listing=file)
         case Url():
             secret = access.headers_for(source.url)
             return Fetched(_fetch_url(source.url, name, spec, home, tell, headers=secret), name, mirror=True)
@@ -128,10 +141,34 @@ def fetch(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) ->
             assert_never(source)
 
 
+def fetch_all(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> list[Fetched]:
+    """`dataset.source`, whose name is that of the whole, and `dataset.more`. Raises as `fetch`."""
+    found = [fetch(spec, home, progress=progress)]
+    for source in spec.more:
+        another = fetch(
+            spec.model_copy(update={"source": source, "name": None, "sha256": None}), home, progress=progress
+        )
+        if (another.root, another.listing) in [(one.root, one.listing) for one in found]:
+            raise SourceError(f"dataset.more has {shown(source)!r}, which is there already; leave it out")
+        found.append(another)
+    return found
+
+
 def slug(text: str) -> str:
     """Lower-case letters, digits and dashes, at most 63 of them, never empty."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9_]+", "-", plain)[:63].strip("-_") or "pictures"
+
+
+def _file(path: Path, text: str) -> Archive | ListingFile:
+    if path.name.lower().endswith(archive.SUFFIXES):
+        return Archive(path=path)
+    if path.suffix.lower() in listing.SUFFIXES:
+        return ListingFile(path=path)
+    raise SourceError(
+        f"{text!r} is neither a folder nor an archive ({' '.join(archive.SUFFIXES)}) "
+        f"nor a listing ({' '.join(listing.SUFFIXES)})"
+    )
 
 
 def _fetch_named(known: str, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Fetched:

@@ -18,14 +18,21 @@ SETTLED_NS = 2_000_000_000  # a file changed this recently could change again wi
 
 
 def of_files(
-    root: Path, names: Sequence[str], home: Path, *, anew: bool = False, progress: Progress = progress_.ignore
+    root: Path,
+    names: Sequence[str],
+    home: Path,
+    *,
+    anew: bool = False,
+    place: Path | None = None,
+    progress: Progress = progress_.ignore,
 ) -> tuple[list[str], list[int]]:
     """Digests (hex) and sizes (bytes) of the files `names` below `root`, in that order.
 
-    Remembered below `home` by (root, name, size, time of change), unless they are to be read anew. Raises `SourceError`
-    for a file that cannot be read.
+    Remembered below `home` by (place, name, size, time of change), unless they are to be read anew; the place is `root`
+    unless it says otherwise, as where several listings name files of one folder. Raises `SourceError` for a file that
+    cannot be read.
     """
-    memory_file = memory_of(root, home)
+    memory_file = memory_of(place or root, home)
     memory = {} if anew else _load(memory_file)
     now = time.time_ns()
     states = [_state(root, name) for name in names]

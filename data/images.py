@@ -60,6 +60,12 @@ class Images:
     def digest(self, row: int) -> str:
         return self.snapshot.digests[int(self.rows[row])]
 
+    def group(self, row: int) -> str | None:
+        return self.snapshot.groups[int(self.rows[row])] if self.snapshot.groups else None
+
+    def time(self, row: int) -> str | None:
+        return self.snapshot.times[int(self.rows[row])] if self.snapshot.times else None
+
 
 def choose_spec(snapshot: Snapshot, spec: DatasetSpec) -> ImageSpec:
     """The geometry: what `spec` says, and the rest from the headers of at most `SAMPLE` pictures.

@@ -3,8 +3,8 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.archive import is_hidden
@@ -22,14 +22,19 @@ class Listed:
     file: str  # relative to the root, posix
     label: str
     part: Part | None
+    group: str | None = None  # patient, camera, session: what must not be in two parts
+    time: str | None = None  # ISO 8601 in UTC, so that texts are in the order of time
 
 
 @dataclass(frozen=True)
 class Listing:
     """What lies below a root. A class folder without pictures is among the ignored, with a slash at its end."""
 
+    root: Path
     pictures: tuple[Listed, ...]
-    ignored: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()  # files that a listing names and that are not there
+    file: Path | None = None  # the listing, where one says which pictures there are
 
 
 def read(root: Path) -> Listing:
@@ -52,7 +57,25 @@ def read(root: Path) -> Listing:
             labels_of_ignored[wrap + "/".join(folders[: depth + 1]) + "/"] = label
     labels = {picture.label for picture in listed}
     empty = {folder for folder, label in labels_of_ignored.items() if label not in labels}
-    return Listing(tuple(listed), tuple(sorted(empty | {file for file in ignored if not file.endswith("/")})))
+    astray = {file for file in ignored if not file.endswith("/")}
+    return Listing(root, tuple(listed), tuple(sorted(empty | astray)))
+
+
+def joined(listings: Sequence[Listing]) -> Listing:
+    """All of them as one, in their order. The names of several begin where their roots part, below the folder that all
+    lie in."""
+    if len(listings) == 1:
+        return listings[0]
+    roots = [one.root.resolve() for one in listings]
+    top = Path(os.path.commonpath(roots))
+    below = ["" if root == top else f"{root.relative_to(top).as_posix()}/" for root in roots]
+    both = list(zip(below, listings, strict=True))
+    return Listing(
+        root=top,
+        pictures=tuple(replace(picture, file=begin + picture.file) for begin, one in both for picture in one.pictures),
+        ignored=tuple(begin + file for begin, one in both for file in one.ignored),
+        missing=tuple(begin + file for begin, one in both for file in one.missing),
+    )
 
 
 def natural(text: str) -> tuple[tuple[tuple[int, int, str], ...], str]:

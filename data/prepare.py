@@ -13,6 +13,7 @@ from data.history import since
 from data.images import Images
 from data.progress import Progress
 from data.snapshot import Snapshot
+from data.sources import gathered
 from data.spec import DatasetSpec
 from data.split import Split
 from data.validate import Finding, Told, ValidationReport
@@ -94,10 +95,17 @@ def _examine(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool, k
 
 def _listed(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool) -> tuple[Told, Subject]:
     """What the rules say of the listing, by which nothing is decoded."""
-    fetched = catalog.fetch(spec, home, progress=progress)
-    decisions = quarantine.read(quarantine.file_of(home, fetched.name))
+    fetched = catalog.fetch_all(spec, home, progress=progress)
+    decisions = quarantine.read(quarantine.file_of(home, fetched[0].name))
     listed = snapshot.take(
-        fetched.root, fetched.name, fetched.mirror, home=home, anew=anew, decisions=decisions, progress=progress
+        fetched[0].root,
+        fetched[0].name,
+        all(one.mirror for one in fetched),
+        home=home,
+        anew=anew,
+        listings=gathered.listings(fetched, spec),
+        decisions=decisions,
+        progress=progress,
     )
     return validate.check_listing(validate.subject_of(listed, spec, home, decisions, progress=progress), decisions)
 

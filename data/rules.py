@@ -51,6 +51,56 @@ def ignored(snapshot: Snapshot) -> Iterable[Finding]:
         yield finding("ignored", "note", message, files)
 
 
+def missing(snapshot: Snapshot, most: float) -> Iterable[Finding]:
+    """Of what a listing names, more than the share `most` refuses it."""
+    names, total = snapshot.missing, len(snapshot.missing) + len(snapshot.files)
+    if not names:
+        return
+    share = f"{len(names):,} of {total:,} listed files ({len(names) / total:.1%}) are not there"
+    if len(names) > most * total:
+        message = f"{share}, more than dataset.max_unreadable {most:g} allows, such as {few(names)}; bring them back"
+        yield finding("missing", "stop", message, names)
+    else:
+        message = f"{share}, and are left out: {few(names)}; bring them back, or take them off the listing"
+        yield finding("missing", "warn", message, names)
+
+
+def ungrouped(snapshot: Snapshot) -> Iterable[Finding]:
+    files = [file for file, group in zip(snapshot.files, snapshot.groups, strict=False) if group is None]
+    if files:
+        message = (
+            f"{count(files, 'picture')} in no group, such as {few(files[:1])}, and divided each by itself; "
+            "name their groups in the listing, or mend dataset.group"
+        )
+        yield finding("ungrouped", "warn", message, files)
+
+
+def between_groups(images: Images, split: Split, left: np.ndarray) -> Iterable[Finding]:
+    """`left` (N,) bool: rows of the snapshot that nobody dropped."""
+    used = np.concatenate([split.train, split.val, split.test])
+    rows = np.setdiff1d(np.flatnonzero(left[images.rows]), used).tolist()
+    files = [images.snapshot.files[images.rows[row]] for row in rows if images.group(row) is not None]
+    if files:
+        message = (
+            f"{count(files, 'picture')} in no part: a copy, or an earlier run, has the same content in another part "
+            f"than this group's ({few(files)})"
+        )
+        yield finding("between_groups", "note", message, files)
+
+
+def by_time(images: Images, split: Split, by: str | None) -> Iterable[Finding]:
+    """`by`: what `dataset.split_by` says."""
+    if by != "time":
+        return
+    begins = [min((images.time(row) or "" for row in rows), default="") for rows in (split.val, split.test)]
+    if all(begins):
+        message = (
+            f"split by time: validation from {begins[0][:16]}, test from {begins[1][:16]} on (UTC); newer pictures "
+            "join the test part, until dataset.split_seed is another"
+        )
+        yield finding("by_time", "note", message)
+
+
 def never_trained(images: Images, split: Split) -> Iterable[Finding]:
     missing = _missing(images, split.train)
     if missing:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import operator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from data import digests, layout
 from data import progress as progress_
 from data.gate.quarantine import NOTHING, Decisions
+from data.layout import Listing
 from data.progress import Progress
 from data.spec import Part
 
@@ -32,12 +34,20 @@ class Snapshot:
     ignored: tuple[str, ...] = ()  # files that are no examples; class folders without a picture end with a slash
     relabelled: int = 0  # of them in another class than their folder's, by a person's decision
     dropped: tuple[str, ...] = ()  # sorted digests of the rows that the gate or a person took out of their part
+    missing: tuple[str, ...] = ()  # files that a listing names and that are not there
+    groups: tuple[str | None, ...] = ()  # (N,) what must not be in two parts; empty where no picture has one
+    times: tuple[str | None, ...] = ()  # (N,) ISO 8601 in UTC; empty where no picture has one
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) over classes, digests, labels and parts, and what was dropped: content, not paths."""
+        """sha256 (hex) over classes, digests, labels, parts, groups, times, what was dropped: content, not paths."""
         rows = zip(self.labels.tolist(), self.digests, (part or "" for part in self.parts), strict=True)
-        said = [self.classes, sorted(rows), *([self.dropped] if self.dropped else [])]  # as ever where nothing was
+        said: list[object] = [self.classes, sorted(rows)]
+        if self.dropped:  # as ever where nothing was; likewise below
+            said.append(self.dropped)
+        for name, found in (("groups", self.groups), ("times", self.times)):
+            if found:
+                said.append({name: sorted(zip(self.digests, (one or "" for one in found), strict=True))})
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     def path(self, row: int) -> Path:
@@ -51,36 +61,55 @@ def take(
     *,
     home: Path,
     anew: bool = False,
+    listings: Sequence[Listing] | None = None,
     decisions: Decisions = NOTHING,
     progress: Progress | None = None,
 ) -> Snapshot:
-    """List and digest the pictures below `root`, which is not written to. Digests are remembered below `home`; `anew`
-    reads every file again. What a person said of a picture's class counts, and not its folder.
+    """List and digest the pictures below `root`, or those of the `listings`; nothing is written there. Digests are
+    remembered below `home`; `anew` reads every file again. What a person decided of a class counts, and not its folder.
 
-    Raises `SourceError` for files that cannot be read and for folders that cannot be understood, `DataRefused` for a
-    decision on a class that there is not.
+    Raises `SourceError` for what cannot be read or understood, `DataRefused` for a decision on a class there is not.
     """
-    listing = layout.read(root)
-    files = [picture.file for picture in listing.pictures]
-    found, sizes = digests.of_files(root, files, home, anew=anew, progress=progress or progress_.ignore)
+    listings = [layout.read(root)] if listings is None else listings
+    listing, found, sizes = _digested(listings, home, anew=anew, progress=progress or progress_.ignore)
     stated = [picture.label for picture in listing.pictures]
     labels = decisions.relabelled(found, stated)
     classes = tuple(sorted(set(labels), key=layout.natural))
     number = {name: i for i, name in enumerate(classes)}
-    rows = sorted(
-        (number[label], digest, picture.file, size, picture.part)
-        for picture, label, digest, size in zip(listing.pictures, labels, found, sizes, strict=True)
-    )
+    pictures = listing.pictures
+    order = sorted(range(len(pictures)), key=lambda i: (number[labels[i]], found[i], pictures[i].file))
     return Snapshot(
         name=name,
-        root=root,
+        root=listing.root,
         classes=classes,
-        files=tuple(row[2] for row in rows),
-        labels=np.array([row[0] for row in rows], dtype=np.int64),
-        digests=tuple(row[1] for row in rows),
-        sizes=np.array([row[3] for row in rows], dtype=np.int64),
-        parts=tuple(row[4] for row in rows),
+        files=tuple(pictures[i].file for i in order),
+        labels=np.array([number[labels[i]] for i in order], dtype=np.int64),
+        digests=tuple(found[i] for i in order),
+        sizes=np.array([sizes[i] for i in order], dtype=np.int64),
+        parts=tuple(pictures[i].part for i in order),
         mirror=mirror,
+        groups=_if_any(pictures[i].group for i in order),
+        times=_if_any(pictures[i].time for i in order),
         ignored=listing.ignored,
+        missing=listing.missing,
         relabelled=sum(map(operator.ne, labels, stated)),
     )
+
+
+def _digested(
+    listings: Sequence[Listing], home: Path, *, anew: bool, progress: Progress
+) -> tuple[Listing, list[str], list[int]]:
+    """All of them as one, with the pictures' digests and sizes; each listing's are remembered by themselves."""
+    found: list[str] = []
+    sizes: list[int] = []
+    for one in listings:
+        names = [picture.file for picture in one.pictures]
+        known = digests.of_files(one.root, names, home, anew=anew, place=one.file, progress=progress)
+        found += known[0]
+        sizes += known[1]
+    return layout.joined(listings), found, sizes
+
+
+def _if_any(said: Iterable[str | None]) -> tuple[str | None, ...]:
+    found = tuple(said)
+    return found if any(found) else ()

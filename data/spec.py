@@ -1,9 +1,10 @@
 """What a picture looks like to a network, and which pictures there are: frozen values, no code that runs."""
 
+import re
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from data.address import WITHOUT_SECRETS
 from data.frozen import Frozen
@@ -58,7 +59,8 @@ class DatasetSpec(Frozen):
         "digits",
         min_length=1,
         title="Source",
-        description="digits, the name of a known data set, a folder, an archive (.zip .tar .tar.gz .tgz), or its URL",
+        description="digits, the name of a known data set, a folder, an archive (.zip .tar .tar.gz .tgz) or its URL, "
+        "or a listing of pictures (.csv .parquet)",
         json_schema_extra={"pattern": WITHOUT_SECRETS},  # for forms; whoever reads the source says it in a sentence
     )
     name: str | None = Field(
@@ -98,7 +100,56 @@ class DatasetSpec(Frozen):
     max_unreadable: float = Field(
         0.05, ge=0, le=1, title="Unreadable share", description="the run stops if more pictures cannot be read"
     )
+    more: tuple[Annotated[str, Field(min_length=1, json_schema_extra={"pattern": WITHOUT_SECRETS})], ...] = Field(
+        (),
+        title="More sources",
+        description="further sources of any kind, taken together with the first: a class of one name is one class",
+    )
+    group: str | None = Field(
+        None,
+        title="Group",
+        description="a regular expression that finds in a picture's path, in its one bracket, what must not be in two "
+        r"parts: a patient, a camera, such as ^[^/]+/(\w+?)_\d+",
+    )
+    split_by: Literal["content", "group", "time"] | None = Field(
+        None,
+        title="Split by",
+        description="content: each picture by itself; group: groups stay together; time: the newest are the test; by "
+        "default group where there are groups, else content",
+    )
+    rename: tuple[str, ...] = Field(
+        (),
+        title="Rename",
+        description="classes, as daisies=daisy,Rosa=rose: the first is called by the second from here on; background= "
+        "leaves one out",
+    )
     gate: GateConfig = Field(default_factory=GateConfig, title="Gate")
+
+    @field_validator("group")
+    @classmethod
+    def _one_bracket(cls, group: str | None) -> str | None:
+        try:
+            brackets = 1 if group is None else re.compile(group).groups
+        except re.error as error:
+            raise ValueError(f"{group!r} is no regular expression: {error}; mend it, or leave it out") from None
+        if brackets != 1:
+            raise ValueError(
+                f"{group!r} has {brackets} brackets; put one around what names the group, others as (?:...)"
+            )
+        return group
+
+    @field_validator("rename")
+    @classmethod
+    def _each_class_once(cls, rename: tuple[str, ...]) -> tuple[str, ...]:
+        old = [one.rpartition("=")[0].strip() for one in rename]
+        for one, name in zip(rename, old, strict=True):
+            if not name:
+                raise ValueError(
+                    f"{one!r} renames nothing; write such as daisies=daisy, or background= to leave it out"
+                )
+            if old.count(name) > 1:
+                raise ValueError(f"{name!r} is renamed twice; leave one of the two")
+        return rename
 
 
 class AugmentConfig(Frozen):

@@ -10,7 +10,7 @@ import numpy as np
 
 from data import progress as progress_
 from data import rules
-from data.gate import balance, copies, files, judge, looks, near_copies, shift
+from data.gate import balance, copies, files, groups, judge, looks, near_copies, shift
 from data.gate.found import Finding as Finding
 from data.gate.found import Subject
 from data.gate.judge import Dropped, Rule, Seen
@@ -25,6 +25,7 @@ from data.split import Split
 OF_THE_LISTING: dict[str, Rule] = {
     "contradictions": copies.contradictions,
     "leakage": copies.leakage,
+    "group_leakage": groups.group_leakage,
     "copies": copies.copies,
     "imbalance": balance.imbalance,
     "few": balance.few,
@@ -100,6 +101,7 @@ def check_listing(subject: Subject, decisions: Decisions) -> tuple[Told, Subject
     told = judge.decided(subject, relabelled=snapshot.relabelled, where=where)
     fixed = (rules.no_pictures, rules.one_class, rules.test_only, rules.empty_classes, rules.ignored)
     told |= _fixed(rule(snapshot) for rule in fixed)
+    told |= _fixed([rules.missing(snapshot, subject.spec.max_unreadable), rules.ungrouped(snapshot)])
     seen, subject = judge.look(OF_THE_LISTING, subject)
     return told | seen, subject
 
@@ -123,6 +125,8 @@ def check_split(subject: Subject, split: Split) -> tuple[Told, Subject]:
     """The rules that need the split, without what was dropped."""
     assert subject.images is not None
     told = _fixed([rules.never_trained(subject.images, split), rules.never_tested(subject.images, split)])
+    told |= _fixed([rules.between_groups(subject.images, split, subject.left)])
+    told |= _fixed([rules.by_time(subject.images, split, subject.spec.split_by)])
     seen, subject = judge.look(OF_THE_SPLIT, replace(subject, split=split))
     return told | seen, subject
 

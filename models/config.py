@@ -167,6 +167,15 @@ class Experiment(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _folds_know_no_time(self) -> Self:
+        if self.crossval.folds and self.dataset.split_by == "time":
+            raise ValueError(
+                f"crossval.folds {self.crossval.folds} would train on newer pictures than it asks about, which "
+                "dataset.split_by time forbids; set crossval.folds to 0, or split by group"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _finite(self) -> Self:
         for path, value in leaves(self.model_dump()):
             numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if isinstance(n, float)]

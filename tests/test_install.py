@@ -72,7 +72,7 @@ def python(bin_folder, environment, tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("name", ["torch", "torchvision", "prefect", "sklearn", "scipy", "matplotlib"])
+@pytest.mark.parametrize("name", ["torch", "torchvision", "prefect", "sklearn", "scipy", "matplotlib", "pyarrow"])
 def test_what_only_training_needs_is_not_installed(python, name):
     assert f"No module named '{name}'" in python(f"import {name}").stderr
 

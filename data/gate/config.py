@@ -67,6 +67,16 @@ class Leakage(Frozen):
     )
 
 
+class GroupLeakage(Frozen):
+    """Pictures of one group in several of the parts that the source states."""
+
+    level: Level = Field(
+        "stop",
+        title="Groups in several parts",
+        description="drop: test keeps what it has of them, or validation where test has none; warn: all is used",
+    )
+
+
 class Imbalance(Frozen):
     """Classes of very different sizes."""
 
@@ -134,6 +144,7 @@ class GateConfig(Frozen):
         default_factory=NearContradictions, title="Near copies in several classes"
     )
     near_leakage: NearLeakage = Field(default_factory=NearLeakage, title="Near copies in several parts")
+    group_leakage: GroupLeakage = Field(default_factory=GroupLeakage, title="Groups in several parts")
     imbalance: Imbalance = Field(default_factory=Imbalance, title="Imbalance")
     few: Few = Field(default_factory=Few, title="Few pictures")
     shift: ShiftRule = Field(default_factory=ShiftRule, title="Shift")

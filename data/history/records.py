@@ -66,16 +66,17 @@ def of(images: Images, split: Split) -> Record:
 
 def of_source(snapshot: Snapshot) -> Record:
     """With the parts that the source states and no split changes: what the others are split off from is left open."""
-    stated = {part for part in snapshot.parts if part is not None}
-    pool = Part.TRAIN if Part.TRAIN in stated else Part.VAL
-    settled = stated if stated == set(Part) else stated - {pool}
+    stated = set(snapshot.parts)
+    pool = Part.TRAIN if stated & {Part.TRAIN, None} else Part.VAL
+    settled = stated if stated >= set(Part) else stated - {pool}
     codes = [PARTS.index(part) if part is not None and part in settled else OPEN for part in snapshot.parts]
     return _of_snapshot(snapshot, np.array(codes, np.int8), split=False)
 
 
 def name_of(fingerprint: str, spec: DatasetSpec) -> str:
     """What the record is called of these pictures, split as `spec` says."""
-    return f"{fingerprint}-seed{spec.split_seed}-val{spec.val_fraction:g}-test{spec.test_fraction:g}"
+    by = f"-{spec.split_by}" if spec.split_by else ""  # where it is left open, the pictures decide it
+    return f"{fingerprint}-seed{spec.split_seed}-val{spec.val_fraction:g}-test{spec.test_fraction:g}{by}"
 
 
 def folder(home: Path) -> Path:

@@ -115,10 +115,10 @@ def imported(view: Display, own: server.LocalServer | None, *, meanwhile: Callab
 def refuse_early(experiment: Experiment) -> None:
     """What a look at local files shows, while the server starts. Raises `InputError`."""
     from data import catalog, prepare  # late: Pillow and more, which the server need not wait for
-    from data.catalog import Archive, Folder
+    from data.catalog import Local
 
     spec = experiment.dataset
-    if isinstance(catalog.parse_source(spec.source), Folder | Archive):
+    if all(isinstance(catalog.parse_source(source), Local) for source in (spec.source, *spec.more)):
         prepare.refuse_early(spec, home())
 
 

@@ -11,11 +11,12 @@ from data.gate import quarantine
 from data.history import records
 from data.history.records import Record
 from data.progress import Progress
+from data.sources import gathered
 from data.spec import DatasetSpec
 from models.run import RunFolder, read_fingerprint
 from serving import store
 
-SETTINGS = ("val_fraction", "test_fraction", "split_seed")  # of the split, which a record is called by
+SETTINGS = ("val_fraction", "test_fraction", "split_seed", "split_by")  # of the split, which a record is called by
 SPOKEN = re.compile(r"[0-9a-f]{8,64}(-seed.*)?")  # a fingerprint
 
 
@@ -35,8 +36,15 @@ def pictures(text: str, home: Path, *, progress: Progress) -> Record:
         fetched = catalog.fetch(spec, home, progress=progress)
     except SourceError as error:
         raise InputError(not_found(text, str(error), home)) from None
-    decisions = quarantine.read(quarantine.file_of(home, fetched.name))
-    taken = snapshot.take(fetched.root, fetched.name, fetched.mirror, home=home, decisions=decisions, progress=progress)
+    taken = snapshot.take(
+        fetched.root,
+        fetched.name,
+        fetched.mirror,
+        home=home,
+        listings=gathered.listings([fetched], spec),
+        decisions=quarantine.read(quarantine.file_of(home, fetched.name)),
+        progress=progress,
+    )
     if not taken.files:
         raise InputError(f"{text!r} holds no picture in a class folder; put them into one folder per class")
     return records.of_source(taken)

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from data import catalog
-from data.catalog import Archive, Folder
+from data.catalog import Local
 from data.spec import Frozen
 from flows.events import RETRAIN
 from models.config import CrossvalConfig, Experiment
@@ -164,10 +164,13 @@ def worker_name(home: Path) -> str:
 
 
 def anchored(experiment: Experiment) -> Experiment:
-    """With the full path of its folder or archive. Raises `SourceError` if there is none."""
-    source = catalog.parse_source(experiment.dataset.source)
-    if not isinstance(source, Folder | Archive):
-        return experiment
+    """With the full paths of its folders, archives and listings. Raises `SourceError` if there is none."""
     tree = experiment.model_dump()
-    tree["dataset"]["source"] = str(source.path.resolve())
+    tree["dataset"]["source"] = _anchored(experiment.dataset.source)
+    tree["dataset"]["more"] = tuple(map(_anchored, experiment.dataset.more))
     return Experiment.model_validate(tree)
+
+
+def _anchored(text: str) -> str:
+    source = catalog.parse_source(text)
+    return str(source.path.resolve()) if isinstance(source, Local) else text

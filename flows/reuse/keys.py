@@ -22,9 +22,12 @@ READS: dict[Stage, tuple[str, ...]] = {
 DECIDE_NOTHING = (
     "name",
     "dataset.source",  # the digest of the pictures says it: a folder that was moved has the same ones
+    "dataset.more",
     "dataset.name",  # the name that came of it is part of the basis
     "dataset.sha256",
     "dataset.max_unreadable",
+    "dataset.rename",  # which classes and groups came of these is in the digest of the pictures
+    "dataset.group",
     "dataset.gate",  # what it drops is in the digest of the pictures
     "train.checkpoint_every",
 )

@@ -209,7 +209,9 @@ def _value(setting: Setting, text: str) -> Any:
             return choice
     if setting.nullable and text.lower() in {"none", "null", "auto"}:
         return None
-    return text.split(",") if setting.sequence else text
+    if setting.sequence:
+        return text.split(",") if text else []
+    return text
 
 
 def _put(tree: Tree, keys: list[str], value: Any, token: str) -> None:

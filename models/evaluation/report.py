@@ -67,12 +67,13 @@ def mistakes(
     """The most confident wrong answers on the test pictures, with their pictures."""
     found = []
     for mistake in most_confident(arrays["test_probabilities"], arrays["test_labels"], limit=limit):
-        file = dataset.images.path(int(arrays["test_rows"][mistake.position]))
+        row = int(arrays["test_rows"][mistake.position])
+        file = dataset.images.path(row)
         try:
             jpeg = thumbnail(file, result.image)
         except UnreadableImage:
             jpeg = None
-        name = file.relative_to(dataset.images.snapshot.root).as_posix()
+        name = dataset.images.snapshot.files[int(dataset.images.rows[row])]
         true, predicted = result.classes[mistake.true], result.classes[mistake.predicted]
         found.append(Picture(name, true, predicted, mistake.probability, jpeg))
     return tuple(found)

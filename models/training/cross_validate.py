@@ -84,7 +84,8 @@ def one_fold(
     with those, and trust the test figures. `folder` is the fold's own, to go on from where another process ended.
     """
     images, seed = dataset.images, experiment.train.seed
-    fold = folds(images, dataset.split.development, k=experiment.crossval.folds, seed=seed)[fold_index]
+    grouped, k = experiment.dataset.split_by != "content", experiment.crossval.folds
+    fold = folds(images, dataset.split.development, k=k, seed=seed, by_group=grouped)[fold_index]
     placed = pictures or Pictures(images.pixels, training_device(experiment.train.devices))
     learner_with = partial(learner_for, experiment, images, placed, train=fold.train, val=fold.val)
     left = Left(experiment, folder, fold_index, on_trouble)

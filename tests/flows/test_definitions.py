@@ -81,6 +81,10 @@ def test_a_folder_is_named_by_its_full_path_in_what_is_deployed(tmp_path: Path, 
     experiment = Experiment.model_validate({"dataset": {"source": "flowers/"}})
     assert anchored(experiment).dataset.source == str(tmp_path / "flowers")
     assert anchored(Experiment()) == Experiment()
+    (tmp_path / "roses.csv").write_text("path,label\n")
+    several = Experiment.model_validate({"dataset": {"source": "digits", "more": ["flowers/", "roses.csv"]}})
+    assert anchored(several).dataset.source == "digits"
+    assert anchored(several).dataset.more == (str(tmp_path / "flowers"), str(tmp_path / "roses.csv"))
 
 
 def test_runs_are_started_by_this_interpreter_in_the_checkout_and_in_the_home_of_the_deployment(tmp_path: Path):

@@ -1,0 +1,73 @@
+"""What was fetched -> which pictures there are and what they show, as the settings of the data set would have it."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from data import layout
+from data.errors import SourceError
+from data.layout import Listed, Listing, class_name
+from data.sources import listing
+from data.spec import DatasetSpec
+
+if TYPE_CHECKING:  # which itself asks `listing` what a listing is called
+    from data.catalog import Fetched
+
+
+def listings(fetched: Sequence["Fetched"], spec: DatasetSpec) -> list[Listing]:
+    """One for each source, with the classes and groups that `spec` gives them. Raises `SourceError`."""
+    found = [layout.read(one.root) if one.listing is None else listing.read(one.listing) for one in fetched]
+    for one in found:
+        if len(found) > 1 and not one.pictures:
+            raise SourceError(
+                f"{one.root} holds no picture in a class folder; leave it out of dataset.more, or mend it"
+            )
+    if spec.group is not None:
+        found = _grouped(found, spec.group)
+    return _renamed(found, spec.rename) if spec.rename else found
+
+
+def _grouped(found: Sequence[Listing], pattern: str) -> list[Listing]:
+    """A listing's own groups stay."""
+    expression = re.compile(pattern)
+
+    def of(picture: Listed) -> Listed:
+        said = None if picture.group else expression.search(picture.file)
+        return replace(picture, group=class_name(said[1])) if said and said[1] else picture
+
+    grouped = [replace(one, pictures=tuple(map(of, one.pictures))) for one in found]
+    every = [picture for one in grouped for picture in one.pictures]
+    if every and not any(picture.group for picture in every):
+        raise SourceError(
+            f"dataset.group {pattern!r} is found in none of {len(every):,} paths, such as {every[0].file!r}; mend it, "
+            "or leave it out"
+        )
+    return grouped
+
+
+def _renamed(found: Sequence[Listing], rename: Sequence[str]) -> list[Listing]:
+    """All at once, so that two classes can change places. What is renamed to nothing is left out."""
+    names = {
+        class_name(old.strip()): class_name(new.strip()) for old, _, new in (one.rpartition("=") for one in rename)
+    }
+    known = {picture.label for one in found for picture in one.pictures}
+    for old in names:
+        if old not in known:
+            near = difflib.get_close_matches(old, known, n=3) or sorted(known, key=layout.natural)[:5]
+            raise SourceError(
+                f"dataset.rename speaks of {old!r}, which is no class here; use one of the classes, such as "
+                f"{' or '.join(near)}"
+            )
+    return [
+        replace(
+            one,
+            pictures=tuple(
+                replace(picture, label=names.get(picture.label, picture.label))
+                for picture in one.pictures
+                if names.get(picture.label) != ""
+            ),
+        )
+        for one in found
+    ]

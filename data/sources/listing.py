@@ -1,0 +1,123 @@
+"""A listing: a table that says which pictures there are, what they show, and to which part they belong.
+
+Columns `path` and `label`, and if need be `split` (train, val or test; empty: split off) and `group` (a patient, a
+camera: what must not be in two parts; empty: none) and `time` (ISO 8601; without an offset: UTC). Paths are relative to
+the listing, stay below its folder, and are written with slashes.
+"""
+
+import csv
+import io
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from data.errors import SourceError
+from data.layout import PARTS, Listed, Listing, class_name
+from data.sources import parquet
+from data.sources.columns import NEEDED, Row, columns_of
+from data.times import at
+
+SUFFIXES = (".csv", ".parquet")
+DELIMITERS = (",", ";", "\t")
+
+
+def read(file: Path) -> Listing:
+    """The pictures of a listing. The same line twice is once; a file that is not there is among the missing.
+
+    Raises `SourceError` with the line that cannot be understood.
+    """
+    root, pictures = file.parent, _pictures(file)
+    missing = {name for name in pictures if not _is_file(root / name)}
+    if len(missing) == len(pictures):
+        raise SourceError(
+            f"none of the {len(pictures):,} files that {file} lists is there, such as {next(iter(pictures))!r}; "
+            f"paths are relative to {root}"
+        )
+    there = tuple(picture for name, picture in pictures.items() if name not in missing)
+    gone = {pictures[name].label for name in missing} - {picture.label for picture in there}
+    return Listing(root, there, tuple(sorted(f"{label}/" for label in gone)), tuple(sorted(missing)), file)
+
+
+def _pictures(file: Path) -> dict[str, Listed]:
+    """File -> what its line says, in the order of the lines."""
+    found: dict[str, Listed] = {}
+    places: dict[str, str] = {}
+    for place, row in parquet.rows(file) if file.suffix.lower() == ".parquet" else _csv_rows(file):
+        try:
+            one = _listed(row)
+        except ValueError as error:
+            raise SourceError(f"{file.name}, {place}: {error}") from None
+        if found.setdefault(one.file, one) != one:
+            raise SourceError(
+                f"{file.name}, {place}: {one.file!r} is in {places[one.file]} too, which says otherwise; "
+                "leave one of the two"
+            )
+        places.setdefault(one.file, place)
+    if not found:
+        raise SourceError(f"{file} lists no picture; write a line for each below its header, {','.join(NEEDED)}")
+    return found
+
+
+def _listed(row: Mapping[str, str]) -> Listed:
+    """Raises `ValueError` with what is wrong, and the remedy."""
+    label = class_name(row["label"])
+    if not label:
+        raise ValueError(f"{row['path']!r} has no label; write its class, or remove the line")
+    said = row.get("split", "")
+    if said and said.lower() not in PARTS:
+        raise ValueError(f"{said!r} is no split; write train, val or test, or nothing where it is to be split off")
+    part, time = PARTS[said.lower()] if said else None, row.get("time")
+    return Listed(_path(row["path"]), label, part, row.get("group") or None, at(time) if time else None)
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise ValueError("there is no path; write that of a picture, relative to the listing")
+    if text.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[\\/]", text):
+        raise ValueError(f"{text!r} is an absolute path; write it relative to the listing, below its folder")
+    if ".." in re.split(r"[\\/]", text):
+        raise ValueError(f"{text!r} leads out of the listing's folder; put the listing above its pictures")
+    return posixpath.normpath(text)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or none that a file can have
+        return False
+
+
+def _csv_rows(file: Path) -> Iterator[Row]:
+    """As spreadsheets save it: with or without the mark of UTF-8, with either line end, with commas, semicolons or
+    tabs. Empty lines are left out."""
+    text = _text(file)
+    first = re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0]
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=first.count), strict=True)
+    columns: list[str] = []
+    number = 1
+    try:
+        for cells in rows:
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped):
+                if not columns:
+                    columns = columns_of(stripped, file, f"line {number}")
+                elif any(stripped[len(columns) :]):
+                    raise SourceError(
+                        f"{file.name}, line {number}: {len(cells)} cells under {len(columns)} columns; "
+                        "put quotes around what holds a comma"
+                    )
+                else:
+                    yield f"line {number}", dict(zip(columns, [*stripped, *([""] * len(columns))], strict=False))
+            number = rows.line_num + 1
+    except csv.Error as error:
+        raise SourceError(f"{file.name}, line {number}: no CSV ({error}); mend it, mostly a quote is missing") from None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read: {error.strerror}; make it readable") from None
+    except UnicodeDecodeError:
+        raise SourceError(f"{file} is not UTF-8; save it as CSV UTF-8 (comma delimited)") from None
