@@ -2,7 +2,7 @@
 
 import httptools
 from uvicorn.config import HTTP_PROTOCOLS
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEAD_BYTES = 16_384  # of the request line and the headers, as h11 allows
 
@@ -11,12 +11,15 @@ class Protocol(HttpToolsProtocol):
     """One connection. What comes before a body, or after a chunked one, is kept until it is complete: here, up to a
     limit. Beyond it the sender is told 400 and cut off."""
 
-    _counted = 0  # bytes of complete headers of this message
+    _counted = 0  # bytes of complete headers and trailers of this message
     _in_head = False  # within headers, or where trailers may be
-    _unfinished = 0  # bytes that came since, reading apart that began it
+    _anew = False  # and that since the last bytes were read
+    _unfinished = 0  # bytes that came since, those apart that were read with its beginning
+    _in_trailers = False  # the headers of this message are complete
+    _whole: RequestResponseCycle | None = None  # the last request that has arrived whole
 
     def data_received(self, data: bytes) -> None:
-        begun = self._in_head
+        self._anew = False
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
@@ -26,12 +29,12 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse()
             return
-        self._unfinished = self._unfinished + len(data) if begun and self._in_head else 0
+        self._unfinished = self._unfinished + len(data) if self._in_head and not self._anew else 0
         if self._unfinished > MOST_HEAD_BYTES:
             self._refuse()
 
     def on_message_begin(self) -> None:
-        self._counted, self._in_head = 0, True
+        self._counted, self._in_head, self._anew, self._in_trailers = 0, True, True, False
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -40,10 +43,11 @@ class Protocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + len(b": \r\n"))
-        super().on_header(name, value)
+        if not self._in_trailers:  # a key, say, or a type, that a proxy has not seen: RFC 9110, 6.5.1
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head, self._in_trailers = False, True
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):  # RFC 9112, 3.2
             raise httptools.HttpParserError("one Host is to be named")
@@ -51,7 +55,7 @@ class Protocol(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
-        self._in_head = True  # the last chunk, of no bytes, may be followed by trailers
+        self._in_head = self._anew = True  # the last chunk, of no bytes, may be followed by trailers
 
     def on_chunk_complete(self) -> None:
         self._in_head = False
@@ -64,6 +68,7 @@ class Protocol(HttpToolsProtocol):
         self._in_head = False
         if not self.parser.should_upgrade():
             super().on_message_complete()
+            self._whole = self.cycle
 
     def _go_on_without_upgrade(self, rest: bytes) -> None:
         """The same request anew, as one that asks for no other protocol. Nobody speaks one here, and the parser takes
@@ -85,9 +90,11 @@ class Protocol(HttpToolsProtocol):
             raise httptools.HttpParserError("the headers are too long")
 
     def _refuse(self) -> None:
-        """What follows a request that is whole waits for its answer, and is not read."""
-        if self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body:
-            self.cycle.keep_alive = False
+        """Whoever sent what is wrong: a whole request before it waits for its answer, and nothing after that."""
+        if self._whole is not None and not self._whole.response_complete:
+            self._whole.keep_alive = False
+            if self.pipeline and self.pipeline[0][0] is not self._whole:
+                self.pipeline.popleft()
         elif not self.transport.is_closing():
             self.send_400_response("Invalid HTTP request received.")
 

@@ -5,6 +5,7 @@ import re
 import socket
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import toy
 from conftest import LEAKS, START_S, Running, serving
 
 BRIGHT = toy.picture(200)
+LARGE = toy.picture(200, size=(200, 200), format="BMP")  # 120 kB
 MIB = 1024 * 1024
 POST = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
 
@@ -142,14 +144,56 @@ def test_a_body_in_chunks_is_taken_whatever_their_size(impatient):
     assert b'"label":"bright"' in answer
 
 
-def test_requests_sent_without_waiting_are_answered_in_order(impatient):
-    length = f"Content-Length: {len(BRIGHT)}\r\n".encode()
+def test_chunks_longer_than_headers_may_be_are_taken_wherever_they_are_cut(impatient):
+    """What is read at once may end after a chunk's size, where nothing tells yet that a body follows."""
+    size = b"8000\r\n"  # 32 kB
+    chunks = [LARGE[start : start + 0x8000] for start in range(0, 3 * 0x8000, 0x8000)]
+    with connected(impatient) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(POST + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + size)
+        for chunk in chunks:
+            time.sleep(0.05)  # so that it is read by itself
+            connection.sendall(chunk + b"\r\n" + size)
+        rest = LARGE[3 * 0x8000 :].ljust(0x8000, b"\0")
+        connection.sendall(rest + b"\r\n0\r\n\r\n")
+        assert received(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_a_header_that_follows_the_body_is_none(impatient):
+    """Whoever checks keys before us has not seen it. RFC 9110, 6.5.1"""
     with connected(impatient) as connection:
         connection.sendall(
-            2 * (POST + length + b"\r\n" + BRIGHT) + POST + length + b"Connection: close\r\n\r\n" + BRIGHT
+            POST
+            + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            + f"{len(BRIGHT):x}\r\n".encode()
+            + BRIGHT
+            + b"\r\n0\r\nX-Request-Id: from-behind\r\n\r\n"
+        )
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"from-behind" not in answer
+
+
+@pytest.mark.parametrize("file", [BRIGHT, LARGE], ids=["small", "large"])
+def test_requests_sent_without_waiting_are_answered_in_order(impatient, file):
+    length = f"Content-Length: {len(file)}\r\n".encode()
+    with connected(impatient) as connection:
+        connection.sendall(3 * (POST + length + b"\r\n" + file) + POST + length + b"Connection: close\r\n\r\n" + file)
+        statuses = [part[:3] for part in received(connection).split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [b"200"] * 4
+
+
+def test_a_request_is_answered_whatever_follows_it(impatient):
+    with connected(impatient) as connection:
+        connection.sendall(
+            POST
+            + f"Content-Length: {len(BRIGHT)}\r\n\r\n".encode()
+            + BRIGHT
+            + POST
+            + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\nno number\r\n"
         )
         statuses = [part[:3] for part in received(connection).split(b"HTTP/1.1 ")[1:]]
-    assert statuses == [b"200"] * 3
+    assert statuses == [b"200"]
 
 
 @pytest.mark.parametrize("protocol", ["h2c", "websocket"])
