@@ -51,6 +51,7 @@ CHANGES = {
     "answer": FOLDS,
     "crossval": FOLDS,
     "diagnose": FIGURES,
+    "export": BUNDLE,
     "release": NOTHING,
     "release.parity": BUNDLE,
     "release.rehearse": BUNDLE,
