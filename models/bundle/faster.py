@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from models.evaluation.checks import percent
 from models.evaluation.config import ExportConfig
 from models.evaluation.pairs import paired
 
-ASKED = {"none": (), "int8": ("int8",), "fp16": ("fp16",), "both": ("int8", "fp16")}
+ASKED: dict[str, tuple[str, ...]] = {"none": (), "int8": ("int8",), "fp16": ("fp16",), "both": ("int8", "fp16")}
 FASTER = 0.9  # of the exported graph's time, at most
 BATCH = 32
 ROUNDS, WITHIN_S = 15, 20.0
@@ -106,7 +106,7 @@ class Trial:
         if speed.enough:
             return None
         said = f"not kept: {speed.said}; {1 / FASTER:.2f} x is the least that counts as faster"
-        return _told("int8", kept=False, said=said, recipe=tried.recipe, **speed.figures)
+        return _told("int8", kept=False, said=said, figures={"recipe": tried.recipe, **speed.figures})
 
     def _fp16(self) -> Made:
         return self.judged("fp16", halved(self._graph), None)
@@ -126,19 +126,17 @@ class Trial:
             f"out, export.quantize_margin is {percent(margin)}"
         )
         how = f"{speed.said}; " if speed else "its speed shows on a GPU alone; "
-        return _told(
-            name,
-            kept=kept,
-            said=f"{'kept' if kept else 'not kept'}: {how}{said}",
-            graph=graph if kept else None,
-            bytes=len(graph),
-            n=found.n,
-            accuracy=float(right[0].mean()),
-            float_accuracy=float(right[1].mean()),
-            low=found.difference_low,
-            recipe=recipe,
+        figures = {
+            "bytes": len(graph),
+            "n": found.n,
+            "accuracy": float(right[0].mean()),
+            "float_accuracy": float(right[1].mean()),
+            "low": found.difference_low,
+            "recipe": recipe,
             **(speed.figures if speed else {}),
-        )
+        }
+        said = f"{'kept' if kept else 'not kept'}: {how}{said}"
+        return _told(name, kept=kept, said=said, graph=graph if kept else None, figures=figures)
 
     def _speed(self, predict: Predict) -> "Speed":
         pixels = next(self._sight.calibration.batches(BATCH))
@@ -198,6 +196,8 @@ def _accuracy(answers: np.ndarray, shown: Shown) -> float:
     return float((answers.argmax(axis=1) == shown.labels).mean())
 
 
-def _told(name: str, *, said: str, kept: bool, graph: bytes | None = None, **figures: object) -> Made:
-    told = {"name": name, "provider": PROVIDERS[name], "kept": kept, "said": said, **figures}
+def _told(
+    name: str, *, said: str, kept: bool, graph: bytes | None = None, figures: Mapping[str, object] | None = None
+) -> Made:
+    told = {"name": name, "provider": PROVIDERS[name], "kept": kept, "said": said, **(figures or {})}
     return Made(variant=Variant.model_validate(told), graph=graph)

@@ -32,9 +32,10 @@ def in_order(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Each node after those whose values it takes, as ONNX asks for; onnxruntime puts its casts at the end."""
     graph = proto.graph
     known = {"", *(value.name for value in graph.input), *(weights.name for weights in graph.initializer)}
-    pending, sorted_ = list(graph.node), []
+    pending = list(graph.node)
+    sorted_: list[onnx.NodeProto] = []
     while pending:
-        waiting = []
+        waiting: list[onnx.NodeProto] = []
         for node in pending:
             if known.issuperset(node.input):
                 sorted_.append(node)

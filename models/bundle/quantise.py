@@ -20,7 +20,7 @@ import onnx
 
 from models.bundle.graph import cleaned, silence
 from models.bundle.session import INPUT
-from models.bundle.shown import Shown
+from models.bundle.shown import AT_ONCE, Shown
 from models.cards import Recipe
 
 MULTIPLY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -43,7 +43,7 @@ class Quantiser:
         onnx.save(source, self._source)
         self.nodes = tuple(node.name for node in source.graph.node if node.op_type in MULTIPLY)
         room = max(FEWEST, CALIBRATION_BYTES // max(1, _activations(source)))
-        self._calibration = Shown(calibration.images, calibration.rows[:room])
+        self._calibration = Shown(calibration.images, calibration.rows[: in_equal_batches(calibration.rows, room)])
 
     def make(self, recipe: Recipe, *, only: Sequence[str] = ()) -> bytes:
         """only: nodes that are quantized alone."""
@@ -52,7 +52,7 @@ class Quantiser:
             library.quantize_static(
                 self._source,
                 target,
-                _reader(library, self._calibration),
+                _Reader(self._calibration),
                 quant_format=library.QuantFormat.QDQ,
                 op_types_to_quantize=[*MULTIPLY, *BETWEEN],
                 per_channel=recipe.per_channel,
@@ -73,6 +73,12 @@ class Quantiser:
         onnx.checker.check_model(made)
         raw: bytes = made.SerializeToString(deterministic=True)
         return raw
+
+
+def in_equal_batches(rows: np.ndarray, most: int) -> int:
+    """How many pictures: a histogram is made of all batches at once, which then have to be of one size."""
+    n = min(len(rows), most)
+    return n - n % AT_ONCE if n > AT_ONCE else n
 
 
 def sums_are_exact(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -97,16 +103,15 @@ def _methods(library: Any) -> dict[str, Any]:
     return {"minmax": kinds.MinMax, "percentile": kinds.Percentile, "entropy": kinds.Entropy}
 
 
-def _reader(library: Any, shown: Shown) -> Any:
-    class Reader(library.CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._batches = shown.batches()
+class _Reader:
+    """As onnxruntime's CalibrationDataReader, which takes whatever has its method."""
 
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            pixels = next(self._batches, None)
-            return None if pixels is None else {INPUT: pixels}
+    def __init__(self, shown: Shown) -> None:
+        self._batches = shown.batches()
 
-    return Reader()
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        pixels = next(self._batches, None)
+        return None if pixels is None else {INPUT: pixels}
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from models.bundle.bundle import Bundle
 from models.bundle.export import export
 from models.bundle.faster import FASTER, Made, Trial, asked
 from models.bundle.graph import calibrated, to_onnx
-from models.bundle.quantise import Quantiser, sums_are_exact
+from models.bundle.quantise import Quantiser, in_equal_batches, sums_are_exact
 from models.bundle.searching import EXCLUDED, RECIPES, Tried, search
 from models.bundle.shown import Shown, Sight, balanced
 from models.bundle.timing import in_turns
@@ -106,6 +106,18 @@ def test_what_is_made_says_nothing_of_this_machine(graph: bytes, sight: Sight, t
         assert str(tmp_path).encode() not in made
         assert b"trainserve" not in made
         assert b"location" not in made  # of weights outside the file
+
+
+@pytest.mark.parametrize(("pictures", "most", "taken"), [(12, 99, 12), (70, 99, 64), (70, 20, 20), (256, 256, 256)])
+def test_batches_of_calibration_pictures_are_of_one_size(pictures: int, most: int, taken: int):
+    assert in_equal_batches(np.arange(pictures), most) == taken
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
+def test_any_number_of_calibration_pictures_will_do(graph: bytes, sight: Sight, tmp_path: Path, method: str):
+    many = Shown(sight.test.images, np.resize(sight.calibration.rows, 70))
+    (recipe,) = [one for one in RECIPES[:3] if one.method == method]
+    assert "QuantizeLinear" in operators(Quantiser(graph, many, tmp_path).make(recipe))
 
 
 @pytest.mark.parametrize(
