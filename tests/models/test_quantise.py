@@ -78,7 +78,7 @@ def test_an_int8_graph_takes_the_same_pixels_and_answers_nearly_the_same(
     session.check_signature(session.connect(made), image=IMAGE, num_classes=len(CLASSES))
     assert {"QuantizeLinear", "DequantizeLinear"} <= operators(made)
     gap = np.abs(sight.test.answers(asked(made)) - sight.test.answers(asked(graph))).max()
-    assert 0 < gap < 0.1
+    assert 0 < gap < 0.3
 
 
 def test_a_node_that_is_left_out_stays_as_it_is(graph: bytes, sight: Sight, tmp_path: Path):
