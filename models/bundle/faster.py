@@ -21,7 +21,7 @@ from models.bundle.variants import PROVIDERS
 from models.cards import Recipe, Variant
 from models.evaluation.checks import percent
 from models.evaluation.config import ExportConfig
-from models.evaluation.pairs import paired
+from models.evaluation.pairs import lowest_difference
 
 ASKED: dict[str, tuple[str, ...]] = {"none": (), "int8": ("int8",), "fp16": ("fp16",), "both": ("int8", "fp16")}
 FASTER = 0.9  # of the exported graph's time, at most
@@ -117,21 +117,22 @@ class Trial:
         speed = self._speed(predict) if name == "int8" else None
         theirs, ours = test.answers(predict), test.answers(self._predict)
         right = [answers.argmax(axis=1) == test.labels for answers in (theirs, ours)]
-        found = paired(*right, confidence=self._confidence)
-        margin = self._config.quantize_margin
-        kept = bool(np.isfinite(theirs).all()) and found.difference_low >= -margin
+        gained, lost = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+        n, margin = len(test.rows), self._config.quantize_margin
+        low = lowest_difference(gained=gained, lost=lost, n=n, confidence=self._confidence)
+        kept = bool(np.isfinite(theirs).all()) and low >= -margin
         said = (
-            f"{percent(right[0].mean())} of {found.n:,} test pictures right, the exported graph "
-            f"{percent(right[1].mean())}; a loss of up to {percent(max(0.0, -found.difference_low))} cannot be ruled "
+            f"{percent(right[0].mean())} of {n:,} test pictures right, the exported graph "
+            f"{percent(right[1].mean())}; a loss of up to {percent(max(0.0, -low))} cannot be ruled "
             f"out, export.quantize_margin is {percent(margin)}"
         )
         how = f"{speed.said}; " if speed else "its speed shows on a GPU alone; "
         figures = {
             "bytes": len(graph),
-            "n": found.n,
+            "n": n,
             "accuracy": float(right[0].mean()),
             "float_accuracy": float(right[1].mean()),
-            "low": found.difference_low,
+            "low": low,
             "recipe": recipe,
             **(speed.figures if speed else {}),
         }
