@@ -28,6 +28,8 @@ def export(prepared: Prepared, folder: Path) -> Path:
             made(run, prepared)
         card = read_card(run.bundle)
         size = sum(file.stat().st_size for file in run.bundle.rglob("*") if file.is_file())
+        for variant in card.variants:
+            display().note(f"{variant.name} {variant.said}")
         display().say(found.told(f"{run.bundle.name}, {size / 1e6:.1f} MB; {proof.told(card)}"))
         exported.conclude(run.report_file, card)
         artifacts.show_parity(card)

@@ -96,7 +96,7 @@ def alone(run: RunFolder, measuring: Measuring) -> Verdict:
     predictions, images = run.predictions(), measuring.images
     measured = measuring.beside(None, predictions["test_rows"], predictions["test_labels"])
     verdict = compare(
-        challenger=predictions["test_probabilities"],
+        challenger=answers(run, measuring),
         champion=None,
         labels=predictions["test_labels"],
         classes=images.classes,
@@ -104,13 +104,30 @@ def alone(run: RunFolder, measuring: Measuring) -> Verdict:
         champion_name=None,
         also=measured.checks,
     )
-    return verdict.model_copy(update={"robustness": measured.levels})
+    return with_remark(verdict.model_copy(update={"robustness": measured.levels}), by_variant(measuring.candidate))
+
+
+def answers(run: RunFolder, measuring: Measuring) -> np.ndarray:
+    """(N, K) to the run's test pictures, of what is to answer in service: the trained network's, as the exported graph
+    has the same, or those of a graph in fewer bits."""
+    predictions, candidate = run.predictions(), measuring.candidate
+    if candidate.variant == "float":
+        return predictions["test_probabilities"]
+    measuring.progress(f"the answers of the {candidate.variant} graph", 0, 0)
+    return predict_files(candidate, [measuring.images.path(int(row)) for row in predictions["test_rows"]])
+
+
+def by_variant(candidate: Bundle) -> str:
+    """ "" where the exported graph answers."""
+    if candidate.variant == "float":
+        return ""
+    return f"judged by the answers of its {candidate.variant} graph, which a service here would give ({candidate.why})"
 
 
 def against(champion: Bundle, baseline: ModelRef, run: RunFolder, measuring: Measuring) -> Verdict:
     """On the test pictures of the classes that both know."""
     predictions, images, config = run.predictions(), measuring.images, measuring.config
-    ours, labels, old = predictions["test_probabilities"], predictions["test_labels"], champion.card.classes
+    ours, labels, old = answers(run, measuring), predictions["test_labels"], champion.card.classes
     known = np.isin(labels, [k for k, label in enumerate(images.classes) if label in old])
     if not known.any():
         return strangers(baseline, old, ours, labels)
@@ -129,6 +146,7 @@ def against(champion: Bundle, baseline: ModelRef, run: RunFolder, measuring: Mea
         also=(*beside(ours, theirs, labels, config=config, seed=seed), *measured.checks),
     )
     verdict = verdict.model_copy(update={"robustness": measured.levels})
+    verdict = with_remark(verdict, by_variant(measuring.candidate))
     verdict = with_remark(verdict, class_changes(old, images.classes, int(known.sum())))
     return with_remark(verdict, other_split(champion.card.experiment, run.experiment().dataset))
 

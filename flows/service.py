@@ -61,7 +61,7 @@ def service_on(bundle: Bundle) -> Iterator[Running]:
     try:
         shutil.copytree(bundle.folder, home / "models" / card.name / card.version / "bundle")
         aliases.change(home, card.name, lambda file: file.model_copy(update={"champion": card.version}))
-        running = _started(home, card.name)
+        running = _started(home, bundle)
         yield running
     finally:
         if running is not None:
@@ -69,12 +69,12 @@ def service_on(bundle: Bundle) -> Iterator[Running]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _started(home: Path, model: str) -> Running:
+def _started(home: Path, bundle: Bundle) -> Running:
     port, log = free_port(), home / "service.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "serving.start"],
-            env=environment(home, port, model),
+            env=environment(home, port, bundle.card.name, bundle.variant),
             cwd=home,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -94,7 +94,8 @@ def free_port() -> int:
             return port
 
 
-def environment(home: Path, port: int, model: str) -> dict[str, str]:
+def environment(home: Path, port: int, model: str, variant: str = "float") -> dict[str, str]:
+    """Of a service on this one model, which answers with the graph that is to be tried."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -104,6 +105,7 @@ def environment(home: Path, port: int, model: str) -> dict[str, str]:
         "host": HOST,
         "port": port,
         "model": model,
+        "variant": variant,
         "workers": 1,
         "gpus": 0,  # the trained network is asked on the processor, too
         "max_pictures": AT_ONCE,

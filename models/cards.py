@@ -42,6 +42,8 @@ class Calibration(Frozen):
 TITLES = {
     "trained": "the trained network, as evaluated",
     "onnx": "the exported graph",
+    "int8": "its int8 variant",
+    "fp16": "its fp16 variant",
     "http": "a service on it, over HTTP",
 }
 
@@ -56,9 +58,11 @@ class ClassParity(Frozen):
 
 
 class Way(Frozen):
-    """One way to ask the model, against the trained network on a CPU in float32, which is given the same files."""
+    """One way to ask the model, against the trained network on a CPU in float32, which is given the same files; where a
+    variant answers, the service is held against that."""
 
-    name: Literal["trained", "onnx", "http"]  # as evaluated, on its device; the exported graph; a service on the bundle
+    # As evaluated, on its device; the exported graph; variants of it; a service on the bundle.
+    name: Literal["trained", "onnx", "int8", "fp16", "http"]
     n: int
     largest_difference: float  # of any probability
     changed_answers: int
@@ -82,6 +86,34 @@ class Parity(Frozen):
     largest_difference: float  # of any probability
     changed_answers: int
     ways: tuple[Way, ...] = ()  # the graph among them; not in cards of format 1, which were made from cached pixels
+
+
+class Recipe(Frozen):
+    """How a graph was quantized: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html"""
+
+    method: Literal["minmax", "percentile", "entropy"]  # range of an activation, from what calibration pictures gave
+    per_channel: bool  # weights have one scale a channel, not one in all
+    symmetric: bool  # ranges of activations are symmetric about zero
+    excluded: tuple[str, ...] = ()  # nodes that stay as they are
+
+
+class Variant(Frozen):
+    """A graph in fewer bits that was made of the exported one, and what came of it."""
+
+    name: Literal["int8", "fp16"]
+    provider: str  # of onnxruntime's: which one it is meant for
+    kept: bool  # in the bundle; a service then chooses between the two
+    said: str  # one sentence, why
+    bytes: int | None = None  # None: there is none
+    n: int | None = None  # test pictures; None: it was refused before it was shown any
+    accuracy: float | None = None  # on them
+    float_accuracy: float | None = None  # of the exported graph
+    low: float | None = None  # one-sided lower limit of the difference, by pairs
+    p50_ms: float | None = None  # one picture, one thread, where it was made; None: not measured there
+    float_p50_ms: float | None = None
+    batch_ms: float | None = None  # the same for 32 pictures
+    float_batch_ms: float | None = None
+    recipe: Recipe | None = None
 
 
 class Rehearsal(Frozen):
@@ -124,6 +156,8 @@ class ModelCard(Frozen):
     calibration: Calibration
     parity: Parity
     rehearsal: Rehearsal | None = None  # where `release.rehearse` asked for one
+    variants: tuple[Variant, ...] = ()  # that `export.quantize` asked for, kept or not
+    slimmed: str | None = None  # what onnxslim changed, or why nothing; None: it was not asked to
     lineage: Lineage
     experiment: dict[str, JsonValue]  # for the reader; not `Experiment`, so that old cards outlive its changes
     versions: dict[str, str]

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from data.spec import AugmentConfig, DatasetSpec, Frozen
 from models.evaluation.config import AnswerConfig as AnswerConfig
 from models.evaluation.config import DiagnoseConfig as DiagnoseConfig
+from models.evaluation.config import ExportConfig as ExportConfig
 from models.evaluation.config import ReleaseConfig as ReleaseConfig
 from models.training.config import (
     CosineConfig,
@@ -144,6 +145,7 @@ class Experiment(Frozen):
     train: TrainConfig = Field(default_factory=TrainConfig, title="Training")
     crossval: CrossvalConfig = Field(default_factory=CrossvalConfig, title="Cross-validation")
     answer: AnswerConfig = Field(default_factory=AnswerConfig, title="Answers")
+    export: ExportConfig = Field(default_factory=ExportConfig, title="Export")
     release: ReleaseConfig = Field(default_factory=ReleaseConfig, title="Release")
     diagnose: DiagnoseConfig = Field(default_factory=DiagnoseConfig, title="Diagnosis")
 

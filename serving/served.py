@@ -49,7 +49,9 @@ class RefusedError(InputError):
 
 def opened(folder: Path, settings: Settings, *, gpu: int | None = None) -> Bundle:
     signers = load_signers(settings.signers) if settings.signers else None  # anew: a key is withdrawn by its line
-    bundle = Bundle.open(folder, threads=settings.threads, gpu=gpu, signers=signers)
+    bundle = Bundle.open(folder, threads=settings.threads, gpu=gpu, signers=signers, variant=settings.variant)
+    if bundle.card.variants:
+        logger.info("%s@%s answers with %s: %s", bundle.card.name, bundle.card.version, bundle.variant, bundle.why)
     if gpu is not None and bundle.provider != session.CUDA:
         logger.error(
             "%s@%s answers on the processor: onnxruntime cannot use GPU %d; install an onnxruntime-gpu that fits its "

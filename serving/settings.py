@@ -1,7 +1,7 @@
 """What an operator may set: environment variables that begin with TRAINSERVE_."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -52,6 +52,11 @@ class Settings(BaseSettings):
         pattern=rf"^{_NAME}(,{_NAME})*$",
         description="names of the models to serve, with commas between them; the first answers requests that name "
         "none; by default the one promoted last when the service starts",
+    )
+    variant: Literal["auto", "float", "int8", "fp16"] = Field(
+        "auto",
+        description="which graph of a model answers; auto: one in fewer bits if it has one for this machine that "
+        "proves itself and is not slower; where the wanted one does not prove itself, the exported one answers",
     )
     versions: int = Field(2, ge=0, le=64, description="versions not in service that a worker keeps open once asked for")
     signers: Path | None = Field(

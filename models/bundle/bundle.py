@@ -1,15 +1,18 @@
 """A trained model as a folder: verified, replayed, asked. The only thing that passes from training to serving.
 
     model.onnx      uint8 pixels (N, H, W, C) -> calibrated probabilities (N, K); mean and deviation are inside
+    model.int8.onnx, model.fp16.onnx   the same in fewer bits, where they were asked for and found good
     card.json       ModelCard: classes, geometry, figures, lineage
-    golden/         pictures with the pixels and answers they must give
+    golden/         pictures with the pixels and answers they must give; int8.json, fp16.json: the variants' answers
     manifest.json   size and sha256 of every other file
 
 No torch here: importing this module is all that a service needs.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Self
@@ -21,7 +24,7 @@ import PIL
 from data.preprocess import to_pixels
 from data.spec import Frozen
 from models.bundle import golden as goldens
-from models.bundle import manifest, session
+from models.bundle import manifest, session, variants
 from models.bundle.golden import Golden, Sample
 from models.bundle.manifest import BundleError
 from models.bundle.session import PixelError
@@ -43,6 +46,8 @@ __all__ = [
 MODEL = "model.onnx"
 CARD = "card.json"
 
+logger = logging.getLogger("trainserve.bundle")
+
 
 class Score(Frozen):
     label: str
@@ -63,8 +68,10 @@ class Bundle:
 
     folder: Path
     card: ModelCard
-    golden: Golden
+    golden: Golden  # with the answers of the graph that answers
     _session: ort.InferenceSession = field(repr=False)
+    variant: variants.Name = "float"  # which graph that is: model.onnx, or one in fewer bits
+    why: str = ""  # it is that one
 
     @classmethod
     def open(
@@ -74,9 +81,14 @@ class Bundle:
         threads: int = 1,
         gpu: int | None = None,
         signers: Signers | None = None,
+        variant: variants.Wanted = "auto",
     ) -> Self:
         """Verify the manifest and, with `signers`, who signed it; read the card, load the graph, replay the golden
-        samples. On the CPU, or where it can be on the GPU of this number. Raises `BundleError`."""
+        samples. On the CPU, or where it can be on the GPU of this number. Raises `BundleError`.
+
+        variant: the graph that is to answer; auto: one in fewer bits if there is one for this machine which proves
+        itself and is not slower. Where the one that is wanted does not answer as it should, model.onnx does.
+        """
         contents = manifest.verified(folder, signers=signers)
         for name in (CARD, MODEL):
             if name not in contents:
@@ -85,11 +97,39 @@ class Bundle:
         if len(set(card.classes)) != len(card.classes) or len(card.classes) < 2:
             raise BundleError(f"card.json has {len(card.classes)} classes, some of them twice or too few of them")
         golden = goldens.load(contents, image=card.image, classes=card.classes)
-        graph = session.connect(contents[MODEL], threads=threads, gpu=gpu)
+        connect = partial(session.connect, threads=threads, gpu=gpu)
+        graph = connect(contents[MODEL])
         session.check_signature(graph, image=card.image, num_classes=len(card.classes))
         bundle = cls(folder=folder, card=card, golden=golden, _session=graph)
         bundle.replay()
-        return bundle
+        return bundle._or_variant(variant, contents, connect)
+
+    def _or_variant(
+        self, wanted: variants.Wanted, contents: Mapping[str, bytes], connect: Callable[[bytes], ort.InferenceSession]
+    ) -> Self:
+        """Itself, or with another graph that answers in its place."""
+        name, why = variants.suited(self.card, self.provider, wanted)
+        if name == "float":
+            return replace(self, why=why)
+        file = variants.FILES[name]
+        try:
+            if file not in contents:
+                raise BundleError(f"{MODEL} is not there; export the run again")
+            graph = connect(contents[file])
+            session.check_signature(graph, image=self.card.image, num_classes=len(self.card.classes))
+            answers = goldens.of_variant(self.golden, name, contents)
+            other = replace(self, variant=name, why="as asked for", golden=answers, _session=graph)
+            other.replay()
+        except Exception as error:  # noqa: BLE001 - onnxruntime's share no base class; there is one that answers
+            reason = str(error).strip().partition("\n")[0].partition(";")[0][:200].replace(MODEL, file)
+            logger.warning("%s@%s: its %s graph is not used: %s", self.card.name, self.card.version, name, reason)
+            return replace(self, why=f"the {name} graph is not used: {reason}")
+        if wanted != "auto":
+            return other
+        gain = variants.times_as_fast(other.predict, self.predict, self.golden.pixels)
+        if gain < 1:
+            return replace(self, why=f"the {name} graph is slower here: {gain:.2f} times as fast")
+        return replace(other, why=f"{gain:.1f} times as fast here as the graph it was made of")
 
     def replay(self, *, decode: goldens.Decode = to_pixels) -> None:
         """Raises `BundleError` unless the golden samples give training's pixels and answers here and now."""

@@ -23,13 +23,17 @@ from data.images import Images
 from data.prepare import Dataset
 from data.preprocess import to_pixels
 from data.progress import Progress, ignore
-from models.bundle import golden, manifest, parity, samples
-from models.bundle.bundle import CARD, MODEL, Bundle
+from models.bundle import faster, golden, manifest, parity, samples
+from models.bundle.bundle import CARD, Bundle
+from models.bundle.faster import Make
 from models.bundle.golden import Golden, Sample
-from models.bundle.graph import calibrated, to_onnx, trained_answer
+from models.bundle.graph import calibrated, trained_answer
+from models.bundle.graphs import Graphs, graphs_of
 from models.bundle.manifest import BundleError
 from models.bundle.parity import Answer, Ask, ExportError
+from models.bundle.shown import sight
 from models.cards import ModelCard, Parity, Rehearsal
+from models.config import Experiment
 from models.evaluation.decided import batch_size_of
 from models.evaluation.evaluate import load_network
 from models.records import RunResult
@@ -60,7 +64,8 @@ def export(
     folder: RunFolder, dataset: Dataset, *, rehearse: Rehearse | None = None, progress: Progress = ignore
 ) -> Path:
     """The run's bundle folder. Raises `ExportError`; then nothing is written, and an earlier bundle stays."""
-    train = folder.experiment().train
+    experiment = folder.experiment()
+    train = experiment.train
     predictions, test = folder.predictions(), dataset.split.test
     return write_bundle(
         folder.bundle,
@@ -70,7 +75,21 @@ def export(
         test=test,
         evaluated=predictions["test_probabilities"] if np.array_equal(predictions["test_rows"], test) else None,
         at_once=answered_at_once(train, batch_size_of(train, dataset, folder)),
+        make=_make(experiment, dataset, progress),
         rehearse=rehearse,
+        progress=progress,
+    )
+
+
+def _make(experiment: Experiment, dataset: Dataset, progress: Progress) -> Make | None:
+    """Of variants, where any are wanted."""
+    if experiment.export.quantize == "none":
+        return None
+    return partial(
+        faster.made,
+        sight=sight(dataset.images, dataset.split),
+        config=experiment.export,
+        confidence=experiment.release.confidence,
         progress=progress,
     )
 
@@ -84,29 +103,32 @@ def write_bundle(
     test: np.ndarray,
     evaluated: np.ndarray | None = None,
     at_once: int = MOST,
+    make: Make | None = None,
     rehearse: Rehearse | None = None,
     progress: Progress = ignore,
 ) -> Path:
     """network: uint8 NHWC -> logits; test: rows of `images` that it was never trained on; evaluated: (rows, K), the
-    answers that `result` was computed from; `at_once`: pictures."""
+    answers that `result` was computed from; `at_once`: pictures; make: the variants."""
     if not len(test):
         raise ExportError("there are no test pictures to compare the exported model with; raise dataset.test_fraction")
     tolerance = result.experiment.release.parity
     progress("writing the graph", 0, 0)
     model = calibrated(network, result.calibration.temperature)
     trained = trained_answer(model)
-    graph = to_onnx(model, images.spec, tolerance=tolerance)
+    graphs = graphs_of(model, images, test, tolerance=tolerance, slim=result.experiment.export.slim, make=make)
     tests = _golden(trained, images, test, tolerance=min(golden.LOOSEST, max(TOLERANCE, 2 * tolerance)))
     asked = partial(parity.over_files, images, test, trained=trained, evaluated=evaluated, at_once=at_once)
+    card = partial(_card, result, images.snapshot.name, graphs)
     with _in_place_of(target) as part:
-        (part / MODEL).write_bytes(graph)
-        bundle = _sealed(part, _card(result, images.snapshot.name, UNPROVED), tests)
-        with rehearse(bundle, progress) if rehearse else nullcontext() as service:
-            served = service.ask if service else None
-            found = asked(exported=bundle.predict, served=served, tolerance=tolerance, progress=progress)
+        graphs.write(part, tests.pixels)
+        bundle = _sealed(part, card(UNPROVED), tests)
+        answering = Bundle.open(part) if graphs.kept else bundle  # here, as a service chooses
+        with rehearse(answering, progress) if rehearse else nullcontext() as service:
+            served = partial(asked, served=service.ask, by=answering.variant) if service else asked
+            found = served(exported=bundle.predict, variants=graphs.answers, tolerance=tolerance, progress=progress)
             rehearsal = service.rehearse() if service else None
         tests = replace(tests, tolerance=max(TOLERANCE, 2 * found.largest_difference))
-        _sealed(part, _card(result, images.snapshot.name, found, rehearsal), tests)
+        _sealed(part, card(found, rehearsal), tests)
     return target
 
 
@@ -123,12 +145,12 @@ def _in_place_of(target: Path) -> Iterator[Path]:
 
 
 def _sealed(folder: Path, card: ModelCard, tests: Golden) -> Bundle:
-    """What stands beside the graph, and the whole opened as a service would open it."""
+    """What stands beside the graphs, and the whole opened as a service would open it, with the exported graph."""
     (folder / CARD).write_text(card.model_dump_json() + "\n", encoding="utf-8")
     golden.save(tests, folder)
     manifest.write(folder)
     try:
-        return Bundle.open(folder, threads=torch.get_num_threads())
+        return Bundle.open(folder, threads=torch.get_num_threads(), variant="float")
     except BundleError as error:
         raise ExportError(f"the new bundle does not pass its own test: {error}") from error
 
@@ -151,7 +173,9 @@ def _golden(trained: Answer, images: Images, test: np.ndarray, *, tolerance: flo
     return Golden(samples=records, files=tuple(p.file for p in pictures), pixels=pixels, tolerance=tolerance)
 
 
-def _card(result: RunResult, name: str, proved: Parity, rehearsal: Rehearsal | None = None) -> ModelCard:
+def _card(
+    result: RunResult, name: str, graphs: Graphs, proved: Parity, rehearsal: Rehearsal | None = None
+) -> ModelCard:
     return ModelCard(
         name=name,
         version=result.run_id,
@@ -168,6 +192,8 @@ def _card(result: RunResult, name: str, proved: Parity, rehearsal: Rehearsal | N
         calibration=result.calibration,
         parity=proved,
         rehearsal=rehearsal,
+        variants=graphs.variants,
+        slimmed=graphs.slimmed,
         lineage=result.lineage,
         experiment=result.experiment.model_dump(mode="json"),
         versions={**result.versions, **_versions()},  # what made the golden pixels counts

@@ -1,7 +1,7 @@
 """The pictures a bundle tests itself with: files, the pixels they must give, the answers the trained network gave."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +20,7 @@ MOST = 17  # samples: ten classes as they are, four made difficult, three encode
 LOSSY = 2  # of 255
 NEARLY = 0.1  # of a probability
 LOOSEST = 0.02  # tolerance that a bundle may state
+IN_FEWER_BITS = 0.05  # of a variant's probabilities: another processor rounds otherwise, by 1e-2
 
 Kind = Literal["plain", "turned", "rgba", "grey", "wide", "jpeg", "progressive", "webp"]
 Format = Literal["png", "jpg", "webp"]
@@ -53,6 +54,14 @@ class GoldenRecord(Frozen):
     samples: tuple[Sample, ...] = Field(min_length=3, max_length=MOST)
 
 
+class VariantRecord(Frozen):
+    """golden/int8.json: what a graph in fewer bits answered to the same pictures."""
+
+    format: Literal[2] = 2
+    tolerance: float = Field(gt=0, le=IN_FEWER_BITS)
+    probabilities: tuple[tuple[float, ...], ...] = Field(min_length=3, max_length=MOST)  # (n, K)
+
+
 @dataclass(frozen=True)
 class Golden:
     """n samples."""
@@ -61,6 +70,7 @@ class Golden:
     files: tuple[bytes, ...]  # (n,)
     pixels: np.ndarray  # (n, H, W, C) uint8: what the files became where the network was trained
     tolerance: float
+    same_labels: bool = False  # required beside the tolerance, where that is a wide one
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -79,6 +89,33 @@ def save(golden: Golden, folder: Path) -> None:
     (folder / PIXELS).write_bytes(golden.pixels.tobytes())
     record = GoldenRecord(tolerance=golden.tolerance, samples=golden.samples)
     (folder / RECORD).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def variant_file(name: str) -> str:
+    return f"golden/{name}.json"
+
+
+def save_variant(name: str, probabilities: np.ndarray, folder: Path) -> None:
+    """probabilities (n, K): of the variant, to the golden pixels."""
+    rows = tuple(tuple(float(p) for p in row) for row in probabilities)
+    record = VariantRecord(tolerance=IN_FEWER_BITS, probabilities=rows)
+    (folder / variant_file(name)).write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def of_variant(golden: Golden, name: str, contents: Mapping[str, bytes]) -> Golden:
+    """The same pictures with the variant's answers. Raises `BundleError`."""
+    file = variant_file(name)
+    if file not in contents:
+        raise BundleError(f"the bundle has no {file}, so its {name} graph cannot be tested; export the run again")
+    record = parse(VariantRecord, contents[file], file)
+    shape = golden.probabilities.shape
+    if [len(row) for row in record.probabilities] != [shape[1]] * shape[0]:
+        raise BundleError(f"{file} does not fit the {shape[0]} golden pictures; export the run again")
+    samples = tuple(
+        sample.model_copy(update={"probabilities": row})
+        for sample, row in zip(golden.samples, record.probabilities, strict=True)
+    )
+    return replace(golden, samples=samples, tolerance=record.tolerance, same_labels=True)
 
 
 def load(contents: Mapping[str, bytes], *, image: ImageSpec, classes: tuple[str, ...]) -> Golden:
@@ -115,12 +152,15 @@ def replay(golden: Golden, *, image: ImageSpec, decode: Decode, predict: Predict
                 f"golden/{sample.file} ({sample.kind}) decodes to other pixels than in training ({made_with}); "
                 "refusing to serve: install those versions, or export the run again"
             )
-    gap = float(np.abs(predict(golden.pixels) - golden.probabilities).max())
+    found = predict(golden.pixels)
+    gap = float(np.abs(found - golden.probabilities).max())
     if not gap <= golden.tolerance:  # so that NaN is refused
         raise BundleError(
             f"probabilities differ from training by {gap:.1e}, tolerance {golden.tolerance:.1e}; "
             "refusing to serve: export the run again"
         )
+    if golden.same_labels and (found.argmax(axis=1) != golden.probabilities.argmax(axis=1)).any():
+        raise BundleError("golden pictures are answered with other labels than where it was made")
 
 
 def _alike(sample: Sample, found: np.ndarray, expected: np.ndarray, predict: Predict) -> bool:

@@ -55,7 +55,7 @@ def to_onnx(model: nn.Module, image: ImageSpec, *, tolerance: float) -> bytes:
     # A sample batch of 1 would be taken for a constant: some networks come out static, without a warning.
     sample = torch.zeros(2, image.height, image.width, image.channels, dtype=torch.uint8)
     try:
-        with _silence():
+        with silence():
             program = torch.onnx.export(
                 model,
                 (sample,),
@@ -69,13 +69,13 @@ def to_onnx(model: nn.Module, image: ImageSpec, *, tolerance: float) -> bytes:
             )
         if program is None:
             raise ExportError("the exporter returned nothing; use torch 2.11 or newer")
-        graph = _clean(program.model_proto)
+        graph = cleaned(program.model_proto)
         onnx.checker.check_model(graph, full_check=True)
     except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ExportError(f"this network cannot be exported to ONNX: {lines[0]}") from error
     raw: bytes = graph.SerializeToString(deterministic=True)
-    _gate(raw, model, image, tolerance=tolerance)
+    gate(raw, model, image, tolerance=tolerance)
     return raw
 
 
@@ -87,7 +87,7 @@ def compare(trained: Answer, exported: Answer, batches: Iterable[np.ndarray], *,
     tally.require(tolerance)
 
 
-def _gate(raw: bytes, model: nn.Module, image: ImageSpec, *, tolerance: float) -> None:
+def gate(raw: bytes, model: nn.Module, image: ImageSpec, *, tolerance: float) -> None:
     graph = session.connect(raw)
     random = np.random.default_rng(0)
     shape = (image.height, image.width, image.channels)
@@ -100,7 +100,7 @@ def _gate(raw: bytes, model: nn.Module, image: ImageSpec, *, tolerance: float) -
         raise ExportError(f"the exported model fails on batches of {GATE_BATCHES}: {str(error)[:200]}") from error
 
 
-def _clean(graph: onnx.ModelProto) -> onnx.ModelProto:
+def cleaned(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Without the exporter's notes: they hold the file paths and stack traces of this machine."""
     del graph.metadata_props[:]
     graph.doc_string = ""
@@ -115,7 +115,7 @@ def _clean(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """The exporter warns and logs about its own insides; what matters it raises."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

@@ -18,7 +18,8 @@ NAME = "manifest.json"
 FORMAT = 2  # 2: parity over files, JPEG and WebP among the golden pictures
 MAX_FILES = 64
 LARGEST_MODEL = (2 << 30) - 1  # a protobuf ends at 2 GiB
-MAX_BYTES = {NAME: 1 << 20, signature.NAME: 4096, "card.json": 16 << 20, "model.onnx": LARGEST_MODEL}
+GRAPHS = ("model.onnx", "model.int8.onnx", "model.fp16.onnx")
+MAX_BYTES = {NAME: 1 << 20, signature.NAME: 4096, "card.json": 16 << 20, **dict.fromkeys(GRAPHS, LARGEST_MODEL)}
 MAX_BYTES_OTHER = 64 << 20  # a golden picture, or the pixels of all of them
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(/[a-z0-9][a-z0-9._-]{0,63})?")
 

@@ -128,6 +128,8 @@ def _figures(card: ModelCard) -> Iterator[str]:
         f"\n**Parity.** Against the trained network, over {parity.n:,} test pictures: the largest difference of any "
         f"probability is {parity.largest_difference:.1e}, and {parity.changed_answers} answers are others."
     )
+    for variant in card.variants:
+        yield f"\n**In {variant.name}.** A graph in fewer bits was {_cell(variant.said)}."
 
 
 def _limits(card: ModelCard) -> Iterator[str]:

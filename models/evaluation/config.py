@@ -1,4 +1,6 @@
-"""What a person may choose about answers, the release and the diagnosis: frozen values. No torch here."""
+"""What a person may choose about answers, the export, the release and the diagnosis: frozen values. No torch here."""
+
+from typing import Literal
 
 from pydantic import Field
 
@@ -12,6 +14,26 @@ class AnswerConfig(Frozen):
         False,
         title="Mirror",
         description="the mean of the answers to a picture and its mirror image, at twice the cost",
+    )
+
+
+class ExportConfig(Frozen):
+    """What is made of a trained network beside its graph. Nothing of it answers unless it has been proved."""
+
+    quantize: Literal["none", "int8", "fp16", "both"] = Field(
+        "none",
+        title="Quantize",
+        description="a second graph: int8 for processors, kept if it is faster here; fp16 for GPUs; services take it "
+        "where it answers as it did here, and is not slower",
+    )
+    quantize_margin: float = Field(
+        0.01, ge=0, lt=1, title="Margin of it", description="largest loss of accuracy that such a graph may have"
+    )
+    minutes: float = Field(
+        3.0, gt=0, le=600, title="Minutes for it", description="that the way to quantize may be searched for"
+    )
+    slim: bool = Field(
+        True, title="Slim", description="the graph is cleaned by onnxslim, and kept as it was where that gains nothing"
     )
 
 

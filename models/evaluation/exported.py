@@ -25,6 +25,8 @@ def section(card: ModelCard | None) -> Markup:
     if card is None:
         return OPEN + UNDECIDED + CLOSE
     said = HEAD + Markup("").join(_row(way) for way in card.parity.ways) + Markup("</tbody></table>")
+    for variant in card.variants:
+        said += Markup("<p><strong>{}</strong> {}.</p>").format(variant.name, variant.said)
     if card.rehearsal is not None:
         said += Markup("<p>{}</p>").format(_rehearsal(card.rehearsal))
     return OPEN + said + CLOSE

@@ -78,8 +78,7 @@ def _telling(inference: Inference) -> list[Route]:
         card = served.bundle.card.model_dump(mode="json")
         standing = {"refused": refused, "trial": live.trying.told() if live.trying else None, "ended": _ended(live)}
         kept = {"keeps_pictures": inference.settings.keep_pictures}
-        who = {"model": served.name, "since": served.since, "provider": served.bundle.provider}
-        return JSONResponse({**who, **kept, **standing, **card})
+        return JSONResponse({**_who(served), **kept, **standing, **card})
 
     async def samples(request: Request) -> Response:
         """The pictures the model was tested with when it was opened."""
@@ -144,6 +143,13 @@ def _showing(inference: Inference) -> list[Route]:
         return Response(status_code=204)
 
     return [Route("/", ui), Route("/ui", ui), Route("/docs.json", docs), Route("/favicon.ico", favicon)]
+
+
+def _who(served: Served) -> dict[str, str]:
+    """Which model it is, and what answers."""
+    bundle = served.bundle
+    how = {"provider": bundle.provider, "variant": bundle.variant, "variant_reason": bundle.why}
+    return {"model": served.name, "since": served.since, **how}
 
 
 def _ended(live: Live) -> dict[str, str] | None:

@@ -57,6 +57,8 @@ def _card() -> tuple[Json, Json]:
             **_TEXT,
             "description": "what onnxruntime answers with: CPUExecutionProvider, CUDAExecutionProvider",
         },
+        "variant": {"enum": ["float", "int8", "fp16"], "description": "which of its graphs answers"},
+        "variant_reason": {**_TEXT, "description": "why that one"},
         "refused": {**_or_null("Refused"), "description": "a promoted model that did not get into service"},
         "keeps_pictures": {"type": "boolean", "description": "whether pictures that feedback is about are kept"},
         "trial": {**_or_null("Trial"), "description": "a version on trial beside the champion"},

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from data.spec import DatasetSpec
-from flows.judge import judge, settled, try_as_service
+from flows.judge import answers, by_variant, judge, settled, try_as_service
+from flows.measured import Measuring
 from models.bundle.bundle import Bundle, BundleError
 from models.config import Experiment, ReleaseConfig
 from models.evaluation.metrics import Metrics, score
@@ -87,6 +88,29 @@ def test_a_worse_model_is_not_promoted_and_the_reason_has_the_figures(champion: 
     assert not verdict.promoted
     assert f"Kept {ref}" in verdict.reason
     assert "0.0 % against 100.0 %" in verdict.reason
+
+
+def test_a_model_whose_graph_in_fewer_bits_would_answer_is_judged_by_its_answers(champion: Bundle, case: Case):
+    """Not by the trained network's, which are others."""
+    theirs = answers_of(champion, case)
+    run = RunFolder(case.folder)
+    rows = np.arange(len(theirs))
+    trained = {
+        "test_probabilities": np.roll(theirs, 1, axis=1),
+        "test_labels": theirs.argmax(axis=1),
+        "test_rows": rows,
+    }
+    run.write_predictions(trained)
+    images = SimpleNamespace(path=lambda row: case.files[row])
+
+    def answers_by(candidate: Bundle) -> np.ndarray:
+        return answers(run, Measuring(candidate, images, PLAIN))  # type: ignore[arg-type]
+
+    assert np.array_equal(answers_by(champion), trained["test_probabilities"])
+    quick = replace(champion, variant="int8", why="1.8 times as fast")
+    assert np.allclose(answers_by(quick), theirs, atol=1e-6)
+    assert by_variant(champion) == ""
+    assert "its int8 graph" in by_variant(quick)
 
 
 def test_a_better_model_is_promoted(champion: Bundle, case: Case, ref: ModelRef):

@@ -152,6 +152,12 @@ def client(probabilities: np.ndarray, classes: tuple[str, ...]) -> Any:
     return SimpleNamespace(predict=predict)
 
 
+def test_the_service_answers_with_the_graph_that_is_to_be_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TRAINSERVE_VARIANT", "float")
+    given = service.environment(tmp_path, 20_000, "toy", "int8")
+    assert given["TRAINSERVE_VARIANT"] == "int8"
+
+
 def test_golden_samples_are_to_be_answered_within_the_bundles_tolerance(golden: Bundle):
     answers = golden.golden.probabilities
     assert golden_difference(golden, client(answers, golden.card.classes)) == 0

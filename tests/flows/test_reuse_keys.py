@@ -54,6 +54,7 @@ CHANGES = {
     "answer": FOLDS,
     "crossval": FOLDS,
     "diagnose": FIGURES,
+    "export": BUNDLE,
     "release": NOTHING,
     "release.parity": BUNDLE,
     "release.rehearse": BUNDLE,

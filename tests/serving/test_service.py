@@ -62,6 +62,7 @@ def test_the_model_card_is_the_bundles(client, toy_bundle):
     assert {key: answer[key] for key in card} == card
     assert answer["model"] == "toy@v1"
     assert answer["provider"] == "CPUExecutionProvider"
+    assert (answer["variant"], answer["variant_reason"]) == ("float", "the bundle has no other graph")
     assert answer["refused"] is None
 
 

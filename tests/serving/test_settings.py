@@ -4,7 +4,7 @@ import pytest
 import toy
 
 from data.errors import InputError
-from serving import settings, start, store
+from serving import served, settings, start, store
 from tests.ports import free_port
 
 
@@ -36,6 +36,16 @@ def test_a_bad_value_is_one_sentence_with_the_name_and_the_value(monkeypatch, na
 def test_a_request_that_could_never_fit_the_queue_is_refused_at_start():
     with pytest.raises(InputError, match="use at most 5"):
         settings.load(max_queue=5, max_pictures=6)
+
+
+def test_the_graph_that_is_wanted_is_asked_for_when_a_model_is_opened(tmp_path, monkeypatch):
+    folder = toy.bundle(tmp_path / "bundle", version="v1")
+    monkeypatch.setenv("TRAINSERVE_VARIANT", "int8")
+    bundle = served.opened(folder, settings.load())
+    assert (bundle.variant, bundle.why) == ("float", "the bundle has no int8 graph")
+    monkeypatch.setenv("TRAINSERVE_VARIANT", "int4")
+    with pytest.raises(InputError, match="TRAINSERVE_VARIANT is 'int4'"):
+        settings.load()
 
 
 def test_a_host_by_name_becomes_an_address():
