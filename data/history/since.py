@@ -17,6 +17,7 @@ from data.split import Split
 from data.validate import Finding, ValidationReport
 
 NAMED = 5  # classes
+OF_THE_PICTURES = ("name", "sha256", "more", "group", "rename")  # settings beside the source that decide which they are
 
 
 def told(
@@ -29,9 +30,11 @@ def told(
         last = records.last(report.name, home)
         changed = None if last is None or last.record == called else _difference(last, now, home)
         if last is not None and changed is not None:
-            other = shlex.quote(spec.source) if not keep else _short(called, last.record)
+            level = spec.gate.classes_changed.level
+            stopped = not report.ok or (level == "stop" and bool(changed.classes_added or changed.classes_removed))
+            other = _short(called, last.record) if keep and not stopped else _source(spec)
             command = f"trainserve data diff {_short(last.record, called)} {other}"
-            found = _findings(changed, _date(last), command, spec.gate.classes_changed.level)
+            found = _findings(changed, _date(last), command, level)
             report = report.model_copy(update={"findings": (*report.findings, *found)})
         if keep and report.ok:
             records.keep(now, called, data_set=report.name, home=home)
@@ -66,6 +69,16 @@ def _findings(
 def _few(labels: tuple[str, ...]) -> str:
     more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
     return ", ".join(map(repr, labels[:NAMED])) + more
+
+
+def _source(spec: DatasetSpec) -> str:
+    """Where no record is kept: the pictures as they are now, under the settings that decide which they are."""
+    said = [f"--dataset.{name}={_text(getattr(spec, name))}" for name in OF_THE_PICTURES if getattr(spec, name)]
+    return shlex.join([spec.source, *said])
+
+
+def _text(setting: str | tuple[str, ...]) -> str:
+    return setting if isinstance(setting, str) else ",".join(setting)
 
 
 def _date(last: Last) -> str:
