@@ -236,5 +236,5 @@ def test_a_person_may_say_that_a_near_copy_is_meant(flowers, home):
 
 def test_more_near_copies_than_a_fifth_of_a_class_are_not_left_out_by_a_rule(flowers, home):
     files = {f"train/rose/again{i}.jpg": again(i) for i in range(12)}
-    with pytest.raises(DataRefused, match=r"gate\.near would drop 25% of 'rose'"):
+    with pytest.raises(DataRefused, match=r"gate\.near would drop 33% of 'rose'"):
         prepare(flowers(files, near="drop"), home)
