@@ -32,6 +32,7 @@ class Pool:
     stated: Sequence[Part | None]  # (P,) the part that is being divided, or None
     taken: Mapping[str, Part]  # group -> the strongest part that the source states of it
     missing: Sequence[Part]  # what is to be split off from train
+    alike: Sequence[Sequence[str]] = ()  # digests of each group that are nearly the same, all of them of the pool
 
 
 def way_of(snapshot: Snapshot, spec: DatasetSpec) -> By:
