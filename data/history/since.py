@@ -8,6 +8,7 @@ from typing import Literal
 
 from data import whole
 from data.errors import InputError
+from data.gate.words import few
 from data.history import records
 from data.history.diff import Difference, diff
 from data.history.records import Last, Record
@@ -16,7 +17,6 @@ from data.spec import DatasetSpec
 from data.split import Split
 from data.validate import Finding, ValidationReport
 
-NAMED = 5  # classes
 OF_THE_PICTURES = ("name", "sha256", "more", "group", "rename")  # settings beside the source that decide which they are
 
 
@@ -53,7 +53,7 @@ def _difference(last: Last, now: Record, home: Path) -> Difference | None:
 def _findings(
     changed: Difference, date: str, command: str, level: Literal["ignore", "warn", "stop"]
 ) -> Iterator[Finding]:
-    new, gone = (_few(labels) for labels in (changed.classes_added, changed.classes_removed))
+    new, gone = (few(map(repr, labels)) for labels in (changed.classes_added, changed.classes_removed))
     if level != "ignore" and (new or gone):
         said = "; ".join([*([f"new: {new}"] if new else []), *([f"gone: {gone}"] if gone else [])])
         message = (
@@ -64,11 +64,6 @@ def _findings(
     if any(changed.counts.values()):
         message = f"since {date}: {changed.sentence}; `{command}` lists them"
         yield Finding(rule="changed", level="note", message=message)
-
-
-def _few(labels: tuple[str, ...]) -> str:
-    more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
-    return ", ".join(map(repr, labels[:NAMED])) + more
 
 
 def _source(spec: DatasetSpec) -> str:

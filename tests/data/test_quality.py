@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter
 
 from data.gate import measuring, quality
 from data.gate.sharpness import sharpness
+from data.workers import ROOT
 
 SIDE = 96
 
@@ -168,7 +169,7 @@ def test_only_what_is_asked_for_is_measured():
 def test_quality_is_looked_for_without_loading_any_of_it_before():
     """The libraries take seconds, and most commands need none of them."""
     code = "import sys, data.gate.quality, data.gate.near; print(*{name.partition('.')[0] for name in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=measuring.ROOT)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not set(done.stdout.split()) & {"cleanvision", "imagehash", "pandas", "scipy", "matplotlib", "torch"}
 
 
