@@ -42,7 +42,7 @@ class Blank(Frozen):
 
 
 class Blurred(Frozen):
-    """Pictures without an edge."""
+    """Pictures without a sharp edge."""
 
     level: Level = Field("warn", title="Blurred pictures", description="from 32 pixels a side on")
     threshold: float = Field(
