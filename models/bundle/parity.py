@@ -135,8 +135,7 @@ def over_files(
         _require({name: tallies[name] for name in tallies.keys() - answers.keys()}, tolerance, by)  # as far as it came
         tallies = {name: tally for name, tally in tallies.items() if name in answers}
         for name, tally in tallies.items():
-            against = answers.get(by, expected) if name == "http" else expected
-            tally.add(against, answers[name], images.labels[rows])
+            tally.add(answers.get(by, expected) if name == "http" else expected, answers[name], images.labels[rows])
         done += len(rows)
         progress(ASKED, done, len(test))
     _require(tallies, tolerance, by)
