@@ -108,9 +108,14 @@ class Listing:
     file: Path | None = None  # the listing, where one says which pictures there are
 
 
-def read(root: Path) -> Listing:
+def files_of(root: Path) -> Sequence[str]:
+    """All of them, as paths relative to the root, hidden ones left out; empty folders as `name/`."""
+    return Texts.of(_walk(root, "", (root.resolve(),)))
+
+
+def read(root: Path, files: Sequence[str] | None = None) -> Listing:
     """`<class>/*` or `train|val|valid|validation|test/<class>/*`, below any number of single wrapping folders."""
-    files = Texts.of(_walk(root, "", (root.resolve(),)))
+    files = files_of(root) if files is None else files
     wrap = _wrapping(files)
     parts = _stated_parts(root, files, wrap)
     ignored: set[str] = set()

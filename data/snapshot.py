@@ -166,6 +166,6 @@ def _digested(listings: Sequence[Listing], home: Path, *, anew: bool, progress: 
     for one in listings:
         names = Pictures.of(one.pictures).files
         known = digests_.of_files(one.root, names, home, anew=anew, place=one.file, progress=progress)
-        found.append(known[0].raw)
-        sizes.append(known[1])
+        found.append(Digests.of(known[0]).raw)
+        sizes.append(np.asarray(known[1], np.int64))
     return Digests(np.concatenate(found)), np.concatenate(sizes)
