@@ -9,11 +9,12 @@ number.
 
 For each number two fresh processes: the first prepares a data set of which nothing is known (`cold`); the second opens
 it again, as every later process of a run does, and trains for some steps (`warm`). Memory is told for each stage, that
-of what it calls apart, of the process and those that it started, sampled ten times a second and at the stage's end:
-private (anonymous, which must fit into RAM) beside mapped from files (which the system may drop and read again, such as
-the decoded pictures); `resident` is the kernel's own high-water mark of the process (VmHWM). A line through each
-stage's private peaks tells the bytes that a picture costs it; that which reaches highest at a million is extended to
-there. How seconds grow is told as the power of the number of pictures, between the two largest numbers.
+of what it calls apart, sampled ten times a second and at the stage's end: the private one (anonymous, which must fit
+into RAM) of the process, and that of the processes it started to decode and measure, a few pictures at a time; beside
+it what is mapped from files (which the system may drop and read again, such as the decoded pictures); `resident` is the
+kernel's own high-water mark of the process (VmHWM). A line through each stage's private peaks tells the bytes that a
+picture costs it, and is extended to a million. How CPU seconds grow is told as the power of the number of pictures,
+between the two largest numbers.
 
 The figures go to benchmarks/results/size.json, from which `benchmarks/render.py` makes results.md.
 """
@@ -38,6 +39,7 @@ from benchmarks import machine, pictures
 from benchmarks.training import RESULTS
 
 EVERY_S = 0.1
+LEAST_S = 0.01  # of CPU: the clock's grain
 EXTENDED = 1_000_000  # pictures
 TURNS = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 MADE_UP = 200  # pictures, where there is no archive
@@ -92,6 +94,7 @@ class Sampled:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.stage = "start"
         self.private: dict[str, int] = defaultdict(int)
+        self.helpers: dict[str, int] = defaultdict(int)  # private memory of those that it started
         self.mapped: dict[str, int] = defaultdict(int)
         self._pid, self._over = process.pid, threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -103,12 +106,14 @@ class Sampled:
 
     def _run(self) -> None:
         while not self._over.wait(EVERY_S):
-            stage, private, mapped = self.stage, 0, 0
+            stage, private, mapped = self.stage, [0], 0
             for pid in _tree(self._pid):
                 told = _rollup(pid)
-                private += told.get("Pss_Anon", 0) + told.get("Pss_Shmem", 0) + told.get("SwapPss", 0)
+                private.append(told.get("Pss_Anon", 0) + told.get("Pss_Shmem", 0) + told.get("SwapPss", 0))
                 mapped += told.get("Pss_File", 0)
-            self.private[stage] = max(self.private[stage], private)
+            own, *others = private[1:] or [0]
+            self.private[stage] = max(self.private[stage], own)
+            self.helpers[stage] = max(self.helpers[stage], sum(others))
             self.mapped[stage] = max(self.mapped[stage], mapped)
 
 
@@ -151,24 +156,33 @@ def measured(folder: Path, home: Path, *, train: bool) -> list[dict[str, Any]]:
         raise SystemExit(f"{' '.join(command)} ended with status {process.returncode}")
     for one in stages:
         one["private"] = max(one["private"], sampled.private[one["stage"]])
-        one["mapped"] = sampled.mapped[one["stage"]]
+        one |= {"helpers": sampled.helpers[one["stage"]], "mapped": sampled.mapped[one["stage"]]}
     return stages
 
 
+def in_words(stage: dict[str, Any]) -> str:
+    megabytes = ", ".join(f"{what} {stage[what] / 1e6:.0f}" for what in ("private", "helpers", "mapped", "resident"))
+    return f"  {stage['stage']:24} {stage['seconds']:8.2f} s, CPU {stage['cpu']:8.2f} s, MB: {megabytes}"
+
+
 def growth(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each stage: bytes a picture, by least squares; what a million would take; the power by which seconds grow."""
+    """Of each stage: bytes a picture, by least squares; what a million would take; the power of the CPU seconds."""
     numbers = [row["pictures"] for row in rows]
     found = []
     for name in [stage["stage"] for stage in rows[-1]["stages"]]:
         stages = [next(stage for stage in row["stages"] if stage["stage"] == name) for row in rows]
-        peaks, seconds = ([stage[what] for stage in stages] for what in ("private", "seconds"))
+        peaks, cpu = ([stage[what] for stage in stages] for what in ("private", "cpu"))
         slope, offset = np.polyfit(numbers, peaks, 1) if len(rows) > 1 else (0.0, peaks[0])
-        power = np.log(seconds[-1] / seconds[-2]) / np.log(numbers[-1] / numbers[-2]) if len(rows) > 1 else 1.0
+        power = (
+            np.log(max(cpu[-1], LEAST_S) / max(cpu[-2], LEAST_S)) / np.log(numbers[-1] / numbers[-2])
+            if len(rows) > 1
+            else 1.0
+        )
         found.append(
             {
                 "stage": name,
                 "bytes_a_picture": float(slope),
-                "extended": float(offset + slope * EXTENDED),
+                "extended": float(offset + slope * EXTENDED) + stages[-1]["helpers"],
                 "power": float(power),
             }
         )
@@ -191,13 +205,7 @@ def main() -> None:
                 stages = measured(folder, home, train=what == "warm")
                 found.append({"pictures": num, "stages": stages})
                 print(f"{num:,} pictures, {what}", file=sys.stderr)
-                for one in stages:
-                    print(
-                        f"  {one['stage']:34} {one['seconds']:8.2f} s   private {one['private'] / 1e6:7.0f} MB   "
-                        f"mapped {one['mapped'] / 1e6:7.0f} MB   resident {one['resident'] / 1e6:7.0f} MB",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                print("\n".join(map(in_words, stages)), file=sys.stderr, flush=True)
     figures = {
         "command": machine.command("size"),
         "rows": rows,
@@ -211,7 +219,7 @@ def main() -> None:
         for one in stages:
             print(
                 f"{what:5} {one['stage']:28} {one['bytes_a_picture']:8.0f} bytes a picture, {EXTENDED:,}: "
-                f"{one['extended'] / 1e6:6.0f} MB, seconds grow with the power {one['power']:.2f}"
+                f"{one['extended'] / 1e6:6.0f} MB, CPU seconds grow with the power {one['power']:.2f}"
             )
 
 

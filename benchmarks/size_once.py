@@ -3,12 +3,13 @@
     python -m benchmarks.size_once FOLDER HOME [--train]
 
 Each stage's name is printed as it begins, as JSON, and again when one that it called has ended; last of all a list of
-what each took: its seconds without those of the stages that it called, the most that the process ever had resident
-while it was under way, and the private memory that it had at its ends.
+what each took: its seconds and CPU seconds without those of the stages that it called, the most that the process ever
+had resident while it was under way, and the private memory that it had at its ends.
 """
 
 import argparse
 import json
+import resource
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -51,10 +52,11 @@ class Stages:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.cpu: dict[str, float] = defaultdict(float)
         self.resident: dict[str, int] = defaultdict(int)
         self.private: dict[str, int] = defaultdict(int)
         self._under_way: list[str] = []
-        self._since = time.perf_counter()
+        self._since = time.perf_counter(), _cpu()
 
     def of(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: Any, **named: Any) -> Any:
@@ -71,10 +73,11 @@ class Stages:
         return timed
 
     def _turn(self) -> None:
-        now = time.perf_counter()
+        now = time.perf_counter(), _cpu()
         if self._under_way:
             name = self._under_way[-1]
-            self.seconds[name] += now - self._since
+            self.seconds[name] += now[0] - self._since[0]
+            self.cpu[name] += now[1] - self._since[1]
             self.resident[name] = max(self.resident[name], _status("VmHWM"))
             self.private[name] = max(self.private[name], _status("RssAnon"))
         self._since = now
@@ -83,6 +86,12 @@ class Stages:
         if self._under_way:
             print(json.dumps(self._under_way[-1]), flush=True)
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
+
+
+def _cpu() -> float:
+    """Seconds, those of the processes that it started and that have ended among them."""
+    used = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def _status(name: str) -> int:
@@ -123,7 +132,13 @@ def main() -> None:
     if options.train:
         stages.of(STEPPING, trained)(dataset)
     told = [
-        {"stage": name, "seconds": seconds, "resident": stages.resident[name], "private": stages.private[name]}
+        {
+            "stage": name,
+            "seconds": seconds,
+            "cpu": stages.cpu[name],
+            "resident": stages.resident[name],
+            "private": stages.private[name],
+        }
         for name, seconds in stages.seconds.items()
     ]
     print(json.dumps(told))
