@@ -123,12 +123,10 @@ def take(
     found, sizes = _digested(listings, home, anew=anew, progress=progress or progress_.ignore)
     listing = layout.joined(listings)
     pictures = Pictures.of(listing.pictures)
-    stated = pictures.labels
-    labels = decisions.relabelled(found, stated)
-    classes = tuple(sorted(labels.distinct, key=layout.natural))
-    number = {label: i for i, label in enumerate(classes)}
-    numbers = labels.by(lambda label: number.get(label, 0)).astype(np.int32)
+    labels = decisions.relabelled(found, pictures.labels)
+    classes, numbers = _numbered(labels)
     order = _order(numbers, found, pictures.files)
+    relabelled = sum(map(operator.ne, labels, pictures.labels)) if labels is not pictures.labels else 0
     pictures = pictures.taken(order)
     return Snapshot(
         name=name,
@@ -144,8 +142,15 @@ def take(
         times=pictures.times if (pictures.times.sizes > 0).any() else (),
         ignored=listing.ignored,
         missing=listing.missing,
-        relabelled=0 if labels is stated else sum(map(operator.ne, labels, stated)),
+        relabelled=relabelled,
     )
+
+
+def _numbered(labels: Coded[str]) -> tuple[tuple[str, ...], np.ndarray]:
+    """The classes that occur, and (N,) int32, places among them."""
+    classes = tuple(sorted(labels.distinct, key=layout.natural))
+    number = {label: i for i, label in enumerate(classes)}
+    return classes, labels.by(lambda label: number.get(label, 0)).astype(np.int32)
 
 
 def _order(labels: np.ndarray, found: Digests, files: Sequence[str]) -> np.ndarray:
