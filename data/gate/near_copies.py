@@ -87,7 +87,7 @@ def groups_of(subject: Subject, least: float) -> tuple[list[Group], dict[int, fl
     found: list[Group] = []
     for places in measure.groups(pairs.rows, len(rows)):  # before anybody is left out, who may be what links the others
         group = tuple(row for row in rows[places].tolist() if subject.asked[row])
-        if len(set(snapshot.contents[list(group)].tolist())) > 1:
+        if len(np.unique(snapshot.contents[list(group)])) > 1:
             found.append(group)
     linked = np.flatnonzero(most)
     alike = dict(zip(rows[linked].tolist(), most[linked].tolist(), strict=True))
@@ -106,8 +106,7 @@ def pairs_of(subject: Subject) -> Pairs:
 
     of = f"near {VERSION}, imagehash {version('imagehash')}, {'mirrored too' if mirror else 'not mirrored'}"
     known = remembered(subject, "near", of, FIELDS, measured)
-    rows, mirrored, bits, alike, complete = (known[name] for name in FIELDS)
-    return Pairs(rows, mirrored, bits, alike, bool(complete))
+    return Pairs(known["rows"], known["mirrored"], known["bits"], known["alike"], complete=bool(known["complete"]))
 
 
 def _several_classes(subject: Subject, group: Group) -> bool:
