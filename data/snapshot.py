@@ -121,8 +121,7 @@ def take(
     """
     listings = [layout.read(root)] if listings is None else listings
     found, sizes = _digested(listings, home, anew=anew, progress=progress or progress_.ignore)
-    listing = layout.joined(listings)
-    pictures = Pictures.of(listing.pictures)
+    pictures = Pictures.of((listing := layout.joined(listings)).pictures)
     labels = decisions.relabelled(found, pictures.labels)
     classes, numbers = _numbered(labels)
     order = _order(numbers, found, pictures.files)
