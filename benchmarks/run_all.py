@@ -29,6 +29,7 @@ def main() -> None:
         ("decode", "--data", cifar, "--photos", flowers),
         ("planted", "--data", cifar, "--photos", flowers),
         ("cache", "--data", cifar, "--photos", flowers),
+        ("size", "--data", cifar),
         ("datapath", "--data", cifar, "--photos", flowers, *peers),
         ("training", "--data", cifar, *peers),
         ("training", "--data", cifar, "--stem", "published", *peers),

@@ -1,8 +1,5 @@
 """Rules about files of the same bytes: within a class, in several classes, in several parts."""
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
-
 import numpy as np
 
 from data.gate.config import Contradictions, Copies, Leakage
@@ -60,14 +57,14 @@ def copies(subject: Subject, setting: Copies) -> Found | None:
 
 
 def same_content(subject: Subject, among: np.ndarray) -> list[tuple[int, ...]]:
-    """Rows that share their content, where there are several; among: (N,) bool."""
-    digests = subject.snapshot.digests
-    counts = Counter(digests)
-    groups: Mapping[str, list[int]] = defaultdict(list)
-    for row, digest in enumerate(digests):
-        if counts[digest] > 1 and among[row]:
-            groups[digest].append(row)
-    return [tuple(rows) for rows in groups.values() if len(rows) > 1]
+    """Rows that share their content, where there are several, in the order of their first; among: (N,) bool."""
+    asked = np.flatnonzero(among)
+    contents = subject.snapshot.contents[asked]
+    several = np.bincount(contents, minlength=1)[contents] > 1
+    rows, contents = asked[several], contents[several]
+    order = np.argsort(contents, kind="stable")
+    groups = np.split(rows[order], np.flatnonzero(np.diff(contents[order])) + 1) if len(rows) else []
+    return sorted(tuple(group.tolist()) for group in groups)
 
 
 def strength(subject: Subject, row: int) -> int:

@@ -97,7 +97,7 @@ def groups_of(subject: Subject, least: float) -> tuple[list[Group], dict[int, fl
     found: list[Group] = []
     for places in measure.groups(pairs.rows, len(rows)):  # before anybody is left out, who may be what links the others
         group = tuple(row for row in rows[places].tolist() if subject.asked[row])
-        if len({snapshot.digests[row] for row in group}) > 1:
+        if len(np.unique(snapshot.contents[list(group)])) > 1:
             found.append(group)
     linked = np.flatnonzero(most)
     alike = dict(zip(rows[linked].tolist(), most[linked].tolist(), strict=True))

@@ -7,6 +7,7 @@ the file, from its header.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,8 @@ def sizes(files: Iterable[Path]) -> np.ndarray:
     Raises `UnreadableImage` for a file that has changed since it was decoded.
     """
     headers = (read_header(file) for file in files)
-    return np.array([(header.width, header.height) for header in headers], np.int32).reshape(-1, 2)
+    sides = chain.from_iterable((header.width, header.height) for header in headers)
+    return np.fromiter(sides, np.int32).reshape(-1, 2)
 
 
 def aspects(sizes: np.ndarray) -> np.ndarray:

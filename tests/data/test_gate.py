@@ -1,5 +1,6 @@
 """Levels and thresholds: what each rule of the gate may decide, and what it never does."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -281,7 +282,7 @@ def listing(rows: list[tuple[int, str, Part | None]]) -> Images:
         classes=("a", "b", "c"),
         files=tuple(f"{i}.png" for i in range(len(rows))),
         labels=np.array([row[0] for row in rows], dtype=np.int64),
-        digests=tuple(row[1] for row in rows),
+        digests=tuple(hashlib.sha256(row[1].encode()).hexdigest() for row in rows),
         sizes=np.ones(len(rows), dtype=np.int64),
         parts=tuple(row[2] for row in rows),
         mirror=True,
