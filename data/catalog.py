@@ -12,8 +12,8 @@ from data.address import shown
 from data.download import download
 from data.errors import DownloadError, SourceError
 from data.progress import Progress
-from data.sources import parts
-from data.sources.kinds import URLS, Archive, Folder, ListingFile, Named, Url, default_name, parse_source
+from data.sources import listing, parts, remote
+from data.sources.kinds import URLS, Archive, Folder, ListingFile, Named, Stored, Url, default_name, parse_source
 from data.spec import DatasetSpec
 
 
@@ -46,8 +46,9 @@ def fetch(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) ->
             file = source.path.resolve()
             return Fetched(file.parent, name, mirror=True, listing=file)
         case Url():
-            secret = access.headers_for(source.url)
-            return Fetched(_fetch_url(source.url, name, spec, home, tell, headers=secret), name, mirror=True)
+            return _fetch_web(source.url, name, spec, home, tell)
+        case Stored():
+            return _fetch_stored(source.url, name, spec, home, tell)
         case _:
             assert_never(source)
 
@@ -75,6 +76,25 @@ def _fetch_named(known: str, name: str, spec: DatasetSpec, home: Path, progress:
     downloads = datasets / "downloads" / known
     root = torchvision_sets.write(data_set, datasets / known, name=known, downloads=downloads, progress=progress)
     return Fetched(root, name, mirror=data_set.mirror)
+
+
+def _fetch_web(url: str, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Fetched:
+    if urlsplit(url).path.lower().endswith(listing.SUFFIXES):
+        file = remote.listed_on_the_web(url, home / "datasets", sha256=spec.sha256, progress=progress)
+        return Fetched(file.parent, name, mirror=True, listing=file)
+    secret = access.headers_for(url)
+    return Fetched(_fetch_url(url, name, spec, home, progress, headers=secret), name, mirror=True)
+
+
+def _fetch_stored(url: str, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Fetched:
+    datasets = home / "datasets"
+    if parts.whole_name(url).lower().endswith(archive.SUFFIXES):
+        file = remote.archive(url, datasets / "downloads", progress=progress)
+        return Fetched(_unpack(file, name, spec, home, progress), name, mirror=True)
+    if url.lower().endswith(listing.SUFFIXES):
+        file = remote.listed(url, datasets, progress=progress)
+        return Fetched(file.parent, name, mirror=True, listing=file)
+    return Fetched(remote.folder(url, datasets, progress=progress), name, mirror=True)
 
 
 def _fetch_url(

@@ -13,7 +13,7 @@ from data import access, archive, torchvision_sets
 from data.address import secret_in, shown
 from data.errors import SourceError
 from data.frozen import Frozen
-from data.sources import listing, parts
+from data.sources import bucket, listing, parts
 
 URLS = {"hymenoptera": "https://download.pytorch.org/tutorial/hymenoptera_data.zip"}  # ants and bees: train and val
 NAMES = ("digits", *URLS, *torchvision_sets.SETS)
@@ -48,32 +48,28 @@ class ListingFile(Frozen):
 
 
 class Url(Frozen):
-    """An archive behind a URL."""
+    """An archive behind a URL, or a listing whose pictures lie beside or below it."""
 
     kind: Literal["url"] = "url"
     url: str
 
 
+class Stored(Frozen):
+    """An archive, a listing or a folder in a bucket."""
+
+    kind: Literal["stored"] = "stored"
+    url: str
+
+
 Local = Folder | Archive | ListingFile
-Source = Annotated[Named | Local | Url, Field(discriminator="kind")]
+AnySource = Named | Local | Url | Stored
+Source = Annotated[AnySource, Field(discriminator="kind")]
 
 
-def parse_source(text: str) -> Named | Local | Url:
-    """What `text` names: a URL, a set of the catalogue, a folder, an archive or a listing. Raises `SourceError`."""
+def parse_source(text: str) -> AnySource:
+    """What `text` names: an address, a known set, a folder, an archive or a listing. Raises `SourceError`."""
     if "://" in text:
-        if (secret := secret_in(text)) is not None:
-            raise SourceError(
-                f"dataset.source {shown(text)} has {secret}, and would be kept with every run; leave that out, and "
-                f"give what the server wants to see in {access.WAYS}"
-            )
-        if not _is_web(text):
-            raise SourceError(f"{text!r} is no http or https address; fetch the archive and name the file")
-        if parts.part_of(file := Path(unquote(urlsplit(text).path)).name):
-            raise SourceError(
-                f"{shown(text)} is a part of {parts.whole_name(file)}, and a server does not say how many there are; "
-                "fetch all parts into one folder and name the first"
-            )
-        return Url(url=text)
+        return _address(text)
     if (known := _known(text)) is not None:
         return Named(name=known)
     try:
@@ -91,7 +87,38 @@ def parse_source(text: str) -> Named | Local | Url:
     raise SourceError(_not_there(text))
 
 
-def default_name(source: Named | Local | Url) -> str:
+def _address(text: str) -> Url | Stored:
+    if (secret := secret_in(text)) is not None:
+        ways = bucket.WAYS.get(text.partition("://")[0], access.WAYS)
+        raise SourceError(
+            f"dataset.source {shown(text)} has {secret}, and would be kept with every run; leave that out, and "
+            f"give what the server wants to see in {ways}"
+        )
+    if text.partition("://")[0] in bucket.SCHEMES:
+        return _stored(text)
+    if not _is_web(text):
+        raise SourceError(
+            f"{text!r} is no http or https address, and none of {' or '.join(bucket.WAYS)}; fetch the archive and name "
+            "the file"
+        )
+    if parts.part_of(file := Path(unquote(urlsplit(text).path)).name):
+        raise SourceError(
+            f"{shown(text)} is a part of {parts.whole_name(file)}, and a server does not say how many there are; "
+            "fetch all parts into one folder and name the first"
+        )
+    return Url(url=text)
+
+
+def _stored(text: str) -> Stored:
+    scheme, _, key = text.partition("://")
+    if not key.strip("/"):
+        raise SourceError(f"{text!r} names no bucket; write such as {scheme}://bucket/folder")
+    if wrong := re.search(r"[?#*\\]|//|(^|/)\.\.?(/|$)|[^ -\U0010ffff]", key):
+        raise SourceError(f"{shown(text)} has {wrong[0]!r} in it, which no address of a bucket may have; leave it out")
+    return Stored(url=text)
+
+
+def default_name(source: AnySource) -> str:
     """What a data set is called if nobody says: flowers.tar.gz -> flowers."""
     match source:
         case Named():
@@ -102,9 +129,9 @@ def default_name(source: Named | Local | Url) -> str:
             return slug(_stem(source.path.name))
         case ListingFile():
             return slug(source.path.stem)
-        case Url():
-            parts = urlsplit(source.url)
-            return slug(_stem(unquote(Path(parts.path).name)) or parts.hostname or "")
+        case Url() | Stored():
+            address = urlsplit(source.url)
+            return slug(_stem(unquote(Path(address.path).name)) or address.netloc.partition(":")[0])
         case _:
             assert_never(source)
 
@@ -137,7 +164,7 @@ def _is_web(text: str) -> bool:
 
 def _stem(file: str) -> str:
     file = parts.whole_name(file)
-    for suffix in archive.SUFFIXES:
+    for suffix in (*archive.SUFFIXES, *listing.SUFFIXES):
         if file.lower().endswith(suffix):
             return file[: -len(suffix)]
     return file

@@ -39,6 +39,11 @@ def read(file: Path) -> Listing:
     return Listing(root, there, tuple(sorted(f"{label}/" for label in gone)), tuple(sorted(missing)), file)
 
 
+def names(file: Path) -> list[str]:
+    """The files that a listing names, whether they are there or not. Raises `SourceError` as `read`."""
+    return list(_pictures(file))
+
+
 def _pictures(file: Path) -> dict[str, Listed]:
     """File -> what its line says, in the order of the lines."""
     found: dict[str, Listed] = {}
