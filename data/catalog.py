@@ -12,8 +12,8 @@ from data.address import shown
 from data.download import download
 from data.errors import DownloadError, SourceError
 from data.progress import Progress
-from data.sources import listing, parts, remote
-from data.sources.kinds import URLS, Archive, Folder, ListingFile, Named, Stored, Url, default_name, parse_source
+from data.sources import hub, listing, parts, remote, tables
+from data.sources.kinds import URLS, Archive, Folder, ListingFile, Named, OnHub, Stored, Url, default_name, parse_source
 from data.spec import DatasetSpec
 
 
@@ -39,7 +39,7 @@ def fetch(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) ->
         case Named():
             return _fetch_named(source.name, name, spec, home, tell)
         case Folder():
-            return Fetched(source.path.resolve(), name, mirror=True)
+            return _of_folder(source.path.resolve(), name, spec, home, tell)
         case Archive():
             return Fetched(_unpack(source.path.absolute(), name, spec, home, tell), name, mirror=True)
         case ListingFile():
@@ -49,6 +49,8 @@ def fetch(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) ->
             return _fetch_web(source.url, name, spec, home, tell)
         case Stored():
             return _fetch_stored(source.url, name, spec, home, tell)
+        case OnHub():
+            return _fetch_from_hub(source, name, spec, home, tell)
         case _:
             assert_never(source)
 
@@ -94,7 +96,27 @@ def _fetch_stored(url: str, name: str, spec: DatasetSpec, home: Path, progress: 
     if url.lower().endswith(listing.SUFFIXES):
         file = remote.listed(url, datasets, progress=progress)
         return Fetched(file.parent, name, mirror=True, listing=file)
-    return Fetched(remote.folder(url, datasets, progress=progress), name, mirror=True)
+    return _of_folder(remote.folder(url, datasets, progress=progress), name, spec, home, progress)
+
+
+def _fetch_from_hub(source: OnHub, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Fetched:
+    cache = home / "datasets" / "downloads" / "hub"
+    root = hub.download(source.repo, source.config, source.revision, cache, progress=progress)
+    if not root.is_dir() or not any(root.iterdir()):
+        raise SourceError(
+            f"hub:{source.repo} has neither Parquet files nor pictures, and code of a data set is never run; try "
+            f"hub:{source.repo}@refs/convert/parquet"
+        )
+    return _of_folder(root, name, spec, home, progress)
+
+
+def _of_folder(root: Path, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Fetched:
+    """Of pictures, or of tables that hold them."""
+    found = tables.shards(root, spec.source.partition("@")[0] if spec.source.startswith("hub:") else spec.source)
+    if not found:
+        return Fetched(root, name, mirror=True)
+    file = hub.unpack(root, found, name, home / "datasets", label=spec.label, progress=progress)
+    return Fetched(file.parent, name, mirror=True, listing=file)
 
 
 def _fetch_url(

@@ -37,9 +37,14 @@ class Listing:
     file: Path | None = None  # the listing, where one says which pictures there are
 
 
-def read(root: Path) -> Listing:
+def files_of(root: Path) -> list[str]:
+    """All of them, as paths relative to the root, hidden ones left out; empty folders as `name/`."""
+    return list(_walk(root, "", (root.resolve(),)))
+
+
+def read(root: Path, files: Sequence[str] | None = None) -> Listing:
     """`<class>/*` or `train|val|valid|validation|test/<class>/*`, below any number of single wrapping folders."""
-    files = list(_walk(root, "", (root.resolve(),)))
+    files = files_of(root) if files is None else files
     pictures = [file for file in files if file.lower().endswith(PICTURES)]
     wrap = _wrapping(pictures)
     parts = _stated_parts(root, [file.removeprefix(wrap) for file in pictures if file.startswith(wrap)])

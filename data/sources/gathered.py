@@ -4,12 +4,13 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data import layout
 from data.errors import SourceError
 from data.layout import Listed, Listing, class_name
-from data.sources import listing
+from data.sources import imagefolder, listing
 from data.spec import DatasetSpec
 
 if TYPE_CHECKING:  # which itself asks `listing` what a listing is called
@@ -18,7 +19,7 @@ if TYPE_CHECKING:  # which itself asks `listing` what a listing is called
 
 def listings(fetched: Sequence["Fetched"], spec: DatasetSpec) -> list[Listing]:
     """One for each source, with the classes and groups that `spec` gives them. Raises `SourceError`."""
-    found = [layout.read(one.root) if one.listing is None else listing.read(one.listing) for one in fetched]
+    found = [_of_folder(one.root, spec) if one.listing is None else listing.read(one.listing) for one in fetched]
     for one in found:
         if len(found) > 1 and not one.pictures:
             raise SourceError(
@@ -27,6 +28,13 @@ def listings(fetched: Sequence["Fetched"], spec: DatasetSpec) -> list[Listing]:
     if spec.group is not None:
         found = _grouped(found, spec.group)
     return _renamed(found, spec.rename) if spec.rename else found
+
+
+def _of_folder(root: Path, spec: DatasetSpec) -> Listing:
+    files = layout.files_of(root)
+    tables = imagefolder.tables_of(root, files)
+    said = imagefolder.read(root, files, tables, label=spec.label) if tables else None
+    return said or layout.read(root, files)
 
 
 def _grouped(found: Sequence[Listing], pattern: str) -> list[Listing]:

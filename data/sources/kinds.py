@@ -61,8 +61,17 @@ class Stored(Frozen):
     url: str
 
 
+class OnHub(Frozen):
+    """A data set of the Hugging Face Hub."""
+
+    kind: Literal["hub"] = "hub"
+    repo: str
+    config: str | None = None
+    revision: str | None = None
+
+
 Local = Folder | Archive | ListingFile
-AnySource = Named | Local | Url | Stored
+AnySource = Named | Local | Url | Stored | OnHub
 Source = Annotated[AnySource, Field(discriminator="kind")]
 
 
@@ -72,6 +81,8 @@ def parse_source(text: str) -> AnySource:
         return _address(text)
     if (known := _known(text)) is not None:
         return Named(name=known)
+    if text.startswith("hub:"):
+        return _on_hub(text)
     try:
         path = Path(text).expanduser()
         is_folder, is_file = path.is_dir(), path.is_file()
@@ -118,6 +129,16 @@ def _stored(text: str) -> Stored:
     return Stored(url=text)
 
 
+def _on_hub(text: str) -> OnHub:
+    said = re.fullmatch(r"hub:(\w[\w.-]*/\w[\w.-]*)(?:/(\w[\w.-]*))?(?:@(\w[\w./-]*))?", text, re.ASCII)
+    if said is None or ".." in text:
+        raise SourceError(
+            f"{text!r} is no data set of the hub; write hub:OWNER/NAME, hub:OWNER/NAME@REVISION, or "
+            "hub:OWNER/NAME/FOLDER where it has several configurations"
+        )
+    return OnHub(repo=said[1], config=said[2], revision=said[3])
+
+
 def default_name(source: AnySource) -> str:
     """What a data set is called if nobody says: flowers.tar.gz -> flowers."""
     match source:
@@ -129,6 +150,8 @@ def default_name(source: AnySource) -> str:
             return slug(_stem(source.path.name))
         case ListingFile():
             return slug(source.path.stem)
+        case OnHub():
+            return slug(source.repo.rpartition("/")[2])
         case Url() | Stored():
             address = urlsplit(source.url)
             return slug(_stem(unquote(Path(address.path).name)) or address.netloc.partition(":")[0])
