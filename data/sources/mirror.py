@@ -16,7 +16,7 @@ from data.progress import Progress
 from data.sources.bucket import WORKERS
 
 LOG = ".fetched.jsonl"  # hidden, and so no picture
-BATCH = 16  # files handed to a thread at once
+TOLD, AHEAD = 16, 8192  # files: progress is told after so many, and so many wait for a thread
 MOST_FILES, MOST_BYTES = 1_000_000, 200 * 2**30
 
 Bring = Callable[[str, str | None, Path], str | None]
@@ -79,10 +79,15 @@ def update(
         whole.write(folder / LOG, b"".join(map(_line, lines)))  # which does not say that it is whole
         _prune(folder, {*names, *beside})
         with (folder / LOG).open("ab", buffering=0) as log, ThreadPoolExecutor(WORKERS) as pool:
-            batches = [names[i : i + BATCH] for i in range(0, len(names), BATCH)]
+            one_by_one = (
+                one
+                for i in range(0, len(names), AHEAD)
+                for one in pool.map(partial(_bring, folder, there, bring, log.write), names[i : i + AHEAD])
+            )
             try:
-                for n, _ in enumerate(pool.map(partial(_bring, folder, there, bring, log.write), batches), start=1):
-                    progress("fetching pictures", min(n * BATCH, len(names)), len(names))
+                for n, _ in enumerate(one_by_one, start=1):
+                    if n % TOLD == 0 or n == len(names):
+                        progress("fetching pictures", n, len(names))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -91,19 +96,16 @@ def update(
         raise DownloadError(f"{folder} cannot be written: {error.strerror}; make room or rights for it") from None
 
 
-def _bring(
-    folder: Path, there: dict[str, str], bring: Bring, write: Callable[[bytes], object], names: Sequence[str]
-) -> None:
-    for name in names:
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            version = bring(name, there.get(name), target)
-        except KeyError:  # it went meanwhile, or a listing names what never was
-            target.unlink(missing_ok=True)
-            continue
-        if version is not None and version != there.get(name):
-            write(_line({"name": name, "version": version, "size": _size(folder, name)}))
+def _bring(folder: Path, there: dict[str, str], bring: Bring, write: Callable[[bytes], object], name: str) -> None:
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        version = bring(name, there.get(name), target)
+    except KeyError:  # it went meanwhile, or a listing names what never was
+        target.unlink(missing_ok=True)
+        return
+    if version is not None and version != there.get(name):
+        write(_line({"name": name, "version": version, "size": _size(folder, name)}))
 
 
 def _wrong(name: str) -> str | None:

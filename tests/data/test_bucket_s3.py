@@ -7,13 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import httpx
 import pytest
-from moto.core import DEFAULT_ACCOUNT_ID
-from moto.s3.models import s3_backends
-from moto.server import ThreadedMotoServer
-from s3fs import S3FileSystem
 
 from data import catalog
 from data.errors import DownloadError, SourceError
@@ -28,6 +23,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer  # late, as the others: these tests are rarely run, and always collected
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     yield "http://{}:{}".format(*server.get_host_and_port())
@@ -37,6 +34,8 @@ def server() -> Iterator[str]:
 @pytest.fixture
 def s3(server, monkeypatch) -> Any:
     """A client of the empty store that the environment names; it has one bucket, `garden`."""
+    import boto3
+
     for name, value in {
         "AWS_ENDPOINT_URL_S3": server,
         "AWS_ACCESS_KEY_ID": "AKIA",
@@ -56,11 +55,16 @@ def s3(server, monkeypatch) -> Any:
 
 def forget_connections() -> None:
     """They are kept for the process, whatever the environment says meanwhile."""
+    from s3fs import S3FileSystem
+
     S3FileSystem.clear_instance_cache()
 
 
 def put(content: dict[str, bytes]) -> None:
     """Beside the client, which is slow, and would mend keys."""
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
+
     for key, one in content.items():
         s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object("garden", key, one)
 

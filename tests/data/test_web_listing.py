@@ -1,5 +1,8 @@
 """A listing at https://: its pictures lie beside or below it, and only those that changed come again."""
 
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 
@@ -132,3 +135,43 @@ def test_a_picture_without_end_is_refused(web, home, monkeypatch):
     web.answers = [site({"/l.csv": listing(["1.png"]), "/1.png": b"x" * 20})]
     with pytest.raises(DownloadError, match="is larger than 10 bytes, and so no picture; leave it out"):
         catalog.fetch(DatasetSpec(source=web.url("l.csv")), home)
+
+
+@pytest.mark.slow  # a process of its own
+def test_a_process_that_is_killed_leaves_whole_pictures_and_the_next_fetches_the_others(web, home):
+    content = {f"/{i}.png": bytes([i]) * 2000 for i in range(100)}
+    names = [name[1:] for name in content]
+    served: list[str] = []
+    waiting, killed = threading.Event(), threading.Event()
+    whole = site(content | {"/l.csv": listing(names)})
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if len(served) >= 40 and not killed.is_set():
+            request.send_response(200)
+            request.send_header("Content-Length", "2000")
+            request.end_headers()
+            request.wfile.write(b"half of it")
+            waiting.set()
+            killed.wait(60)
+            return
+        if "If-None-Match" not in request.headers:
+            served.append(request.path)
+        whole(request)
+
+    web.answers = [answer]
+    code = (
+        "import sys; from data import catalog, spec; from pathlib import Path; catalog.fetch(spec.DatasetSpec(source="
+    )
+    code += f"{web.url('l.csv')!r}), Path({str(home)!r}))"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        assert waiting.wait(60)
+        process.kill()
+    killed.set()
+    (before,) = (home / "datasets").glob("l-*")
+    assert all(path.read_bytes() == content[f"/{path.name}"] for path in before.rglob("*.png"))
+    there = len(list(before.rglob("*.png")))
+    served.clear()
+    root = catalog.fetch(DatasetSpec(source=web.url("l.csv")), home).root
+    assert {f"/{name}": one for name, one in files(root).items() if name.endswith(".png")} == content
+    assert 100 - there <= len(served) <= 100 - there + 16  # those whose line the kill cut off come once more
+    assert not list(root.rglob("*.part"))
