@@ -102,7 +102,7 @@ def _sentence(repo: str, revision: str | None, error: Exception) -> str:
         return f"hub:{repo} has no revision {revision!r}; name a branch, a tag or a commit of it"
     if names & {"RepositoryNotFoundError", "HFValidationError"}:
         return f"there is no data set {repo!r} on the hub, or it is private; check its name, or set HF_TOKEN"
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    reason = (str(error).splitlines() or [""])[0].removeprefix("Got: ")[:200] or type(error).__name__
     return (
         f"hub:{repo} could not be fetched ({reason}); check the network and run again, or fetch it elsewhere by "
         f"`hf download --repo-type dataset {repo} --local-dir FOLDER` and name that folder"

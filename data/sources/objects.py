@@ -22,13 +22,15 @@ def download(bucket: Bucket, key: str, target: Path, *, progress: Progress = pro
     with whole.locked(target):
         origin = origin_of(target) if target.exists() else None
         try:
-            state = _state(bucket, key)
+            state = bucket.state(key)
             if origin is None or (origin.url, origin.etag) != (url, state.version):
                 bring(bucket, key, target, state, progress=progress)
         except Unreachable:
             if origin is None or origin.url != url:
                 raise
             progress(f"{url} cannot be reached; using the copy of an earlier run", 0, 0)
+        except KeyError:
+            raise DownloadError(f"there is no {url}; check the address") from None
         except OSError as error:
             raise DownloadError(f"{target} cannot be written: {error.strerror}; make room or rights for it") from None
     return target
@@ -86,13 +88,6 @@ def _fill(bucket: Bucket, key: str, part: Path, state: State, progress: Progress
             progress("downloading", have, state.size)
     if have != state.size or bucket.state(key) != state:
         raise Changed
-
-
-def _state(bucket: Bucket, key: str) -> State:
-    try:
-        return bucket.state(key)
-    except KeyError:
-        raise DownloadError(f"there is no {bucket.address(key)}; check the address") from None
 
 
 def _write_origin(bucket: Bucket, key: str, file: Path, state: State) -> None:

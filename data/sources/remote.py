@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from data import access, whole
+from data.address import shown
 from data.archive import is_hidden
 from data.download import download
 from data.errors import DownloadError, SourceError
@@ -76,8 +77,8 @@ def listed(url: str, datasets: Path, *, progress: Progress) -> Path:
 
 def listed_on_the_web(url: str, datasets: Path, *, sha256: str | None, progress: Progress) -> Path:
     """The same of a web server. Raises `SourceError`."""
-    name = Path(unquote(urlsplit(url).path)).name
-    mirror.refuse_names([name], url)
+    name, where = Path(unquote(urlsplit(url).path)).name, shown(url)
+    mirror.refuse_names([name], where)
     headers = access.headers_for(url)
     target = datasets / called(url)
     with whole.locked(target):
@@ -85,10 +86,10 @@ def listed_on_the_web(url: str, datasets: Path, *, sha256: str | None, progress:
         names = listing.names(file)
         if len(names) > MOST_LISTED:
             raise SourceError(
-                f"{url} lists {len(names):,} pictures, and at most {MOST_LISTED:,} are fetched one by one; "
+                f"{where} lists {len(names):,} pictures, and at most {MOST_LISTED:,} are fetched one by one; "
                 "pack them into an archive"
             )
-        mirror.refuse_names(names, url)
+        mirror.refuse_names(names, where)
         with web.pictures(url, headers) as bring:
             mirror.update(target, sorted(names), bring, progress=progress, beside=_listing(name))
         _asked_for(target)

@@ -276,6 +276,16 @@ def test_an_object_that_is_not_there_is_one_sentence(put, home):
         catalog.fetch(DatasetSpec(source=put({"g.zip": b""}) + "/f.zip"), home)
 
 
+def test_an_object_that_goes_while_it_is_fetched_is_one_sentence_and_leaves_the_copy_of_before(tmp_path, rough):
+    rough.pipe_file("/b/f.zip", b"a" * 5000)
+    before = objects.download(bucket(rough), "/b/f.zip", tmp_path / "f.zip").read_bytes()
+    rough.pipe_file("/b/f.zip", b"b" * 5000)
+    rough.breaks = [lambda: None, lambda: rough.rm_file("/b/f.zip")]
+    with pytest.raises(DownloadError, match=r"there is no memory://b/f.zip; check the address"):
+        objects.download(bucket(rough), "/b/f.zip", tmp_path / "f.zip")
+    assert (tmp_path / "f.zip").read_bytes() == before
+
+
 def test_a_large_object_goes_on_where_it_broke(tmp_path, rough):
     content = bytes(range(256)) * 40  # of 10,240 bytes, 11 chunks
     rough.pipe_file("/b/f.zip", content)
