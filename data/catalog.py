@@ -41,7 +41,7 @@ def fetch(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) ->
         case Folder():
             return _of_folder(source.path.resolve(), name, spec, home, tell)
         case Archive():
-            return Fetched(_unpack(source.path.absolute(), name, spec, home, tell), name, mirror=True)
+            return _of_folder(_unpack(source.path.absolute(), name, spec, home, tell), name, spec, home, tell)
         case ListingFile():
             file = source.path.resolve()
             return Fetched(file.parent, name, mirror=True, listing=file)
@@ -85,14 +85,14 @@ def _fetch_web(url: str, name: str, spec: DatasetSpec, home: Path, progress: Pro
         file = remote.listed_on_the_web(url, home / "datasets", sha256=spec.sha256, progress=progress)
         return Fetched(file.parent, name, mirror=True, listing=file)
     secret = access.headers_for(url)
-    return Fetched(_fetch_url(url, name, spec, home, progress, headers=secret), name, mirror=True)
+    return _of_folder(_fetch_url(url, name, spec, home, progress, headers=secret), name, spec, home, progress)
 
 
 def _fetch_stored(url: str, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Fetched:
     datasets = home / "datasets"
     if parts.whole_name(url).lower().endswith(archive.SUFFIXES):
         file = remote.archive(url, datasets / "downloads", progress=progress)
-        return Fetched(_unpack(file, name, spec, home, progress), name, mirror=True)
+        return _of_folder(_unpack(file, name, spec, home, progress), name, spec, home, progress)
     if url.lower().endswith(listing.SUFFIXES):
         file = remote.listed(url, datasets, progress=progress)
         return Fetched(file.parent, name, mirror=True, listing=file)
@@ -112,10 +112,11 @@ def _fetch_from_hub(source: OnHub, name: str, spec: DatasetSpec, home: Path, pro
 
 def _of_folder(root: Path, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Fetched:
     """Of pictures, or of tables that hold them."""
-    found = tables.shards(root, spec.source.partition("@")[0] if spec.source.startswith("hub:") else spec.source)
+    inner = tables.unwrapped(root)
+    found = tables.shards(inner, spec.source.partition("@")[0] if spec.source.startswith("hub:") else spec.source)
     if not found:
         return Fetched(root, name, mirror=True)
-    file = hub.unpack(root, found, name, home / "datasets", label=spec.label, progress=progress)
+    file = hub.unpack(inner, found, name, home / "datasets", label=spec.label, progress=progress)
     return Fetched(file.parent, name, mirror=True, listing=file)
 
 

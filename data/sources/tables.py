@@ -59,6 +59,18 @@ def shards(root: Path, address: str) -> list[Shard]:
     return sorted(found, key=lambda shard: (shard.split, shard.file))
 
 
+def unwrapped(root: Path) -> Path:
+    """Below the folders around everything, as archives have them."""
+    while True:
+        try:
+            seen = [entry for entry in islice(os.scandir(root), 10) if not is_hidden(entry.name)]
+        except OSError:  # whoever lists it says why
+            return root
+        if len(seen) != 1 or not seen[0].is_dir() or seen[0].is_symlink():
+            return root
+        root = Path(seen[0].path)
+
+
 def columns_of(schema: Any, where: str, label: str | None) -> Columns:
     """By their types, as Hugging Face's note in the file, or else Arrow, has them. Raises `SourceError`."""
     features = _features(schema)

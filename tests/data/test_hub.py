@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import sys
+import tarfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -82,6 +83,13 @@ def test_what_was_saved_to_disk_comes_with_splits_classes_and_bytes(both, tmp_pa
     both.save_to_disk(tmp_path / "flowers", num_shards={"train": 3, "test": 1})
     assert found(tmp_path / "flowers", home) == as_made()
     assert default_name(parse_source(str(tmp_path / "flowers"))) == "flowers"
+
+
+def test_an_archive_of_what_was_saved_is_read_as_well(both, tmp_path, home):
+    both.save_to_disk(tmp_path / "flowers")
+    with tarfile.open(tmp_path / "flowers.tar", "w") as archive:
+        archive.add(tmp_path / "flowers", "wrapping/flowers")
+    assert found(tmp_path / "flowers.tar", home) == as_made()
 
 
 def test_a_single_split_that_was_saved_leaves_the_parts_open(tmp_path, home):
