@@ -17,8 +17,9 @@ from data import progress as progress_
 from data import whole
 from data.errors import SourceError
 from data.progress import Progress
+from data.sources import parts
 
-SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
+SUFFIXES = parts.SUFFIXES
 JUNK = ("__MACOSX", "Thumbs.db", "desktop.ini")  # beside everything whose name begins with a dot
 CHUNK = 1 << 20  # bytes
 ZIP_END = 22  # bytes of the end record of a zip, without its comment
@@ -127,7 +128,7 @@ def _safe_name(archive: Path, name: str) -> str | None:
 
 
 def _members(archive: Path) -> Iterator[Member]:
-    with archive.open("rb") as file:
+    with parts.opened(archive) as file:
         head = file.read(512)
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return _zip_members(archive)
@@ -139,7 +140,7 @@ def _members(archive: Path) -> Iterator[Member]:
 
 
 def _zip_members(archive: Path) -> Iterator[Member]:
-    with zipfile.ZipFile(archive) as file:
+    with parts.opened(archive) as raw, zipfile.ZipFile(raw) as file:
         _check_zip_count(archive, file)
         for info in file.infolist():
             if info.flag_bits & 1:
@@ -152,7 +153,7 @@ def _zip_members(archive: Path) -> Iterator[Member]:
 
 def _check_zip_count(archive: Path, file: zipfile.ZipFile) -> None:
     """zipfile never compares what it found with the number that the archive's end record states."""
-    with archive.open("rb") as raw:
+    with parts.opened(archive) as raw:
         raw.seek(-ZIP_END - len(file.comment), 2)
         end = raw.read(ZIP_END)
     stated = int.from_bytes(end[10:12], "little")  # modulo 65,536, or 65,535 for "see the 64-bit record"
@@ -171,7 +172,7 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 
 
 def _tar_members(archive: Path) -> Iterator[Member]:
-    with tarfile.open(archive) as file:
+    with parts.opened(archive) as raw, tarfile.open(fileobj=raw) as file:
         for info in file:
             kind: Literal["file", "folder", "other"] = "folder" if info.isdir() else "file" if info.isreg() else "other"
             yield Member(info.name, kind, info.size, partial(_tar_open, file, info))
@@ -199,4 +200,5 @@ def _damaged(archive: Path, error: BaseException) -> str:
         return f"{archive} cannot be unpacked: {error.strerror}; make room or rights for it, or name another archive"
     if isinstance(error, NotImplementedError):
         return f"{archive} is compressed in a way that is not supported; pack it again as .zip or .tar.gz"
-    return f"{archive} is truncated or damaged; fetch or pack it again"
+    cut = ", or its last parts are missing" if parts.part_of(archive.name) else ""
+    return f"{archive} is truncated or damaged{cut}; fetch or pack it again"

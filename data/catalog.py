@@ -1,65 +1,20 @@
-"""What a source is, and how its pictures come to lie in a folder of this machine."""
+"""How the pictures of a source come to lie in a folder of this machine."""
 
-import difflib
 import re
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, assert_never
+from typing import assert_never
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field
-
-from data import access, archive, digests, digits, torchvision_sets
+from data import access, archive, digits, torchvision_sets
 from data import progress as progress_
-from data.address import secret_in, shown
+from data.address import shown
 from data.download import download
 from data.errors import DownloadError, SourceError
 from data.progress import Progress
-from data.sources import listing
-from data.spec import DatasetSpec, Frozen
-
-URLS = {"hymenoptera": "https://download.pytorch.org/tutorial/hymenoptera_data.zip"}  # ants and bees: train and val
-NAMES = ("digits", *URLS, *torchvision_sets.SETS)
-
-
-class Named(Frozen):
-    """A data set of the catalogue."""
-
-    kind: Literal["named"] = "named"
-    name: str
-
-
-class Folder(Frozen):
-    """A folder of pictures: used where it is, never written to."""
-
-    kind: Literal["folder"] = "folder"
-    path: Path
-
-
-class Archive(Frozen):
-    """An archive on this machine."""
-
-    kind: Literal["archive"] = "archive"
-    path: Path
-
-
-class ListingFile(Frozen):
-    """A table of pictures on this machine, which lie where its paths say, relative to it."""
-
-    kind: Literal["listing"] = "listing"
-    path: Path
-
-
-class Url(Frozen):
-    """An archive behind a URL."""
-
-    kind: Literal["url"] = "url"
-    url: str
-
-
-Local = Folder | Archive | ListingFile
-Source = Annotated[Named | Local | Url, Field(discriminator="kind")]
+from data.sources import hub, listing, parts, remote, tables
+from data.sources.kinds import URLS, Archive, Folder, ListingFile, Named, OnHub, Stored, Url, default_name, parse_source
+from data.spec import DatasetSpec
 
 
 @dataclass(frozen=True)
@@ -70,50 +25,6 @@ class Fetched:
     name: str
     mirror: bool  # False where a mirrored picture changes its class
     listing: Path | None = None  # says which of them, and what they show; None: their folders do
-
-
-def parse_source(text: str) -> Named | Local | Url:
-    """What `text` names: a URL, a set of the catalogue, a folder, an archive or a listing. Raises `SourceError`."""
-    if "://" in text:
-        if (secret := secret_in(text)) is not None:
-            raise SourceError(
-                f"dataset.source {shown(text)} has {secret}, and would be kept with every run; leave that out, and "
-                f"give what the server wants to see in {access.WAYS}"
-            )
-        if not _is_web(text):
-            raise SourceError(f"{text!r} is no http or https address; fetch the archive and name the file")
-        return Url(url=text)
-    if (known := _known(text)) is not None:
-        return Named(name=known)
-    try:
-        path = Path(text).expanduser()
-        is_folder, is_file = path.is_dir(), path.is_file()
-    except (OSError, RuntimeError) as error:  # no right to look, a name too long, the home of nobody
-        reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"{text!r} cannot be looked at: {reason}; check its spelling and your rights") from None
-    if is_folder:
-        return Folder(path=path)
-    if is_file:
-        return _file(path, text)
-    raise SourceError(_not_there(text))
-
-
-def default_name(source: Named | Local | Url) -> str:
-    """What a data set is called if nobody says: flowers.tar.gz -> flowers."""
-    match source:
-        case Named():
-            return source.name
-        case Folder():
-            return slug(source.path.resolve().name)
-        case Archive():
-            return slug(_stem(source.path.name))
-        case ListingFile():
-            return slug(source.path.stem)
-        case Url():
-            parts = urlsplit(source.url)
-            return slug(_stem(unquote(Path(parts.path).name)) or parts.hostname or "")
-        case _:
-            assert_never(source)
 
 
 def fetch(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> Fetched:
@@ -128,15 +39,18 @@ def fetch(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) ->
         case Named():
             return _fetch_named(source.name, name, spec, home, tell)
         case Folder():
-            return Fetched(source.path.resolve(), name, mirror=True)
+            return _of_folder(source.path.resolve(), name, spec, home, tell)
         case Archive():
-            return Fetched(_unpack(source.path.resolve(), name, spec, home, tell), name, mirror=True)
+            return _of_folder(_unpack(source.path.absolute(), name, spec, home, tell), name, spec, home, tell)
         case ListingFile():
             file = source.path.resolve()
             return Fetched(file.parent, name, mirror=True, listing=file)
         case Url():
-            secret = access.headers_for(source.url)
-            return Fetched(_fetch_url(source.url, name, spec, home, tell, headers=secret), name, mirror=True)
+            return _fetch_web(source.url, name, spec, home, tell)
+        case Stored():
+            return _fetch_stored(source.url, name, spec, home, tell)
+        case OnHub():
+            return _fetch_from_hub(source, name, spec, home, tell)
         case _:
             assert_never(source)
 
@@ -154,23 +68,6 @@ def fetch_all(spec: DatasetSpec, home: Path, *, progress: Progress | None = None
     return found
 
 
-def slug(text: str) -> str:
-    """Lower-case letters, digits and dashes, at most 63 of them, never empty."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9_]+", "-", plain)[:63].strip("-_") or "pictures"
-
-
-def _file(path: Path, text: str) -> Archive | ListingFile:
-    if path.name.lower().endswith(archive.SUFFIXES):
-        return Archive(path=path)
-    if path.suffix.lower() in listing.SUFFIXES:
-        return ListingFile(path=path)
-    raise SourceError(
-        f"{text!r} is neither a folder nor an archive ({' '.join(archive.SUFFIXES)}) "
-        f"nor a listing ({' '.join(listing.SUFFIXES)})"
-    )
-
-
 def _fetch_named(known: str, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Fetched:
     datasets = home / "datasets"
     if known == "digits":
@@ -181,6 +78,46 @@ def _fetch_named(known: str, name: str, spec: DatasetSpec, home: Path, progress:
     downloads = datasets / "downloads" / known
     root = torchvision_sets.write(data_set, datasets / known, name=known, downloads=downloads, progress=progress)
     return Fetched(root, name, mirror=data_set.mirror)
+
+
+def _fetch_web(url: str, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Fetched:
+    if urlsplit(url).path.lower().endswith(listing.SUFFIXES):
+        file = remote.listed_on_the_web(url, home / "datasets", sha256=spec.sha256, progress=progress)
+        return Fetched(file.parent, name, mirror=True, listing=file)
+    secret = access.headers_for(url)
+    return _of_folder(_fetch_url(url, name, spec, home, progress, headers=secret), name, spec, home, progress)
+
+
+def _fetch_stored(url: str, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Fetched:
+    datasets = home / "datasets"
+    if parts.whole_name(url).lower().endswith(archive.SUFFIXES):
+        file = remote.archive(url, datasets / "downloads", progress=progress)
+        return _of_folder(_unpack(file, name, spec, home, progress), name, spec, home, progress)
+    if url.lower().endswith(listing.SUFFIXES):
+        file = remote.listed(url, datasets, progress=progress)
+        return Fetched(file.parent, name, mirror=True, listing=file)
+    return _of_folder(remote.folder(url, datasets, progress=progress), name, spec, home, progress)
+
+
+def _fetch_from_hub(source: OnHub, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Fetched:
+    cache = home / "datasets" / "downloads" / "hub"
+    root = hub.download(source.repo, source.config, source.revision, cache, progress=progress)
+    if not root.is_dir() or not any(root.iterdir()):
+        raise SourceError(
+            f"hub:{source.repo} has neither Parquet files nor pictures, and code of a data set is never run; try "
+            f"hub:{source.repo}@refs/convert/parquet"
+        )
+    return _of_folder(root, name, spec, home, progress)
+
+
+def _of_folder(root: Path, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Fetched:
+    """Of pictures, or of tables that hold them."""
+    inner = tables.unwrapped(root)
+    found = tables.shards(inner, spec.source.partition("@")[0] if spec.source.startswith("hub:") else spec.source)
+    if not found:
+        return Fetched(root, name, mirror=True)
+    file = hub.unpack(inner, found, name, home / "datasets", label=spec.label, progress=progress)
+    return Fetched(file.parent, name, mirror=True, listing=file)
 
 
 def _fetch_url(
@@ -194,39 +131,10 @@ def _fetch_url(
 
 def _unpack(file: Path, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Path:
     """By content, so that a changed archive of the same name is another folder."""
-    digest = digests.of_file(file, home)
+    digest = parts.digest(file, home)
     if spec.sha256 is not None and digest != spec.sha256:
         raise DownloadError(
             f"{file} has sha256 {digest[:12]}..., expected {spec.sha256[:12]}...; "
             "fetch it again or correct dataset.sha256"
         )
     return archive.extract(file, home / "datasets" / f"{name}-{digest[:12]}", progress=progress)
-
-
-def _is_web(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:  # a bracket or a port that is none
-        return False
-
-
-def _stem(file: str) -> str:
-    for suffix in archive.SUFFIXES:
-        if file.lower().endswith(suffix):
-            return file[: -len(suffix)]
-    return file
-
-
-def _known(text: str) -> str | None:
-    """CIFAR-10, cifar_10 and cifar10 are one."""
-    plain = {re.sub(r"[-_]", "", name): name for name in NAMES}
-    return plain.get(re.sub(r"[-_]", "", text.lower()))
-
-
-def _not_there(text: str) -> str:
-    if "/" in text or text.lower().endswith(archive.SUFFIXES):
-        return f"there is no file or folder {text!r}; check its spelling, the current folder is {Path.cwd()}"
-    near = difflib.get_close_matches(text.lower(), NAMES, n=3, cutoff=0.5)
-    remedy = f"did you mean {' or '.join(near)}?" if near else f"the known names are {', '.join(NAMES)}"
-    return f"{text!r} is no folder, no archive and no known data set; {remedy}"

@@ -74,7 +74,7 @@ def download(
     or if the server says that it has not changed (or cannot be reached).
     """
     with whole.locked(target):
-        if target.exists() and (_matches(target, sha256) if sha256 else not _origin_file(target).exists()):
+        if target.exists() and (_matches(target, sha256) if sha256 else not origin_file(target).exists()):
             return target
         try:
             return _until_whole(url, target, sha256, headers or {}, progress, patience or Patience())
@@ -97,7 +97,7 @@ def _until_whole(
                     return target
                 if sha256 is None or _matches(part, sha256):
                     part.replace(target)  # before its origin: a target without one is only asked for once more
-                    _origin_file(part).replace(_origin_file(target))
+                    origin_file(part).replace(origin_file(target))
                     return target
                 refusal = _differs(url, part, sha256)
                 part.unlink()
@@ -147,7 +147,7 @@ def _attempt(
             have = 0
             origin = Origin(url=url, etag=response.headers.get("etag"), modified=response.headers.get("last-modified"))
             part.unlink(missing_ok=True)  # before the new origin is named: they must never be of two versions
-            whole.write(_origin_file(part), origin.model_dump_json().encode())
+            whole.write(origin_file(part), origin.model_dump_json().encode())
         with part.open("ab", buffering=0) as file:  # what came outlives a kill
             for chunk in _fast_enough(response, patience):
                 rest = chunk
@@ -164,14 +164,14 @@ def _attempt(
 
 def _resume(url: str, part: Path) -> tuple[int, dict[str, str]]:
     """How many bytes of `part` can be built upon, and the headers that ask for the rest."""
-    origin, have = _origin(part), _size(part)
+    origin, have = origin_of(part), _size(part)
     if not have or origin is None or origin.url != url or origin.validator is None:
         return 0, {}
     return have, {"Range": f"bytes={have}-", "If-Range": origin.validator}
 
 
 def _unless_changed(url: str, target: Path) -> dict[str, str]:
-    origin = _origin(target)
+    origin = origin_of(target)
     if origin is None or origin.url != url:
         return {}
     asked = {"If-None-Match": origin.etag, "If-Modified-Since": origin.modified}
@@ -239,12 +239,12 @@ def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
-def _origin_file(file: Path) -> Path:
+def origin_file(file: Path) -> Path:
     return file.with_name(f"{file.name}.origin.json")
 
 
-def _origin(file: Path) -> Origin | None:
+def origin_of(file: Path) -> Origin | None:
     try:
-        return Origin.model_validate(json.loads(_origin_file(file).read_bytes()))
+        return Origin.model_validate(json.loads(origin_file(file).read_bytes()))
     except (OSError, ValueError):
         return None

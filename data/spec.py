@@ -59,8 +59,8 @@ class DatasetSpec(Frozen):
         "digits",
         min_length=1,
         title="Source",
-        description="digits, the name of a known data set, a folder, an archive (.zip .tar .tar.gz .tgz) or its URL, "
-        "or a listing of pictures (.csv .parquet)",
+        description="digits, the name of a known data set, a folder, an archive (.zip .tar .tar.gz .tgz), a listing of "
+        "pictures (.csv .parquet), the address of one of these (https:// s3:// gs://), or hub:OWNER/NAME",
         json_schema_extra={"pattern": WITHOUT_SECRETS},  # for forms; whoever reads the source says it in a sentence
     )
     name: str | None = Field(
@@ -116,6 +116,12 @@ class DatasetSpec(Frozen):
         title="Split by",
         description="content: each picture by itself; group: groups stay together; time: the newest are the test; by "
         "default group where there are groups, else content",
+    )
+    label: str | None = Field(
+        None,
+        min_length=1,
+        title="Label",
+        description="the column that holds the class, where a table with pictures has several",
     )
     rename: tuple[str, ...] = Field(
         (),

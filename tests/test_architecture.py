@@ -106,7 +106,16 @@ def test_only_augmentation_and_loading_bring_torch_into_data():
 def test_the_data_folder_loads_no_torch_no_engine_and_no_other_folder():
     modules = [module_of(path) for path in sources() if path.relative_to(ROOT).parts[0] == "data"]
     modules = [name for name in modules if f"{name.replace('.', '/')}.py" not in TORCH_IN_DATA]
-    assert not loaded_after(*modules) & {"torch", "torchvision", *ENGINES, "models", "serving", "flows"}
+    loaded = loaded_after(*modules)
+    assert not loaded & {"torch", "torchvision", *ENGINES, "models", "serving", "flows"}
+    assert not loaded & {
+        "fsspec",
+        "s3fs",
+        "botocore",
+        "pyarrow",
+        "datasets",
+        "huggingface_hub",
+    }  # late
 
 
 @pytest.mark.slow  # torch alone takes 8 to 18 s here, and the imports as written are tested above

@@ -4,13 +4,14 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data import layout
 from data.compact import Coded
 from data.errors import SourceError
 from data.layout import Listing, Pictures, class_name
-from data.sources import listing
+from data.sources import imagefolder, listing
 from data.spec import DatasetSpec
 
 if TYPE_CHECKING:  # which itself asks `listing` what a listing is called
@@ -19,7 +20,7 @@ if TYPE_CHECKING:  # which itself asks `listing` what a listing is called
 
 def listings(fetched: Sequence["Fetched"], spec: DatasetSpec) -> list[Listing]:
     """One for each source, with the classes and groups that `spec` gives them. Raises `SourceError`."""
-    found = [layout.read(one.root) if one.listing is None else listing.read(one.listing) for one in fetched]
+    found = [_of_folder(one.root, spec) if one.listing is None else listing.read(one.listing) for one in fetched]
     for one in found:
         if len(found) > 1 and not one.pictures:
             raise SourceError(
@@ -28,6 +29,13 @@ def listings(fetched: Sequence["Fetched"], spec: DatasetSpec) -> list[Listing]:
     if spec.group is not None:
         found = _grouped(found, spec.group)
     return _renamed(found, spec.rename) if spec.rename else found
+
+
+def _of_folder(root: Path, spec: DatasetSpec) -> Listing:
+    files = layout.files_of(root)
+    tables = imagefolder.tables_of(root, files)
+    said = imagefolder.read(root, files, tables, label=spec.label) if tables else None
+    return layout.read(root, files) if said is None else said
 
 
 def _grouped(found: Sequence[Listing], pattern: str) -> list[Listing]:

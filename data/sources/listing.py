@@ -42,6 +42,11 @@ def read(file: Path) -> Listing:
     return Listing(root, present, tuple(sorted(f"{label}/" for label in gone)), tuple(sorted(missing.files)), file)
 
 
+def names(file: Path) -> list[str]:
+    """The files that a listing names, whether they are there or not. Raises `SourceError` as `read`."""
+    return list(_pictures(file).files)
+
+
 def _pictures(file: Path) -> Pictures:
     """What the lines say, in their order, each file once."""
     found = Pictures.of(one for _, one in _lines(file))
@@ -78,10 +83,11 @@ def _listed(row: Mapping[str, str]) -> Listed:
     if said and said.lower() not in PARTS:
         raise ValueError(f"{said!r} is no split; write train, val or test, or nothing where it is to be split off")
     part, time = PARTS[said.lower()] if said else None, row.get("time")
-    return Listed(_path(row["path"]), label, part, row.get("group") or None, at(time) if time else None)
+    return Listed(below(row["path"]), label, part, row.get("group") or None, at(time) if time else None)
 
 
-def _path(text: str) -> str:
+def below(text: str) -> str:
+    """A path as a listing may have it. Raises `ValueError`."""
     if not text:
         raise ValueError("there is no path; write that of a picture, relative to the listing")
     if text.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[\\/]", text):
@@ -101,7 +107,7 @@ def _is_file(path: Path) -> bool:
 def _csv_rows(file: Path) -> Iterator[Row]:
     """As spreadsheets save it: with or without the mark of UTF-8, with either line end, with commas, semicolons or
     tabs. Empty lines are left out."""
-    text = _text(file)
+    text = text_of(file)
     first = re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0]
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=first.count), strict=True)
     columns: list[str] = []
@@ -124,7 +130,8 @@ def _csv_rows(file: Path) -> Iterator[Row]:
         raise SourceError(f"{file.name}, line {number}: no CSV ({error}); mend it, mostly a quote is missing") from None
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path) -> str:
+    """What is written in a file. Raises `SourceError`."""
     try:
         return file.read_bytes().decode("utf-8-sig")
     except OSError as error:

@@ -5,9 +5,9 @@ import re
 import sys
 from pathlib import Path
 
-from data.catalog import default_name, parse_source
 from data.gate import quarantine
 from data.place import home
+from data.sources.kinds import default_name, parse_source
 from flows.console import stdout_console
 
 HOW = (

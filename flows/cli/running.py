@@ -114,11 +114,11 @@ def imported(view: Display, own: server.LocalServer | None, *, meanwhile: Callab
 
 def refuse_early(experiment: Experiment) -> None:
     """What a look at local files shows, while the server starts. Raises `InputError`."""
-    from data import catalog, prepare  # late: Pillow and more, which the server need not wait for
-    from data.catalog import Local
+    from data import prepare  # late: Pillow and more, which the server need not wait for
+    from data.sources.kinds import Local, parse_source
 
     spec = experiment.dataset
-    if all(isinstance(catalog.parse_source(source), Local) for source in (spec.source, *spec.more)):
+    if all(isinstance(parse_source(source), Local) for source in (spec.source, *spec.more)):
         prepare.refuse_early(spec, home())
 
 

@@ -9,8 +9,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from data import catalog
-from data.catalog import Local
+from data.sources.kinds import Local, parse_source
 from data.spec import Frozen
 from flows.events import RETRAIN
 from models.config import CrossvalConfig, Experiment
@@ -172,5 +171,5 @@ def anchored(experiment: Experiment) -> Experiment:
 
 
 def _anchored(text: str) -> str:
-    source = catalog.parse_source(text)
+    source = parse_source(text)
     return str(source.path.resolve()) if isinstance(source, Local) else text

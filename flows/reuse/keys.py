@@ -26,6 +26,7 @@ DECIDE_NOTHING = (
     "dataset.name",  # the name that came of it is part of the basis
     "dataset.sha256",
     "dataset.max_unreadable",
+    "dataset.label",
     "dataset.rename",  # which classes and groups came of these is in the digest of the pictures
     "dataset.group",
     "dataset.gate",  # what it drops is in the digest of the pictures

@@ -14,8 +14,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from data import torchvision_sets
-from data.catalog import Archive, Folder, Named, Url, default_name, fetch, parse_source
+from data.catalog import fetch
 from data.errors import DownloadError, SourceError
+from data.sources.kinds import Archive, Folder, Named, Url, default_name, parse_source
 from data.spec import DatasetSpec, Part
 from data.torchvision_sets import SETS, TorchvisionSet
 

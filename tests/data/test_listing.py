@@ -11,11 +11,11 @@ import pytest
 from pyarrow import parquet as written
 
 from data import catalog
-from data.catalog import ListingFile, default_name, parse_source
 from data.errors import DataRefused, InputError, SourceError
 from data.layout import Listed
 from data.prepare import Dataset, inspect, prepare
 from data.sources import listing, parquet
+from data.sources.kinds import ListingFile, default_name, parse_source
 from data.spec import DatasetSpec, Part
 
 

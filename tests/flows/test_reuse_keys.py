@@ -42,6 +42,7 @@ CHANGES = {
     "dataset.name": NOTHING,  # the name that came of it is in the basis
     "dataset.sha256": NOTHING,
     "dataset.max_unreadable": NOTHING,
+    "dataset.label": NOTHING,
     "dataset.rename": NOTHING,  # which classes and groups came of these is in the digest of the pictures
     "dataset.group": NOTHING,
     "dataset.gate": NOTHING,  # what it drops is in the digest of the pictures

@@ -1,0 +1,109 @@
+"""Data sets of the Hugging Face Hub, and copies of them on this machine -> pictures and a listing.
+
+No code of a data set is ever run: what is not stored as Parquet or as pictures is refused.
+"""
+
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from data import digests, whole
+from data.errors import DownloadError, SourceError
+from data.layout import PARTS, PICTURES
+from data.progress import Progress
+from data.sources import tables
+from data.sources.imagefolder import METADATA
+from data.sources.tables import Shard
+
+LISTING = "listing.csv"
+WANTED = [*(f"*{suffix}" for suffix in PICTURES), *(f"*{name}" for name in METADATA), "*.parquet", "*.arrow", "*.json"]
+
+
+def download(repo: str, config: str | None, revision: str | None, cache: Path, *, progress: Progress) -> Path:
+    """A data set's files in a folder, of which those that are there already are not fetched again.
+
+    What the Hub wants to see comes from HF_TOKEN, or from `hf auth login`. Raises `DownloadError`.
+    """
+    try:
+        from huggingface_hub import snapshot_download  # late: most runs fetch nothing
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+    except ImportError:
+        raise SourceError("hub: needs huggingface_hub, which is not installed; pip install 'trainserve[hub]'") from None
+    progress(f"fetching {repo} from the hub", 0, 0)
+    disable_progress_bars()
+    wanted = [f"{config}/{one}" for one in WANTED] if config else WANTED
+    try:
+        found = snapshot_download(
+            repo,
+            repo_type="dataset",
+            revision=revision,
+            cache_dir=cache,
+            allow_patterns=wanted,
+            endpoint=os.environ.get("HF_ENDPOINT"),  # read now: the library has it from when it was imported
+        )
+    except Exception as error:  # noqa: BLE001 - its own errors, and those of the two HTTP libraries that it may use
+        raise DownloadError(_sentence(repo, revision, error)) from None
+    return Path(found) / (config or "")
+
+
+def unpack(
+    root: Path, shards: Sequence[Shard], name: str, datasets: Path, *, label: str | None, progress: Progress
+) -> Path:
+    """The pictures of tables as files, their bytes as they are; -> the listing of them. Raises `SourceError`."""
+    files = [shard.file for shard in shards]
+    contents, _ = digests.of_files(root, files, datasets.parent, progress=progress)
+    said = repr(([*zip(files, contents, strict=True)], label))
+    target = datasets / f"{name}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+    with whole.locked(target):
+        if target.exists():
+            with suppress(OSError):  # another user's
+                os.utime(target)
+            return target / LISTING
+        with whole.folder(target) as part:
+            _write(root, shards, part, label, progress)
+    return target / LISTING
+
+
+def _write(root: Path, shards: Sequence[Shard], part: Path, label: str | None, progress: Progress) -> None:
+    listing, unlabelled, number = io.StringIO(), 0, 0
+    lines = csv.writer(listing)
+    lines.writerow(("path", "label", "split"))
+    for shard in shards:
+        split = PARTS.get(shard.split.lower())
+        folder = str(split or "pictures")
+        (part / folder).mkdir(exist_ok=True)
+        for content, path, said in tables.rows(root, shard, label):
+            number += 1
+            if said is None:
+                unlabelled += 1
+                continue
+            file = f"{folder}/{number:07d}{tables.suffix_of(content or b'', path)}"
+            if content is not None:  # otherwise the listing names what is not there, which is told
+                (part / file).write_bytes(content)
+            lines.writerow((file, said, split or ""))
+            if number % 500 == 0:
+                progress("writing pictures", number, 0)
+    if unlabelled == number:
+        raise SourceError(f"none of the {number:,} pictures in {root} has a class; name another data set")
+    if unlabelled:
+        progress(f"{unlabelled:,} pictures without a class are left out", 0, 0)
+    (part / LISTING).write_text(listing.getvalue(), encoding="utf-8")
+
+
+def _sentence(repo: str, revision: str | None, error: Exception) -> str:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if "GatedRepoError" in names:
+        return f"hub:{repo} is shown to those alone who accepted its terms; do so on its page, and set HF_TOKEN"
+    if "RevisionNotFoundError" in names:
+        return f"hub:{repo} has no revision {revision!r}; name a branch, a tag or a commit of it"
+    if names & {"RepositoryNotFoundError", "HFValidationError"}:
+        return f"there is no data set {repo!r} on the hub, or it is private; check its name, or set HF_TOKEN"
+    reason = (str(error).splitlines() or [""])[0].removeprefix("Got: ")[:200] or type(error).__name__
+    return (
+        f"hub:{repo} could not be fetched ({reason}); check the network and run again, or fetch it elsewhere by "
+        f"`hf download --repo-type dataset {repo} --local-dir FOLDER` and name that folder"
+    )
