@@ -12,6 +12,7 @@ from data.prepare import Dataset
 from data.progress import Progress, ignore
 from data.spec import DatasetSpec
 from flows.measured import Measuring
+from flows.service import variant_here
 from models.bundle.bundle import Bundle, BundleError, predict_files
 from models.config import ReleaseConfig
 from models.evaluation.checks import beside
@@ -79,12 +80,13 @@ def judge(
     """
     held = store.aliases(ref.name)
     baseline = held.previous if held.champion == ref else held.champion  # a release cut off after its promotion
-    candidate = Bundle.open(store.path(ref))
+    wanted = variant_here()
+    candidate = Bundle.open(store.path(ref), variant=wanted)
     measuring = Measuring(candidate, dataset.images, config, latency_ms=latency_ms, progress=progress)
     if baseline is None:
         return alone(run, measuring)
     try:
-        champion = Bundle.open(store.path(baseline))
+        champion = Bundle.open(store.path(baseline), variant=wanted)
     except BundleError as error:
         remark = f"{baseline} could not be compared with, because it does not open ({error})"
         return with_remark(alone(run, measuring), remark)

@@ -9,9 +9,10 @@ from PIL import Image
 
 from data.gate.found import Finding
 from data.gate.words import printable
-from data.preprocess import FORMATS, ORIENTATION, read_header, to_pixels
+from data.preprocess import FORMATS, read_header, to_pixels
 from data.snapshot import Snapshot
 from data.spec import ImageSpec
+from data.turned import ORIENTATION
 
 MOST = 24  # pictures of a sheet
 OF_A_GROUP = 4  # pictures of a group, so that several groups are seen

@@ -113,6 +113,24 @@ def test_a_model_whose_graph_in_fewer_bits_would_answer_is_judged_by_its_answers
     assert "its int8 graph" in by_variant(quick)
 
 
+@pytest.mark.usefixtures("ref")
+@pytest.mark.parametrize(("told", "expected"), [("int8", "int8"), ("", "auto"), ("no-such", "auto")])
+def test_it_is_judged_by_the_graph_that_a_service_of_this_environment_is_told_to_answer_with(
+    case: Case, champion: Bundle, monkeypatch: pytest.MonkeyPatch, told: str, expected: str
+):
+    opened: list[str] = []
+
+    def seen(_: Path, *, variant: str) -> Bundle:
+        opened.append(variant)
+        return champion
+
+    monkeypatch.setenv("TRAINSERVE_VARIANT", told)
+    monkeypatch.setattr(Bundle, "open", seen)
+    answers = answers_of(champion, case)
+    case.judged(answers, answers.argmax(axis=1))
+    assert opened == [expected, expected]
+
+
 def test_a_better_model_is_promoted(champion: Bundle, case: Case, ref: ModelRef):
     wrong = np.roll(answers_of(champion, case), 1, axis=1)
     verdict = case.judged(wrong, wrong.argmax(axis=1))
