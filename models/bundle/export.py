@@ -30,6 +30,7 @@ from models.bundle.golden import Golden, Sample
 from models.bundle.graph import calibrated, trained_answer
 from models.bundle.graphs import Graphs, graphs_of
 from models.bundle.manifest import BundleError
+from models.bundle.page import card_page
 from models.bundle.parity import Answer, Ask, ExportError
 from models.bundle.shown import sight
 from models.bundle.variants import Wanted
@@ -156,6 +157,7 @@ def _in_place_of(target: Path) -> Iterator[Path]:
 def _sealed(folder: Path, card: ModelCard, tests: Golden) -> Bundle:
     """What stands beside the graphs, and the whole opened as a service would open it, with the exported graph."""
     (folder / CARD).write_text(card.model_dump_json() + "\n", encoding="utf-8")
+    (folder / manifest.PAGE).write_text(card_page(card), encoding="utf-8")
     golden.save(tests, folder)
     manifest.write(folder)
     try:

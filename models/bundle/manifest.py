@@ -15,11 +15,18 @@ from models.bundle import signature
 from models.bundle.signature import Signers
 
 NAME = "manifest.json"
+PAGE = "README.md"  # the one name with capitals: hubs of models look for it
 FORMAT = 2  # 2: parity over files, JPEG and WebP among the golden pictures
 MAX_FILES = 64
 LARGEST_MODEL = (2 << 30) - 1  # a protobuf ends at 2 GiB
 GRAPHS = ("model.onnx", "model.int8.onnx", "model.fp16.onnx")
-MAX_BYTES = {NAME: 1 << 20, signature.NAME: 4096, "card.json": 16 << 20, **dict.fromkeys(GRAPHS, LARGEST_MODEL)}
+MAX_BYTES = {
+    NAME: 1 << 20,
+    signature.NAME: 4096,
+    "card.json": 16 << 20,
+    PAGE: 1 << 20,
+    **dict.fromkeys(GRAPHS, LARGEST_MODEL),
+}
 MAX_BYTES_OTHER = 64 << 20  # a golden picture, or the pixels of all of them
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(/[a-z0-9][a-z0-9._-]{0,63})?")
 
@@ -91,7 +98,8 @@ def parse(model: type[Value], raw: bytes, name: str) -> Value:
 
 
 def _compare_names(folder: Path, listed: set[str], found: set[str]) -> None:
-    unsafe = sorted(name for name in listed if not _NAME.fullmatch(name) or name in (NAME, signature.NAME))
+    known = {name for name in listed if _NAME.fullmatch(name) or name == PAGE} - {NAME, signature.NAME}
+    unsafe = sorted(listed - known)
     if unsafe:
         raise BundleError(f"{folder}/{NAME} names the file {unsafe[0][:80]!r}, which no bundle has; refusing it")
     if missing := sorted(listed - found):

@@ -58,6 +58,7 @@ CHANGES = {
     "release": NOTHING,
     "release.parity": BUNDLE,
     "release.rehearse": BUNDLE,
+    "release.license": BUNDLE,
 }
 
 
