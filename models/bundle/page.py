@@ -206,12 +206,13 @@ differ by 2 of 255."""
 
 
 def _lineage(card: ModelCard) -> str:
-    licence = license_of(card)
+    licence, changed = license_of(card), ", with changes that were not committed" if card.lineage.dirty else ""
     rows = {
         "licence": licence if licence != NO_LICENSE else "none was named; ask whoever gave it to you",
         "data": f"`{card.lineage.fingerprint}`",
         "run": f"`{card.lineage.run_id}`",
-        "commit": f"`{card.lineage.commit}`" if card.lineage.commit else "not known",
+        "data since": _cell(card.lineage.data_since or "not compared with that of an earlier model"),
+        "commit": f"`{card.lineage.commit}`{changed}" if card.lineage.commit else "not known",
         "Prefect run": card.lineage.flow_run_url or "not kept",
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(card.versions.items())),
     }

@@ -101,14 +101,14 @@ class ReleaseConfig(Frozen):
         from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
         try:
-            known = canonicalize_license_expression(given)
+            known = str(canonicalize_license_expression(given))
         except InvalidLicenseExpression:
             known = " "
         if not re.fullmatch(r"[A-Za-z0-9.-]+", known):  # one of them, no expression
             raise ValueError(
                 f"{given!r} is no licence that SPDX lists; give one of its names, such as Apache-2.0, or {NO_LICENSE}"
             )
-        return str(known)
+        return known
 
 
 class DiagnoseConfig(Frozen):
