@@ -16,12 +16,13 @@ from pydantic import BaseModel, Field, ValidationError
 
 from data import whole
 from data.spec import Frozen
+from models.verdict import Relation
 from serving.refs import StoreError
 
 What = Literal["promote", "rollback", "challenge", "canary", "shadow", "withdraw"]
 Word = Literal["promoted", "refused", "none"]
 DECISIONS: tuple[What, ...] = ("promote", "rollback")  # they choose the champion
-FORMAT: Final = 2  # 1 had no `by`, `because` and `verdict`
+FORMAT: Final = 2  # 1 had no `by`, `because`, `verdict` and `relation`
 
 
 class Change(Frozen):
@@ -35,6 +36,7 @@ class Change(Frozen):
     by: str | None = None  # user@host; not in old files
     because: str | None = None  # what a person gave as the reason; None: nobody was asked for one
     verdict: Word | None = None  # the last one on this version then; None where not known, as in old files
+    relation: Relation | None = None  # to the champion of then, if that verdict promoted it; None where not known
 
 
 class Trial(Frozen):
@@ -107,6 +109,7 @@ def entry(
     *,
     because: str | None = None,
     verdict: Word | None = None,
+    relation: Relation | None = None,
 ) -> Change:
     """A line for the history, of this moment and this user."""
     now = datetime.now(UTC).isoformat(timespec="microseconds")
@@ -119,6 +122,7 @@ def entry(
         by=whoever(),
         because=because,
         verdict=verdict,
+        relation=relation,
     )
 
 
