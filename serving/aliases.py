@@ -16,7 +16,6 @@ from pydantic import BaseModel, Field, ValidationError
 
 from data import whole
 from data.spec import Frozen
-from models.verdict import Relation
 from serving.refs import StoreError
 
 What = Literal["promote", "rollback", "challenge", "canary", "shadow", "withdraw"]
@@ -36,7 +35,7 @@ class Change(Frozen):
     by: str | None = None  # user@host; not in old files
     because: str | None = None  # what a person gave as the reason; None: nobody was asked for one
     verdict: Word | None = None  # the last one on this version then; None where not known, as in old files
-    relation: Relation | None = None  # to the champion of then, if that verdict promoted it; None where not known
+    relation: str | None = None  # of `models.verdict`, if that verdict promoted it; None where not known
 
 
 class Trial(Frozen):
@@ -109,7 +108,7 @@ def entry(
     *,
     because: str | None = None,
     verdict: Word | None = None,
-    relation: Relation | None = None,
+    relation: str | None = None,
 ) -> Change:
     """A line for the history, of this moment and this user."""
     now = datetime.now(UTC).isoformat(timespec="microseconds")

@@ -7,7 +7,6 @@ from typing import TypedDict
 
 from data import whole
 from data.spec import Frozen
-from models.verdict import Relation
 from serving import aliases as alias_files
 from serving import better, shelf
 from serving.aliases import AliasFile, Change, Trial
@@ -156,7 +155,7 @@ class _Found(TypedDict):
     """What the last verdict was, for the history."""
 
     verdict: alias_files.Word | None
-    relation: Relation | None
+    relation: str | None
 
 
 def _verdict(ref: ModelRef) -> _Found:
