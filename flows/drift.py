@@ -27,7 +27,7 @@ def drifted(
     measuring: Measuring,
 ) -> tuple[Check, ...]:
     """Both (N, K) probabilities, the candidate's and the champion's, of the test pictures `rows`. Nothing where the
-    champion is itself the last that was better, or where the candidate is refused without this."""
+    champion, or the candidate, is itself the last that was better, or where it is refused without this."""
     config, classes = measuring.config, measuring.images.classes
     relation = relation_of(ours, theirs, labels, config)
     earlier = last_better(baseline, store.aliases(baseline.name).history)
@@ -39,6 +39,8 @@ def drifted(
         return (not_since(str(earlier), "it is no longer stored"),)
     except BundleError as error:
         return (not_since(str(earlier), f"it does not open ({error})"),)
+    if bundle.folder == measuring.candidate.folder:  # it is judged again, after others took its place
+        return ()
     if split := other_split(bundle.card.experiment, spec):
         return (not_since(str(earlier), split.replace("mind that the champion", "it")),)
     known = np.isin(labels, [k for k, label in enumerate(classes) if label in bundle.card.classes])

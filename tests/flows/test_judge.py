@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -283,6 +284,15 @@ def test_where_the_last_better_one_cannot_be_asked_the_verdict_says_so_and_goes_
     (check,) = [check for check in verdict.checks if check.name == "since"]
     assert (verdict.promoted, check.ok, check.value) == (True, None, None)
     assert sentence in check.said
+
+
+def test_the_last_better_one_is_not_held_against_itself_when_it_is_judged_again(
+    champion: Bundle, many: Case, anchor: ModelRef, monkeypatch: pytest.MonkeyPatch
+):
+    first = np.tile(answers_of(champion, replace(many, files=many.files[: len(many.files) // 10])), (10, 1))
+    fleet(monkeypatch, many, {"second": worse_at_first(first, 3)})
+    monkeypatch.setattr(sys.modules[__name__], "NEW", anchor)
+    assert "since" not in {check.name for check in many.judged(first, first.argmax(axis=1)).checks}
 
 
 def test_a_champion_that_was_itself_better_is_the_only_one_that_is_asked(champion: Bundle, case: Case, ref: ModelRef):
