@@ -5,7 +5,6 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from data.errors import InputError
 from data.history.diff import diff
 from data.history.records import Record
 from data.spec import DatasetSpec
@@ -49,7 +48,7 @@ def since_champion(name: str, fingerprint: str, spec: DatasetSpec, home: Path) -
     try:
         champion = store.aliases(name).champion
         return since(champion, fingerprint, kept("this run", fingerprint, spec.model_dump(), home), home)
-    except InputError:  # a note for readers stops no run
+    except (ValueError, OSError):  # a note for readers stops no run; settings of another version are no values of ours
         return None
 
 

@@ -107,6 +107,8 @@ def data_since(ref: ModelRef, card: ModelCard) -> str | None:
         return since(store.resolve(str(champions[-1])), card.lineage.fingerprint, pictures, home())
     except InputError as error:
         return f"not known: {error}"
+    except ValueError:  # the settings of another version
+        return "not known: its settings are of another version of trainserve"
 
 
 def chosen(card: ModelCard) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from lamps import FinishedRun
+from pydantic import JsonValue
 
 from data.history import records
 from data.prepare import prepare
@@ -90,12 +91,13 @@ def spec(pictures: Path, tmp_path: Path) -> DatasetSpec:
     return DatasetSpec(source=str(shutil.copytree(pictures, tmp_path / "lamps")))
 
 
-def stored(version: str, tmp_path: Path, **told: object) -> ModelRef:
+def stored(version: str, tmp_path: Path, *, settings: dict[str, JsonValue] | None = None, **told: object) -> ModelRef:
     """lamps@version, of such a lineage."""
     bundle = Path(shutil.copytree(GOLDEN, tmp_path / "made" / version))
     card = ModelCard.model_validate_json((bundle / "card.json").read_bytes())
     given = Lineage.model_validate(card.lineage.model_dump() | {"run_id": f"run-{version}"} | told)
-    card = card.model_copy(update={"name": "lamps", "version": version, "lineage": given})
+    changes = {"name": "lamps", "version": version, "lineage": given, "experiment": settings or card.experiment}
+    card = card.model_copy(update=changes)
     (bundle / "card.json").write_text(card.model_dump_json())
     manifest.write(bundle)
     return store.save(bundle)
@@ -117,6 +119,10 @@ def test_it_says_what_changed_since_the_pictures_of_the_champion(home: Path, spe
     said = since_champion("lamps", second, spec, home)
     assert said is not None
     assert said.startswith("lamps@v1: 1 removed, 1 relabelled")
+    other = {"dataset": {"val_fraction": "as another version had it"}}
+    store.promote(stored("v2", tmp_path, fingerprint="f" * 64, settings=other), reason="test")
+    assert since_champion("lamps", second, spec, home) is None
+    store.rollback("lamps", reason="test")
     for file in records.folder(home).glob(f"{first}*"):
         file.unlink()
     assert since_champion("lamps", second, spec, home) is None
