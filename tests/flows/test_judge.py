@@ -239,10 +239,15 @@ def many(case: Case) -> Case:
     return replace(case, files=case.files * 10)
 
 
+def answers_of_many(champion: Bundle, many: Case) -> np.ndarray:
+    once = replace(many, files=many.files[: len(many.files) // 10])
+    return np.tile(answers_of(champion, once), (10, 1))
+
+
 def test_a_model_that_is_not_worse_than_the_champion_and_is_than_the_last_better_one_is_not_promoted(
     champion: Bundle, many: Case, anchor: ModelRef, monkeypatch: pytest.MonkeyPatch
 ):
-    first = np.tile(answers_of(champion, replace(many, files=many.files[: len(many.files) // 10])), (10, 1))
+    first = answers_of_many(champion, many)
     labels, n = first.argmax(axis=1), len(first)
     fleet(monkeypatch, many, {"second": worse_at_first(first, n // 100 * 2)})
     verdict = many.judged(worse_at_first(first, n // 100 * 2 + 2), labels)
@@ -258,7 +263,7 @@ def test_one_that_is_better_than_the_champion_is_promoted_though_an_earlier_one_
     champion: Bundle, many: Case, anchor: ModelRef, monkeypatch: pytest.MonkeyPatch
 ):
     assert anchor
-    first = np.tile(answers_of(champion, replace(many, files=many.files[: len(many.files) // 10])), (10, 1))
+    first = answers_of_many(champion, many)
     labels, n = first.argmax(axis=1), len(first)
     fleet(monkeypatch, many, {"second": worse_at_first(first, n // 5)})
     verdict = many.judged(worse_at_first(first, n // 20), labels)
@@ -278,7 +283,7 @@ def test_where_the_last_better_one_cannot_be_asked_the_verdict_says_so_and_goes_
     champion: Bundle, many: Case, anchor: ModelRef, monkeypatch: pytest.MonkeyPatch, fault: Fault, sentence: str
 ):
     fault(store.home() / "models" / "digits" / anchor.version, many)
-    first = np.tile(answers_of(champion, replace(many, files=many.files[: len(many.files) // 10])), (10, 1))
+    first = answers_of_many(champion, many)
     fleet(monkeypatch, many, {"second": worse_at_first(first, 3)})
     verdict = many.judged(worse_at_first(first, 4), first.argmax(axis=1), split_seed=7)
     (check,) = [check for check in verdict.checks if check.name == "since"]
@@ -289,7 +294,7 @@ def test_where_the_last_better_one_cannot_be_asked_the_verdict_says_so_and_goes_
 def test_the_last_better_one_is_not_held_against_itself_when_it_is_judged_again(
     champion: Bundle, many: Case, anchor: ModelRef, monkeypatch: pytest.MonkeyPatch
 ):
-    first = np.tile(answers_of(champion, replace(many, files=many.files[: len(many.files) // 10])), (10, 1))
+    first = answers_of_many(champion, many)
     fleet(monkeypatch, many, {"second": worse_at_first(first, 3)})
     monkeypatch.setattr(sys.modules[__name__], "NEW", anchor)
     assert "since" not in {check.name for check in many.judged(first, first.argmax(axis=1)).checks}
