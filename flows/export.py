@@ -38,6 +38,7 @@ def export(prepared: Prepared, folder: Path) -> Path:
 
 def made(run: RunFolder, prepared: Prepared) -> None:
     from flows.rehearsal import rehearsed
+    from flows.service import variant_here
     from models.bundle import export as bundles  # torch: seconds
 
     with artifacts.progress("export-progress") as bar:
@@ -51,7 +52,7 @@ def made(run: RunFolder, prepared: Prepared) -> None:
             bar.moved(done / total if total else 0.0, words)
 
         rehearse = rehearsed if run.experiment().release.rehearse else None
-        bundles.export(run, opened(prepared), rehearse=rehearse, progress=moved)
+        bundles.export(run, opened(prepared), rehearse=rehearse, variant=variant_here(), progress=moved)
         bar.moved(1.0, "done")
 
 

@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from pydantic import JsonValue
 
 from data.prepare import Dataset
 from data.progress import Progress, ignore
-from data.spec import DatasetSpec
+from flows.drift import drifted, other_split
 from flows.measured import Measuring
+from flows.service import variant_here
 from models.bundle.bundle import Bundle, BundleError, predict_files
 from models.config import ReleaseConfig
 from models.evaluation.checks import beside
@@ -79,12 +79,13 @@ def judge(
     """
     held = store.aliases(ref.name)
     baseline = held.previous if held.champion == ref else held.champion  # a release cut off after its promotion
-    candidate = Bundle.open(store.path(ref))
+    wanted = variant_here()
+    candidate = Bundle.open(store.path(ref), variant=wanted)
     measuring = Measuring(candidate, dataset.images, config, latency_ms=latency_ms, progress=progress)
     if baseline is None:
         return alone(run, measuring)
     try:
-        champion = Bundle.open(store.path(baseline))
+        champion = Bundle.open(store.path(baseline), variant=wanted)
     except BundleError as error:
         remark = f"{baseline} could not be compared with, because it does not open ({error})"
         return with_remark(alone(run, measuring), remark)
@@ -136,6 +137,8 @@ def against(champion: Bundle, baseline: ModelRef, run: RunFolder, measuring: Mea
     paths = [images.path(int(row)) for row in rows]
     theirs = align(predict_files(champion, paths), classes=old, onto=images.classes)
     measured, seed = measuring.beside(champion, rows, labels), int(images.snapshot.fingerprint[:16], 16)
+    spec = run.experiment().dataset
+    before = drifted(ours, theirs, labels, rows, baseline, spec, measuring)
     verdict = compare(
         challenger=ours,
         champion=theirs,
@@ -143,12 +146,12 @@ def against(champion: Bundle, baseline: ModelRef, run: RunFolder, measuring: Mea
         classes=images.classes,
         config=config,
         champion_name=str(baseline),
-        also=(*beside(ours, theirs, labels, config=config, seed=seed), *measured.checks),
+        also=(*before, *beside(ours, theirs, labels, config=config, seed=seed), *measured.checks),
     )
     verdict = verdict.model_copy(update={"robustness": measured.levels})
     verdict = with_remark(verdict, by_variant(measuring.candidate))
     verdict = with_remark(verdict, class_changes(old, images.classes, int(known.sum())))
-    return with_remark(verdict, other_split(champion.card.experiment, run.experiment().dataset))
+    return with_remark(verdict, other_split(champion.card.experiment, spec))
 
 
 def class_changes(old: tuple[str, ...], new: tuple[str, ...], shared: int) -> str:
@@ -158,17 +161,6 @@ def class_changes(old: tuple[str, ...], new: tuple[str, ...], shared: int) -> st
         return ""
     changes = [f"{word} {', '.join(labels[:5])}" for word, labels in (("new:", added), ("gone:", gone)) if labels]
     return f"compared on the {shared:,} test pictures of the classes both know ({'; '.join(changes)})"
-
-
-def other_split(old: dict[str, JsonValue], new: DatasetSpec) -> str:
-    """ "" where both were split alike, so that neither was trained on the other's test pictures."""
-    before = old.get("dataset")
-    before = before if isinstance(before, dict) else {}
-    now = new.model_dump(include={"val_fraction", "test_fraction", "split_seed"})
-    changed = [f"{name} {before[name]}, now {value}" for name, value in now.items() if before.get(name, value) != value]
-    if not changed:
-        return ""
-    return f"mind that the champion was split otherwise ({'; '.join(changed)}) and may have learned from these pictures"
 
 
 def strangers(baseline: ModelRef, classes: tuple[str, ...], ours: np.ndarray, labels: np.ndarray) -> Verdict:

@@ -1,7 +1,6 @@
 """The chain. The body of `chain` is the architecture."""
 
 import signal
-import subprocess
 from pathlib import Path
 from typing import cast
 
@@ -18,9 +17,10 @@ from flows.devices import require_devices_of
 from flows.engines import RunnerConfig
 from flows.evaluate import evaluate
 from flows.export import export
+from flows.lineage import code, since_champion
 from flows.outcome import Outcome, outcome_of
 from flows.place import writable_home
-from flows.prepare import opened, prepare
+from flows.prepare import Prepared, opened, prepare
 from flows.presets import PRESETS
 from flows.release import release, signing_key
 from flows.resuming import choose_folder
@@ -32,6 +32,7 @@ from flows.watched import watched
 from models.bundle import signature
 from models.config import Experiment
 from models.records import Lineage
+from models.run import RunFolder
 
 
 def run_name() -> str:
@@ -98,13 +99,7 @@ def chain(
     prepared = prepare(experiment.pictures, writable_home(), anew="prepare" in anew)
     run = choose_folder(experiment, prepared.fingerprint, resume=resume, refresh=anew - {"release"})
     display().run_id = run.run_id
-    lineage = Lineage(
-        run_id=run.run_id,
-        fingerprint=prepared.fingerprint,
-        commit=commit(),
-        flow_run_url=lasting_url(),
-        reason=reason,
-    )
+    lineage = lineage_of(run, prepared, reason)
     artifacts.leave_data_page(opened(prepared), run, prepared.home)
     with logs.kept_in(run.path / "run.log"):
         crossval = cross_validate(experiment, prepared, run.path, runner) if experiment.crossval.folds else None
@@ -123,9 +118,14 @@ def lasting_url() -> str | None:
     return None if server.is_ours() else flow_run.ui_url
 
 
-def commit() -> str | None:
-    """Of this project's code; None outside a git checkout."""
-    done = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+def lineage_of(run: RunFolder, prepared: Prepared, reason: str | None) -> Lineage:
+    made_by, name = code(), opened(prepared).images.snapshot.name
+    return Lineage(
+        run_id=run.run_id,
+        fingerprint=prepared.fingerprint,
+        commit=made_by.commit,
+        dirty=made_by.dirty,
+        flow_run_url=lasting_url(),
+        reason=reason,
+        data_since=since_champion(name, prepared.fingerprint, prepared.dataset, prepared.home),
     )
-    return done.stdout.strip() if done.returncode == 0 else None

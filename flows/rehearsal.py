@@ -32,7 +32,7 @@ def rehearsed(bundle: Bundle, progress: Progress = ignore) -> Iterator["Rehearse
     begun = time.monotonic()
     with service_on(bundle) as running, Client(running.url, timeout_s=ASK_S) as client:
         tried = Rehearsed(bundle, running, client, progress)
-        tried.does(lambda: {"started_s": until_ready(running, client, begun)})
+        tried.does(lambda: {"started_s": until_ready(running, client, begun, variant=bundle.variant)})
         yield tried
 
 
@@ -82,8 +82,9 @@ class Rehearsed:
         return Rehearsal(fault=self._fault, **self._found)
 
 
-def until_ready(running: Running, client: Client, begun: float) -> float:
-    """Seconds since `begun`. Raises `FaultError` for a service that ends, refuses the model, or takes too long."""
+def until_ready(running: Running, client: Client, begun: float, *, variant: str) -> float:
+    """Seconds since `begun`. Raises `FaultError` for a service that ends, refuses the model, takes too long, or answers
+    with another graph than this one."""
     while not client.ready():
         if running.process.poll() is not None:
             raise FaultError(f"did not start: {running.last_words()}")
@@ -92,14 +93,21 @@ def until_ready(running: Running, client: Client, begun: float) -> float:
         if time.monotonic() - begun > START_S:
             raise FaultError(f"was not ready within {START_S:.0f} s: {running.last_words()}")
         time.sleep(0.05)
+    if (answers := _told(running.url).get("variant")) != variant:
+        raise FaultError(f"answers with its {answers} graph, not with the {variant} one that is to be tried")
     return round(time.monotonic() - begun, 3)
 
 
 def _refused(url: str) -> str | None:
+    told = _told(url).get("refused")
+    return str(told["reason"]) if told else None
+
+
+def _told(url: str) -> dict[str, Any]:
+    """What it says of its model; {} where it says nothing."""
     with suppress(httpx.HTTPError, ValueError):
-        told = httpx.get(f"{url}/model", timeout=ASK_S, trust_env=False, verify=False).json().get("refused")
-        return str(told["reason"]) if told else None
-    return None
+        return dict(httpx.get(f"{url}/model", timeout=ASK_S, trust_env=False, verify=False).json())
+    return {}
 
 
 def golden_difference(bundle: Bundle, client: Client) -> float:

@@ -19,6 +19,7 @@ from pathlib import Path
 from data.errors import InputError
 from models.bundle.bundle import Bundle
 from models.bundle.parity import AT_ONCE
+from models.bundle.variants import Wanted
 from serving import aliases, start
 from serving.parent import KEEPER
 
@@ -83,6 +84,16 @@ def _started(home: Path, bundle: Bundle) -> Running:
             umask=0o077,
         )
     return Running(process, port, log)
+
+
+def variant_here() -> Wanted:
+    """Which of a model's graphs a service of this environment is told to answer with. One that is none stops the
+    service, which says so, and no training."""
+    match os.environ.get("TRAINSERVE_VARIANT"):
+        case "float" | "int8" | "fp16" as wanted:
+            return wanted
+        case _:
+            return "auto"
 
 
 def free_port() -> int:

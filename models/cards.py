@@ -133,8 +133,10 @@ class Lineage(Frozen):
     run_id: str
     fingerprint: str  # of the data
     commit: str | None
+    dirty: bool | None = None  # its code differed from that commit; None: not known, as in cards from before
     flow_run_url: str | None = None
     reason: str | None = None  # why it was asked for
+    data_since: str | None = None  # what changed since the pictures of the model that was in service then, in words
 
 
 class ModelCard(Frozen):

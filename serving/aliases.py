@@ -21,7 +21,7 @@ from serving.refs import StoreError
 What = Literal["promote", "rollback", "challenge", "canary", "shadow", "withdraw"]
 Word = Literal["promoted", "refused", "none"]
 DECISIONS: tuple[What, ...] = ("promote", "rollback")  # they choose the champion
-FORMAT: Final = 2  # 1 had no `by`, `because` and `verdict`
+FORMAT: Final = 2  # 1 had no `by`, `because`, `verdict` and `relation`
 
 
 class Change(Frozen):
@@ -35,6 +35,7 @@ class Change(Frozen):
     by: str | None = None  # user@host; not in old files
     because: str | None = None  # what a person gave as the reason; None: nobody was asked for one
     verdict: Word | None = None  # the last one on this version then; None where not known, as in old files
+    relation: str | None = None  # of `models.verdict`, if that verdict promoted it; None where not known
 
 
 class Trial(Frozen):
@@ -107,6 +108,7 @@ def entry(
     *,
     because: str | None = None,
     verdict: Word | None = None,
+    relation: str | None = None,
 ) -> Change:
     """A line for the history, of this moment and this user."""
     now = datetime.now(UTC).isoformat(timespec="microseconds")
@@ -119,6 +121,7 @@ def entry(
         by=whoever(),
         because=because,
         verdict=verdict,
+        relation=relation,
     )
 
 

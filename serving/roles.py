@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypedDict
 
 from data import whole
 from data.spec import Frozen
 from serving import aliases as alias_files
-from serving import shelf
+from serving import better, shelf
 from serving.aliases import AliasFile, Change, Trial
 from serving.refs import ROLES, ModelRef, StoreError
 
@@ -27,7 +28,12 @@ class Aliases(Frozen):
 
     def holds(self, ref: ModelRef) -> bool:
         """Whether it must stay."""
-        return ref in (self.champion, self.challenger, self.previous) or self.tries(ref)
+        return ref in (self.champion, self.challenger, self.previous, self.last_better) or self.tries(ref)
+
+    @property
+    def last_better(self) -> ModelRef | None:
+        """The champion, or the earlier one that it is hardly worse than, with which new models are compared too."""
+        return None if self.champion is None else better.last_better(self.champion, self.history)
 
 
 def aliases(name: str) -> Aliases:
@@ -45,8 +51,7 @@ def promote(ref: ModelRef, *, reason: str, because: str | None = None) -> Aliase
 
     def edit(old: AliasFile) -> AliasFile:
         shelf.path(ref)  # again, under the lock: retention takes nothing away any more
-        verdict = _verdict(ref)
-        change = alias_files.entry("promote", ref.version, old.champion, reason, because=because, verdict=verdict)
+        change = alias_files.entry("promote", ref.version, old.champion, reason, because=because, **_verdict(ref))
         return old.model_copy(
             update={
                 "champion": ref.version,
@@ -69,8 +74,7 @@ def rollback(name: str, *, reason: str, to: str | None = None, because: str | No
     def edit(old: AliasFile) -> AliasFile:
         back = _earlier(name, old, to)
         shelf.path(back)
-        verdict = _verdict(back)
-        change = alias_files.entry("rollback", back.version, old.champion, reason, because=because, verdict=verdict)
+        change = alias_files.entry("rollback", back.version, old.champion, reason, because=because, **_verdict(back))
         return old.model_copy(
             update={
                 "champion": back.version,
@@ -147,10 +151,18 @@ def _earlier(name: str, held: AliasFile, to: str | None) -> ModelRef:
     return ref
 
 
-def _verdict(ref: ModelRef) -> alias_files.Word | None:
+class _Found(TypedDict):
+    """What the last verdict was, for the history."""
+
+    verdict: alias_files.Word | None
+    relation: str | None
+
+
+def _verdict(ref: ModelRef) -> _Found:
     from serving import verdicts  # the settings of a whole run are in it: only where a champion is chosen
 
-    return verdicts.word(ref)
+    word = verdicts.word(ref)
+    return {"verdict": word, "relation": verdicts.relation(ref) if word == "promoted" else None}
 
 
 def _aliases(name: str, file: AliasFile) -> Aliases:

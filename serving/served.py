@@ -13,8 +13,7 @@ from data.errors import InputError
 from data.spec import Frozen, ImageSpec
 from models.bundle import session
 from models.bundle.bundle import Bundle
-from models.bundle.signature import load_signers
-from serving import store, writers
+from serving import store, trust, writers
 from serving.pace import REACH, Pace
 from serving.refs import ModelRef
 from serving.settings import Settings
@@ -48,8 +47,8 @@ class RefusedError(InputError):
 
 
 def opened(folder: Path, settings: Settings, *, gpu: int | None = None) -> Bundle:
-    signers = load_signers(settings.signers) if settings.signers else None  # anew: a key is withdrawn by its line
-    bundle = Bundle.open(folder, threads=settings.threads, gpu=gpu, signers=signers, variant=settings.variant)
+    known = trust.signers(settings)
+    bundle = Bundle.open(folder, threads=settings.threads, gpu=gpu, signers=known, variant=settings.variant)
     if bundle.card.variants:
         logger.info("%s@%s answers with %s: %s", bundle.card.name, bundle.card.version, bundle.variant, bundle.why)
     if gpu is not None and bundle.provider != session.CUDA:
@@ -94,6 +93,8 @@ def _require_ours(ref: ModelRef, settings: Settings) -> None:
     believed = {path: f"{path.relative_to(home)} in the store" for path in stored} | {home: "the store's folder"}
     if settings.signers is not None:
         believed[settings.signers] = f"the signers' file {settings.signers.name}"
+    if settings.sigstore_root is not None:
+        believed[settings.sigstore_root] = f"sigstore's root of trust {settings.sigstore_root.name}"
     for path, called in believed.items():
         if path.exists() and (how := writers.stranger(path.stat(), trusted)):
             raise InputError(

@@ -1,5 +1,6 @@
 """What an operator may set: environment variables that begin with TRAINSERVE_."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,6 +12,7 @@ from serving import machine, writers
 
 MIB = 1024 * 1024
 _NAME = r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?"
+_IDENTITY = r"\S+ https://\S+"
 _ORIGIN = r"https?://([A-Za-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?"
 
 
@@ -61,6 +63,14 @@ class Settings(BaseSettings):
     versions: int = Field(2, ge=0, le=64, description="versions not in service that a worker keeps open once asked for")
     signers: Path | None = Field(
         None, description="file of the public keys of those who may sign; a model that none of them signed is refused"
+    )
+    sigstore: str | None = Field(
+        None,
+        description="IDENTITY ISSUER, such as `me@example.com https://accounts.google.com`: a model that was not "
+        "signed so, by sigstore, is refused; where signers are named too, both have to have signed",
+    )
+    sigstore_root: Path | None = Field(
+        None, description="trusted_root.json that sigstore's signatures rest on; by default the package's own"
     )
     poll_s: float = Field(0.25, gt=0, le=60, description="seconds between looks at the alias file")
     max_upload_bytes: int = Field(10 * MIB, ge=1, description="largest picture, or largest JSON or multipart request")
@@ -123,11 +133,18 @@ class Settings(BaseSettings):
         """Of the models to serve, each once; none: the one promoted last."""
         return tuple(dict.fromkeys(self.model.split(","))) if self.model else ()
 
-    @field_validator("keys", "signers")
+    @field_validator("keys", "signers", "sigstore_root")
     @classmethod
     def _absolute(cls, file: Path | None) -> Path | None:
         """Workers stand elsewhere than whoever started them."""
         return file.expanduser().absolute() if file else None
+
+    @field_validator("sigstore")
+    @classmethod
+    def _somebody(cls, given: str | None) -> str | None:
+        if given is not None and not re.fullmatch(_IDENTITY, given):
+            raise ValueError("names nobody; write IDENTITY ISSUER, as `me@example.com https://accounts.google.com`")
+        return given
 
     @field_validator("writers")
     @classmethod

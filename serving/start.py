@@ -5,6 +5,7 @@ import ipaddress
 import os
 import socket
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -38,6 +39,10 @@ def serve(
         keys.read(settings.keys, writers.trusted(settings.writers))  # one sentence now, instead of a 401 for everybody
     if settings.signers is not None and not settings.signers.is_file():
         raise InputError(f"there is no signers' file {settings.signers}; `trainserve models sign-key` prints its lines")
+    if settings.sigstore is not None and find_spec("sigstore") is None:
+        raise InputError("TRAINSERVE_SIGSTORE needs the package sigstore; pip install 'trainserve[sigstore]'")
+    if settings.sigstore_root is not None and not settings.sigstore_root.is_file():
+        raise InputError(f"there is no root of trust {settings.sigstore_root}; leave TRAINSERVE_SIGSTORE_ROOT out")
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, command(settings, address), environment(settings))

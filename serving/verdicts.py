@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from data import whole
 from data.spec import Frozen
 from models.records import Verdict
+from models.verdict import Relation
 from serving import shelf
 from serving.aliases import Word
 from serving.refs import ModelRef, StoreError
@@ -63,6 +64,15 @@ def word(ref: ModelRef) -> Word | None:
     if not known:
         return "none"
     return "promoted" if known[-1].verdict.promoted else "refused"
+
+
+def relation(ref: ModelRef) -> Relation | None:
+    """By which it was promoted last; None where no verdict promoted it, or that cannot be read."""
+    try:
+        promoting = [one.verdict.relation for one in given(ref) if one.verdict.promoted]
+    except (StoreError, OSError):
+        return None
+    return promoting[-1] if promoting else None
 
 
 def objection(ref: ModelRef) -> str | None:

@@ -98,7 +98,7 @@ def rows(root: Path, shard: Shard, label: str | None) -> Iterator[tuple[bytes | 
                 content, path = _content(picture)
                 if content is None and path:
                     raise SourceError(
-                        f"{where} has paths instead of pictures, such as {path[:80]!r}, which are not followed; "
+                        f"{where} has paths instead of pictures, such as {path[-80:]!r}, which are not followed; "
                         "save it with the pictures in it"
                     )
                 yield content, path, _class(said, columns.names)

@@ -8,6 +8,7 @@ from data.errors import InputError
 from flows.cli import trusted
 from flows.cli.models_app import Format
 from models.bundle import layouts, manifest, oci
+from models.bundle.manifest import PAGE
 from models.bundle.page import card_page
 from serving import arrivals, store
 from serving.refs import ModelRef
@@ -19,18 +20,21 @@ def export(text: str, to: Path, form: Format) -> None:
     manifest.verified(store.path(ref))  # what was changed since goes nowhere
     to = new(to)
     match form:
+        case "bundle" if (store.path(ref) / PAGE).is_file():
+            store.export(ref, to)
+            page = to / PAGE
         case "bundle":
             page = beside(ref, to)
         case "triton":
             with whole.locked(to), whole.folder(to) as part:
                 model = layouts.triton(store.path(ref), store.card(ref), part)
-                (model / layouts.PAGE).write_text(card_page(store.card(ref), files="1"), encoding="utf-8")
-            page = to / ref.name / layouts.PAGE
+                (model / PAGE).write_text(card_page(store.card(ref), files="1"), encoding="utf-8")
+            page = to / ref.name / PAGE
         case "oci-layout":
             with whole.locked(to), whole.folder(to) as part:
                 oci.write(store.path(ref), store.card(ref), part)
-                (part / layouts.PAGE).write_text(card_page(store.card(ref), files="bundle"), encoding="utf-8")
-            page = to / layouts.PAGE
+                (part / PAGE).write_text(card_page(store.card(ref), files="bundle"), encoding="utf-8")
+            page = to / PAGE
     print(to)
     print(f"{page} tells what {ref} is, for readers and for a hub of models", file=sys.stderr)
 
@@ -46,7 +50,7 @@ def new(to: Path) -> Path:
 
 
 def beside(ref: ModelRef, to: Path) -> Path:
-    """The page lies beside a bundle: in it would be a file that its manifest does not list."""
+    """A bundle from before it had a page of its own; in it would be a file that its manifest does not list."""
     page = to.with_name(f"{to.name}.md")
     if page.exists():
         raise InputError(f"{page}, where the page about {ref} goes, is already there; give another name than {to}")

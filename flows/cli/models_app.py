@@ -90,15 +90,27 @@ def verify(model: str, /) -> None:
 
 
 @models_app.command
-def sign(model: str, /, *, key: Annotated[Path, Parameter(env_var="TRAINSERVE_SIGNING_KEY")]) -> None:
-    """Vouch for NAME@VERSION, or a bundle folder, with a key that `sign-key` made.
+def sign(
+    model: str,
+    /,
+    *,
+    key: Annotated[Path | None, Parameter(env_var="TRAINSERVE_SIGNING_KEY")] = None,
+    sigstore: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Vouch for NAME@VERSION, or a bundle folder, with a key that `sign-key` made, or with sigstore.
 
     A service that was told of signers (TRAINSERVE_SIGNERS=FILE) takes only models that one of them has signed. With
     TRAINSERVE_SIGNING_KEY=FILE in its environment, a run signs what it makes.
+
+    Parameters
+    ----------
+    sigstore
+        Sign as who is logged in, in a browser or a CI job, instead of with a key; needs the network. A service that
+        was told of TRAINSERVE_SIGSTORE="IDENTITY ISSUER" takes only models that are signed so.
     """
     from flows.cli import signing
 
-    signing.sign(model, key)
+    signing.sign(model, key, sigstore=sigstore)
 
 
 @models_app.command

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 from rich.console import Console
 
+from data.errors import InputError
 from data.spec import Frozen
 from flows import proof
 from flows.console import shown_time
+from flows.lineage import since
+from flows.place import home
+from flows.recorded import of_model
 from models.cards import ModelCard
 from models.config import Experiment
 from models.verdict import MARKS
@@ -22,6 +26,11 @@ if TYPE_CHECKING:
     from serving.roles import Aliases
 
 INDENT = 13  # columns before a value
+UNCOMMITTED = {
+    True: ", with changes that were not committed",
+    False: "",
+    None: "; whether all was committed is unknown",
+}
 
 
 def show_one(text: str, *, as_json: bool) -> None:
@@ -30,6 +39,7 @@ def show_one(text: str, *, as_json: bool) -> None:
     if as_json:
         known = {
             "model": str(ref),
+            "data_since": data_since(ref, card),
             "roles": [role for role in ROLES if getattr(held, role) == ref],
             "verdicts": [one.model_dump(mode="json") for one in verdicts.given(ref)],
             "history": [one.model_dump(mode="json") for one in held.history if one.version == ref.version],
@@ -72,15 +82,33 @@ def roles(ref: ModelRef, held: "Aliases") -> list[str]:
 
 def origin(ref: ModelRef, card: ModelCard) -> Iterator[tuple[str, str]]:
     """What it was made of, where and by what."""
-    lineage = card.lineage
+    lineage, folder = card.lineage, home() / "runs" / card.lineage.run_id
     yield "data", lineage.fingerprint
-    yield "run", lineage.run_id
+    if changed := data_since(ref, card):
+        yield "data since", changed
+    yield "run", f"{lineage.run_id}, {f'in {folder}' if folder.is_dir() else 'whose folder is not here, or gone'}"
     if lineage.reason:
         yield "asked for", lineage.reason
-    yield "commit", lineage.commit or "unknown"
-    yield "Prefect run", lineage.flow_run_url or "not kept"
+    yield "commit", f"{lineage.commit or 'unknown'}{UNCOMMITTED[lineage.dirty] if lineage.commit else ''}"
+    yield "Prefect run", lineage.flow_run_url or "not kept: its server ended with the run"
     yield "folder", str(store.path(ref))
     yield "settings", f"\n{' ' * INDENT}".join(chosen(card)) or "all by default"
+
+
+def data_since(ref: ModelRef, card: ModelCard) -> str | None:
+    """As the run found it, or worked out now from the records of both; None where it was compared with none."""
+    if card.lineage.data_since is not None:
+        return card.lineage.data_since
+    try:
+        champions = [one.verdict.champion for one in verdicts.given(ref)]
+        if not champions or champions[-1] in (None, str(ref)):
+            return None
+        pictures = of_model(str(ref), home())
+        return since(store.resolve(str(champions[-1])), card.lineage.fingerprint, pictures, home())
+    except InputError as error:
+        return f"not known: {error}"
+    except ValueError:  # the settings of another version
+        return "not known: its settings are of another version of trainserve"
 
 
 def chosen(card: ModelCard) -> list[str]:

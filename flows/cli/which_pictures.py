@@ -1,9 +1,7 @@
 """Which pictures a person means: those of a source now, or those that a run, a model or a fingerprint stands for."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from data import catalog, snapshot
 from data.errors import InputError, SourceError
@@ -13,10 +11,9 @@ from data.history.records import Record
 from data.progress import Progress
 from data.sources import gathered
 from data.spec import DatasetSpec
-from models.run import RunFolder, read_fingerprint
-from serving import store
+from flows.recorded import of_model, of_run
+from models.run import RunFolder
 
-SETTINGS = ("val_fraction", "test_fraction", "split_seed", "split_by")  # of the split, which a record is called by
 SPOKEN = re.compile(r"[0-9a-f]{8,64}(-seed.*)?")  # a fingerprint
 
 
@@ -48,33 +45,6 @@ def pictures(text: str, home: Path, *, asked: DatasetSpec, progress: Progress) -
     if not taken.files:
         raise InputError(f"{text!r} holds no picture in a class folder; put them into one folder per class")
     return records.of_source(taken)
-
-
-def of_model(text: str, home: Path) -> Record:
-    ref = store.resolve(text)
-    card = store.card(ref)
-    settings = card.experiment.get("dataset")
-    known = settings if isinstance(settings, Mapping) else {}
-    return kept(f"model {ref}", card.lineage.fingerprint, known, home)
-
-
-def of_run(run: RunFolder, home: Path) -> Record:
-    fingerprint = read_fingerprint(run)
-    if fingerprint is None:
-        raise InputError(f"run {run.run_id} is of a version that kept no fingerprint; name its source, or another run")
-    return kept(f"run {run.run_id}", fingerprint, run.experiment().dataset.model_dump(), home)
-
-
-def kept(whose: str, fingerprint: str, settings: Mapping[str, Any], home: Path) -> Record:
-    """Of the split that was asked for, or of another one of the same pictures, where that is all there is."""
-    spec = DatasetSpec.model_validate({name: settings[name] for name in SETTINGS if name in settings})
-    file = records.find(records.name_of(fingerprint, spec), home) or records.find(fingerprint, home)
-    if file is None:
-        raise InputError(
-            f"which pictures {whose} saw (fingerprint {fingerprint[: records.SHOWN]}) is not kept in "
-            f"{records.folder(home)}; name their source, or a run whose record is there"
-        )
-    return records.load(file)
 
 
 def not_found(text: str, no_source: str, home: Path) -> str:

@@ -44,6 +44,9 @@ def models_and_runs(home: Path) -> Iterator[Thing]:
     try:
         stored = store.listing()
         used = {one.ref: (*one.roles, "one on trial")[0] for one in stored if one.roles or one.tried}
+        for ref in (store.aliases(name).last_better for name in {one.ref.name for one in stored}):
+            if ref in {one.ref for one in stored}:
+                used.setdefault(ref, "last that was better than the champion before it")
         cited = {store.card(ref).lineage.run_id: f"the run of {ref}, {role}" for ref, role in used.items()}
         unread = None
     except (OSError, ValueError):  # damaged; the doctor says what

@@ -14,7 +14,7 @@ READS: dict[Stage, tuple[str, ...]] = {
     "cross-validate": (*LEARNING, "answer", "crossval"),
     "train": LEARNING,
     "evaluate": ("answer", "crossval", "diagnose"),
-    "export": ("release.parity", "release.rehearse", "export"),
+    "export": ("release.parity", "release.rehearse", "release.license", "export"),
     "release": ("release",),  # never taken over: what is in service changes from night to night
 }
 """Sections and fields of an experiment, beside those of the stages that it rests on."""

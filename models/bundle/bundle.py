@@ -3,6 +3,7 @@
     model.onnx      uint8 pixels (N, H, W, C) -> calibrated probabilities (N, K); mean and deviation are inside
     model.int8.onnx, model.fp16.onnx   the same in fewer bits, where they were asked for and found good
     card.json       ModelCard: classes, geometry, figures, lineage
+    README.md       the same for readers, as hubs of models want it; not in bundles of before
     golden/         pictures with the pixels and answers they must give; int8.json, fp16.json: the variants' answers
     manifest.json   size and sha256 of every other file
 

@@ -30,8 +30,10 @@ from models.bundle.golden import Golden, Sample
 from models.bundle.graph import calibrated, trained_answer
 from models.bundle.graphs import Graphs, graphs_of
 from models.bundle.manifest import BundleError
+from models.bundle.page import card_page
 from models.bundle.parity import Answer, Ask, ExportError
 from models.bundle.shown import sight
+from models.bundle.variants import Wanted
 from models.cards import ModelCard, Parity, Rehearsal
 from models.config import Experiment
 from models.evaluation.decided import batch_size_of
@@ -61,9 +63,15 @@ Rehearse = Callable[[Bundle, Progress], AbstractContextManager[Service]]
 
 
 def export(
-    folder: RunFolder, dataset: Dataset, *, rehearse: Rehearse | None = None, progress: Progress = ignore
+    folder: RunFolder,
+    dataset: Dataset,
+    *,
+    rehearse: Rehearse | None = None,
+    variant: Wanted = "auto",
+    progress: Progress = ignore,
 ) -> Path:
-    """The run's bundle folder. Raises `ExportError`; then nothing is written, and an earlier bundle stays."""
+    """The run's bundle folder. `variant`: what a service here is told to answer with, and so is rehearsed with.
+    Raises `ExportError`; then nothing is written, and an earlier bundle stays."""
     experiment = folder.experiment()
     train = experiment.train
     predictions, test = folder.predictions(), dataset.split.test
@@ -77,6 +85,7 @@ def export(
         at_once=answered_at_once(train, batch_size_of(train, dataset, folder)),
         make=_make(experiment, dataset, progress),
         rehearse=rehearse,
+        variant=variant,
         progress=progress,
     )
 
@@ -105,6 +114,7 @@ def write_bundle(
     at_once: int = MOST,
     make: Make | None = None,
     rehearse: Rehearse | None = None,
+    variant: Wanted = "auto",
     progress: Progress = ignore,
 ) -> Path:
     """network: uint8 NHWC -> logits; test: rows of `images` that it was never trained on; evaluated: (rows, K), the
@@ -123,7 +133,7 @@ def write_bundle(
         card = partial(_card, result, images.snapshot.name, graphs)
         graphs.write(part, tests.pixels)
         bundle = _sealed(part, card(UNPROVED), tests)
-        answering = Bundle.open(part) if graphs.kept else bundle  # here, as a service chooses
+        answering = Bundle.open(part, variant=variant) if graphs.kept else bundle  # here, as a service chooses
         with rehearse(answering, progress) if rehearse else nullcontext() as service:
             served = partial(asked, served=service.ask, by=answering.variant) if service else asked
             found = served(exported=bundle.predict, variants=graphs.answers, tolerance=tolerance, progress=progress)
@@ -156,6 +166,7 @@ def _in_place_of(target: Path) -> Iterator[Path]:
 def _sealed(folder: Path, card: ModelCard, tests: Golden) -> Bundle:
     """What stands beside the graphs, and the whole opened as a service would open it, with the exported graph."""
     (folder / CARD).write_text(card.model_dump_json() + "\n", encoding="utf-8")
+    (folder / manifest.PAGE).write_text(card_page(card), encoding="utf-8")
     golden.save(tests, folder)
     manifest.write(folder)
     try:

@@ -21,7 +21,7 @@ from models.bundle.variants import PROVIDERS
 from models.cards import Recipe, Variant
 from models.evaluation.checks import percent
 from models.evaluation.config import ExportConfig
-from models.evaluation.pairs import lowest_difference
+from models.evaluation.pairs import Paired, paired
 
 ASKED: dict[str, tuple[str, ...]] = {"none": (), "int8": ("int8",), "fp16": ("fp16",), "both": ("int8", "fp16")}
 FASTER = 0.9  # of the exported graph's time, at most
@@ -117,22 +117,20 @@ class Trial:
         speed = self._speed(predict) if name == "int8" else None
         theirs, ours = test.answers(predict), test.answers(self._predict)
         right = [answers.argmax(axis=1) == test.labels for answers in (theirs, ours)]
-        gained, lost = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
-        n, margin = len(test.rows), self._config.quantize_margin
-        low = lowest_difference(gained=gained, lost=lost, n=n, confidence=self._confidence)
-        kept = bool(np.isfinite(theirs).all()) and low >= -margin
+        pairs, margin = paired(right[0], right[1], confidence=self._confidence), self._config.quantize_margin
+        kept = bool(np.isfinite(theirs).all()) and as_right(pairs, margin)
         said = (
-            f"{percent(right[0].mean())} of {n:,} test pictures right, the exported graph "
-            f"{percent(right[1].mean())}; a loss of up to {percent(max(0.0, -low))} cannot be ruled "
+            f"{percent(right[0].mean())} of {pairs.n:,} test pictures right, the exported graph "
+            f"{percent(right[1].mean())}; a loss of up to {percent(max(0.0, -pairs.difference_low))} cannot be ruled "
             f"out, export.quantize_margin is {percent(margin)}"
         )
         how = f"{speed.said}; " if speed else "its speed shows on a GPU alone; "
         figures = {
             "bytes": len(graph),
-            "n": n,
+            "n": pairs.n,
             "accuracy": float(right[0].mean()),
             "float_accuracy": float(right[1].mean()),
-            "low": low,
+            "low": pairs.difference_low,
             "recipe": recipe,
             **(speed.figures if speed else {}),
         }
@@ -168,6 +166,12 @@ class Speed:
     @property
     def figures(self) -> dict[str, float]:
         return {name: round(value, 4) for name, value in vars(self).items()}
+
+
+def as_right(pairs: Paired, margin: float) -> bool:
+    """Is a loss of more than the margin ruled out, by the limit that the verdict goes by? One of just the margin passes
+    no more often than `release.confidence` leaves, with few pictures and where nothing is gained too."""
+    return pairs.difference_low >= -margin
 
 
 def asked(graph: bytes) -> Predict:

@@ -10,7 +10,6 @@ from models.bundle.bundle import CARD, MODEL
 from models.bundle.session import INPUT, OUTPUT
 from models.records import ModelCard
 
-PAGE = "README.md"
 CONFIG = "config.pbtxt"
 LABELS = "labels.txt"
 MOST = 32  # pictures in one batch of Triton's; the graph takes any number

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -11,15 +12,24 @@ from pydantic import BaseModel, Field, ValidationError
 
 from data.errors import InputError
 from data.spec import Frozen
-from models.bundle import signature
+from models.bundle import identity, signature
 from models.bundle.signature import Signers
 
 NAME = "manifest.json"
+PAGE = "README.md"  # the one name with capitals: hubs of models look for it
 FORMAT = 2  # 2: parity over files, JPEG and WebP among the golden pictures
 MAX_FILES = 64
 LARGEST_MODEL = (2 << 30) - 1  # a protobuf ends at 2 GiB
 GRAPHS = ("model.onnx", "model.int8.onnx", "model.fp16.onnx")
-MAX_BYTES = {NAME: 1 << 20, signature.NAME: 4096, "card.json": 16 << 20, **dict.fromkeys(GRAPHS, LARGEST_MODEL)}
+BESIDE = frozenset({NAME, signature.NAME, identity.NAME})  # what no manifest lists
+MAX_BYTES = {
+    NAME: 1 << 20,
+    signature.NAME: 4096,
+    identity.NAME: identity.MAX_BYTES,
+    "card.json": 16 << 20,
+    PAGE: 1 << 20,
+    **dict.fromkeys(GRAPHS, LARGEST_MODEL),
+}
 MAX_BYTES_OTHER = 64 << 20  # a golden picture, or the pixels of all of them
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(/[a-z0-9][a-z0-9._-]{0,63})?")
 
@@ -50,7 +60,7 @@ class _Versioned(BaseModel):
 
 def write(folder: Path) -> None:
     """Write manifest.json over all files in `folder`; the last step of making a bundle."""
-    names = sorted(set(_listing(folder)) - {NAME, signature.NAME})
+    names = sorted(set(_listing(folder)) - BESIDE)
     manifest = Manifest(files={name: _entry((folder / name).read_bytes()) for name in names})
     (folder / NAME).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
@@ -59,19 +69,29 @@ def verified(folder: Path, *, signers: Signers | None = None) -> dict[str, bytes
     """The bytes of every file in the bundle. What is returned is what was hashed: nothing is read twice.
 
     Raises `BundleError` for a link, a special file, a file too many, too few, too large or changed; with `signers`,
-    also for a bundle that none of them has signed.
+    also for a bundle that they have not signed.
     """
     found = _listing(folder)
     if NAME not in found:
         raise BundleError(f"{folder} has no {NAME}, so it is no bundle; give the bundle folder of a finished run")
     raw = _read(folder, NAME, found[NAME])
     if signers is not None:
-        signed = _read(folder, signature.NAME, found[signature.NAME]) if signature.NAME in found else None
-        if (fault := signature.fault(raw, signed, signers)) is not None:
+        signed = {name: _read(folder, name, found[name]) for name in BESIDE - {NAME} if name in found}
+        if (fault := _fault(raw, signed, signers)) is not None:
             raise BundleError(f"{folder} is refused: {fault}")
     manifest = parse(Manifest, raw, NAME)
-    _compare_names(folder, set(manifest.files), set(found) - {NAME, signature.NAME})
+    _compare_names(folder, set(manifest.files), set(found) - BESIDE)
     return {name: _checked(folder, name, entry, found[name]) for name, entry in manifest.files.items()}
+
+
+def _fault(raw: bytes, signed: Mapping[str, bytes], signers: Signers) -> str | None:
+    """Of what is asked for, the first that is not as it should be."""
+    fault = None
+    if signers.keys is not None:
+        fault = signature.fault(raw, signed.get(signature.NAME), signers.keys)
+    if fault is None and signers.identity is not None:
+        fault = identity.fault(raw, signed.get(identity.NAME), signers.identity)
+    return fault
 
 
 def parse(model: type[Value], raw: bytes, name: str) -> Value:
@@ -91,7 +111,8 @@ def parse(model: type[Value], raw: bytes, name: str) -> Value:
 
 
 def _compare_names(folder: Path, listed: set[str], found: set[str]) -> None:
-    unsafe = sorted(name for name in listed if not _NAME.fullmatch(name) or name in (NAME, signature.NAME))
+    known = {name for name in listed if _NAME.fullmatch(name) or name == PAGE} - BESIDE
+    unsafe = sorted(listed - known)
     if unsafe:
         raise BundleError(f"{folder}/{NAME} names the file {unsafe[0][:80]!r}, which no bundle has; refusing it")
     if missing := sorted(listed - found):

@@ -1,7 +1,8 @@
 """A model card as a page that readers outside understand: Markdown with the YAML head of Hugging Face's model hub.
 
 https://huggingface.co/docs/hub/model-cards, after https://arxiv.org/abs/1810.03993 (what it is for, figures with their
-uncertainty, limits). All of it is in card.json, nothing is measured here. No licence is stated, as nobody named one.
+uncertainty, limits). All of it is in card.json, nothing is measured here. It is written as the bundle is made, so what
+is found later, the verdict above all, is not in it.
 """
 
 import html
@@ -13,9 +14,10 @@ import yaml
 from data.spec import ImageSpec
 from models.bundle.bundle import CARD, MODEL
 from models.bundle.session import INPUT, OUTPUT
+from models.cards import ModelCard, Rehearsal
 from models.evaluation.checks import percent
+from models.evaluation.config import NO_LICENSE
 from models.evaluation.metrics import ClassMetrics, Interval, Metrics
-from models.records import ModelCard
 
 TASK = "image-classification"
 MOST_CLASSES = 200  # in the table; the card has them all
@@ -46,11 +48,18 @@ def front(card: ModelCard) -> dict[str, object]:
     }
     result = {"task": {"type": TASK, "name": "image classification"}, "dataset": dataset, "metrics": metrics}
     return {
+        "license": license_of(card).lower(),  # the hub's names are those of SPDX in small letters
         "pipeline_tag": TASK,
         "library_name": "onnx",
         "tags": ["onnx", "onnxruntime", TASK, "trainserve", card.kind],
         "model-index": [{"name": f"{card.name}@{card.version}", "results": [result]}],
     }
+
+
+def license_of(card: ModelCard) -> str:
+    """SPDX identifier, or `other`: as in cards from before one could be named."""
+    release = card.experiment.get("release")
+    return str(release.get("license", NO_LICENSE)) if isinstance(release, dict) else NO_LICENSE
 
 
 def _title(card: ModelCard) -> str:
@@ -129,8 +138,23 @@ def _figures(card: ModelCard) -> Iterator[str]:
         f"\n**Parity.** Against the trained network, over {parity.n:,} test pictures: the largest difference of any "
         f"probability is {parity.largest_difference:.1e}, and {parity.changed_answers} answers are others."
     )
+    for way in parity.ways:
+        if way.name != "onnx":
+            found = f"within {way.largest_difference:.1e}, {way.changed_answers} answers are others"
+            yield f"- {way.title}, over {way.n:,}: {found}."
+    if card.rehearsal is not None:
+        yield f"\n**As a service.** {_rehearsed(card.rehearsal)}."
     for variant in card.variants:
         yield f"\n**In {variant.name}.** A graph in fewer bits was {_cell(variant.said)}."
+
+
+def _rehearsed(found: Rehearsal) -> str:
+    if found.fault is not None or found.p50_ms is None or found.p95_ms is None:
+        return f"The service on it {_cell(found.fault or 'was not timed')}"
+    return (
+        f"Where it was made, a service on it took {found.p50_ms:.1f} ms for a request of one picture, over HTTP "
+        f"(95 of 100: {found.p95_ms:.1f} ms), and was overloaded and stopped in good order"
+    )
 
 
 def _limits(card: ModelCard) -> Iterator[str]:
@@ -183,15 +207,23 @@ differ by 2 of 255."""
 
 
 def _lineage(card: ModelCard) -> str:
+    licence, changed = license_of(card), ", with changes that were not committed" if card.lineage.dirty else ""
     rows = {
+        "licence": licence if licence != NO_LICENSE else "none was named; ask whoever gave it to you",
         "data": f"`{card.lineage.fingerprint}`",
         "run": f"`{card.lineage.run_id}`",
-        "commit": f"`{card.lineage.commit}`" if card.lineage.commit else "not known",
+        "data since": _cell(card.lineage.data_since or "not compared with that of an earlier model"),
+        "commit": f"`{card.lineage.commit}`{changed}" if card.lineage.commit else "not known",
         "Prefect run": card.lineage.flow_run_url or "not kept",
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(card.versions.items())),
     }
     lines = "\n".join(f"| {name} | {_plain(value)} |" for name, value in rows.items())
-    return f"## Where it comes from\n\n| | |\n| --- | --- |\n{lines}\n\nEvery setting of the run is in `card.json`."
+    later = (
+        "Every setting of the run is in `card.json`. This page is as old as the model: what it was compared with, and "
+        "whether it was put into service, came later; where it was made, `trainserve models show "
+        f"{card.name}@{card.version}` tells the verdict with its table."
+    )
+    return f"## Where it comes from\n\n| | |\n| --- | --- |\n{lines}\n\n{later}"
 
 
 def _named(classes: Sequence[ClassMetrics], most: int = 12) -> str:

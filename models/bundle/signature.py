@@ -9,6 +9,7 @@ import binascii
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,13 +18,26 @@ from pydantic import Field, ValidationError
 from data import whole
 from data.errors import InputError
 from data.spec import Frozen
+from models.bundle.identity import Identity
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 NAME = "manifest.sig"
-Signers = Mapping[str, bytes]
-"""Public keys, 32 bytes each, by the names of their owners."""
+Keys = Mapping[str, bytes]
+"""Public ones, 32 bytes each, by the names of their owners."""
+
+
+@dataclass(frozen=True)
+class Signers:
+    """Who has to have vouched for a bundle: one of the keys, where they are named, and the identity, where that is."""
+
+    keys: Keys | None = None
+    identity: Identity | None = None
+
+    def __post_init__(self) -> None:
+        if self.keys is None and self.identity is None:
+            raise ValueError("signers that name nobody would let everything through")
 
 
 class Signature(Frozen):
@@ -92,10 +106,10 @@ def load_signers(file: Path) -> Signers:
         signers[words[0]] = key
     if not signers:
         raise InputError(f"{file.name} has no signer, so nothing could be served; add the line that sign-key printed")
-    return signers
+    return Signers(keys=signers)
 
 
-def fault(manifest: bytes, given: bytes | None, signers: Signers) -> str | None:
+def fault(manifest: bytes, given: bytes | None, signers: Keys) -> str | None:
     """Why this signature vouches for nothing; None: it does."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

@@ -46,6 +46,24 @@ def classes_kept(fallen: tuple[str, ...], config: ReleaseConfig) -> Check:
     return Check(name="classes", value=len(fallen), limit=0, ok=not fallen, said=said)
 
 
+def since(pairs: Paired, config: ReleaseConfig, *, name: str, decides: bool) -> Check:
+    """Against an earlier champion, so that small losses do not add up. `decides`: not where the model is better than
+    the one in service, which would otherwise stay though it is worse still."""
+    low = min(pairs.difference_low, pairs.resampled_low)
+    limit = -config.margin if decides else None
+    said = (
+        f"{points(pairs.difference)} against {name}, the last that was better than the one before it, at least "
+        f"{points(low)}; {points(-config.margin)} are allowed in all"
+    )
+    return Check(name="since", value=low, limit=limit, ok=None if limit is None else low >= limit, said=said)
+
+
+def not_since(name: str, why: str) -> Check:
+    """It could not be compared with that one."""
+    said = f"not compared with {name}, the last that was better than the one before it: {why}"
+    return Check(name="since", value=None, limit=None, ok=None, said=said)
+
+
 def floors(
     probabilities: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], config: ReleaseConfig
 ) -> tuple[Check, ...]:

@@ -57,6 +57,13 @@ def compare(
     )
 
 
+def relation_of(challenger: np.ndarray, champion: np.ndarray, labels: np.ndarray, config: ReleaseConfig) -> Relation:
+    """Both (N, K) probabilities of the same N pictures; labels (N,)."""
+    new, old = challenger.argmax(axis=1), champion.argmax(axis=1)
+    pairs = paired(new == labels, old == labels, confidence=config.confidence)
+    return relate(pairs, same=np.array_equal(new, old), config=config)
+
+
 def relate(pairs: Paired, *, same: bool, config: ReleaseConfig) -> Relation:
     if same:
         return "same"  # nothing would be gained by moving

@@ -1,10 +1,13 @@
 """What a person may choose about answers, the export, the release and the diagnosis: frozen values. No torch here."""
 
+import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from data.spec import Frozen
+
+NO_LICENSE = "other"
 
 
 class AnswerConfig(Frozen):
@@ -82,6 +85,30 @@ class ReleaseConfig(Frozen):
         title="Robustness margin",
         description="largest loss of accuracy under blur, noise, JPEG, dark or bright light; none: not tried at all",
     )
+    license: str = Field(
+        "other",
+        max_length=64,
+        title="Licence",
+        description="of the model, for its README.md: an SPDX identifier such as Apache-2.0; other: none is named",
+    )
+
+    @field_validator("license")
+    @classmethod
+    def _known(cls, given: str) -> str:
+        """As SPDX writes it. Raises ValueError for one that is not on its list: https://spdx.org/licenses/"""
+        if given.lower() == NO_LICENSE:
+            return NO_LICENSE
+        from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+        try:
+            known = str(canonicalize_license_expression(given))
+        except InvalidLicenseExpression:
+            known = " "
+        if not re.fullmatch(r"[A-Za-z0-9.-]+", known):  # one of them, no expression
+            raise ValueError(
+                f"{given!r} is no licence that SPDX lists; give one of its names, such as Apache-2.0, or {NO_LICENSE}"
+            )
+        return known
 
 
 class DiagnoseConfig(Frozen):

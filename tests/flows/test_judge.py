@@ -2,6 +2,8 @@
 
 import hashlib
 import shutil
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +12,8 @@ import numpy as np
 import pytest
 
 from data.spec import DatasetSpec
+from flows import drift
+from flows import judge as judging
 from flows.judge import answers, by_variant, judge, settled, try_as_service
 from flows.measured import Measuring
 from models.bundle.bundle import Bundle, BundleError
@@ -17,12 +21,13 @@ from models.config import Experiment, ReleaseConfig
 from models.evaluation.metrics import Metrics, score
 from models.run import RunFolder
 from models.verdict import Verdict
-from serving import store
+from serving import store, verdicts
 from serving.refs import ModelRef
 
 BUNDLE = Path(__file__).parents[1] / "golden" / "bundle-v1"
 NEW = ModelRef(name="digits", version="new")
 PLAIN = ReleaseConfig(robust_margin=None)
+Fault = Callable[[Path, object], object]
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,24 @@ def test_a_model_whose_graph_in_fewer_bits_would_answer_is_judged_by_its_answers
     assert "its int8 graph" in by_variant(quick)
 
 
+@pytest.mark.usefixtures("ref")
+@pytest.mark.parametrize(("told", "expected"), [("int8", "int8"), ("", "auto"), ("no-such", "auto")])
+def test_it_is_judged_by_the_graph_that_a_service_of_this_environment_is_told_to_answer_with(
+    case: Case, champion: Bundle, monkeypatch: pytest.MonkeyPatch, told: str, expected: str
+):
+    opened: list[str] = []
+
+    def seen(_: Path, *, variant: str) -> Bundle:
+        opened.append(variant)
+        return champion
+
+    monkeypatch.setenv("TRAINSERVE_VARIANT", told)
+    monkeypatch.setattr(Bundle, "open", seen)
+    answers = answers_of(champion, case)
+    case.judged(answers, answers.argmax(axis=1))
+    assert opened == [expected, expected]
+
+
 def test_a_better_model_is_promoted(champion: Bundle, case: Case, ref: ModelRef):
     wrong = np.roll(answers_of(champion, case), 1, axis=1)
     verdict = case.judged(wrong, wrong.argmax(axis=1))
@@ -173,6 +196,115 @@ def test_models_of_other_things_are_never_replaced_by_themselves(champion: Bundl
     assert not verdict.promoted
     assert f"Kept {ref}" in verdict.reason
     assert "by hand" in verdict.reason
+
+
+# Small losses, night after night
+
+
+@pytest.fixture
+def anchor(ref: ModelRef, champion: Bundle) -> ModelRef:
+    """The first champion, which is the last that was better; since then one took its place that was not worse."""
+    assert champion.card.version == ref.version
+    stored = store.home() / "models" / "digits"
+    shutil.copytree(stored / ref.version, stored / "second")
+    second = ModelRef(name="digits", version="second")
+    verdicts.keep(second, NOT_WORSE)
+    store.promote(second, reason=NOT_WORSE.reason)
+    return ref
+
+
+NOT_WORSE = Verdict(promoted=True, relation="not worse", reason="Not worse than the first.", n=9, challenger_accuracy=1)
+
+
+def worse_at_first(answers: np.ndarray, num: int) -> np.ndarray:
+    changed = answers.copy()
+    changed[:num] = np.roll(answers[:num], 1, axis=1)
+    return changed
+
+
+def fleet(monkeypatch: pytest.MonkeyPatch, case: Case, answers: dict[str, np.ndarray]) -> None:
+    """Bundles of these versions answer so; `case` is asked for all of its pictures, in order."""
+    real = drift.predict_files
+
+    def predict(bundle: Bundle, paths: list[Path]) -> np.ndarray:
+        known = answers.get(bundle.folder.parent.name)
+        return real(bundle, paths) if known is None or len(paths) != len(case.files) else known
+
+    monkeypatch.setattr(drift, "predict_files", predict)
+    monkeypatch.setattr(judging, "predict_files", predict)
+
+
+@pytest.fixture
+def many(case: Case) -> Case:
+    return replace(case, files=case.files * 10)
+
+
+def answers_of_many(champion: Bundle, many: Case) -> np.ndarray:
+    once = replace(many, files=many.files[: len(many.files) // 10])
+    return np.tile(answers_of(champion, once), (10, 1))
+
+
+def test_a_model_that_is_not_worse_than_the_champion_and_is_than_the_last_better_one_is_not_promoted(
+    champion: Bundle, many: Case, anchor: ModelRef, monkeypatch: pytest.MonkeyPatch
+):
+    first = answers_of_many(champion, many)
+    labels, n = first.argmax(axis=1), len(first)
+    fleet(monkeypatch, many, {"second": worse_at_first(first, n // 100 * 2)})
+    verdict = many.judged(worse_at_first(first, n // 100 * 2 + 2), labels)
+    (check,) = [check for check in verdict.checks if check.name == "since"]
+    assert (verdict.relation, verdict.promoted, check.ok) == ("not worse", False, False)
+    assert f"points against {anchor}, the last that was better than the one before it, at least -" in verdict.reason
+    assert verdict.reason.startswith("Kept digits@second: ")
+    monkeypatch.setattr(judging, "drifted", lambda *_: ())
+    assert many.judged(worse_at_first(first, n // 100 * 2 + 2), labels).promoted
+
+
+def test_one_that_is_better_than_the_champion_is_promoted_though_an_earlier_one_was_better_still(
+    champion: Bundle, many: Case, anchor: ModelRef, monkeypatch: pytest.MonkeyPatch
+):
+    assert anchor
+    first = answers_of_many(champion, many)
+    labels, n = first.argmax(axis=1), len(first)
+    fleet(monkeypatch, many, {"second": worse_at_first(first, n // 5)})
+    verdict = many.judged(worse_at_first(first, n // 20), labels)
+    (check,) = [check for check in verdict.checks if check.name == "since"]
+    assert (verdict.relation, verdict.promoted, check.ok) == ("better", True, None)
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (lambda stored, _: shutil.rmtree(stored), "it is no longer stored"),
+        (lambda stored, _: (stored / "bundle" / "model.onnx").write_bytes(b""), "it does not open"),
+        (lambda *_: None, "it was split otherwise (split_seed 0, now 7) and may have learned from these pictures"),
+    ],
+)
+def test_where_the_last_better_one_cannot_be_asked_the_verdict_says_so_and_goes_on(
+    champion: Bundle, many: Case, anchor: ModelRef, monkeypatch: pytest.MonkeyPatch, fault: Fault, sentence: str
+):
+    fault(store.home() / "models" / "digits" / anchor.version, many)
+    first = answers_of_many(champion, many)
+    fleet(monkeypatch, many, {"second": worse_at_first(first, 3)})
+    verdict = many.judged(worse_at_first(first, 4), first.argmax(axis=1), split_seed=7)
+    (check,) = [check for check in verdict.checks if check.name == "since"]
+    assert (verdict.promoted, check.ok, check.value) == (True, None, None)
+    assert sentence in check.said
+
+
+def test_the_last_better_one_is_not_held_against_itself_when_it_is_judged_again(
+    champion: Bundle, many: Case, anchor: ModelRef, monkeypatch: pytest.MonkeyPatch
+):
+    first = answers_of_many(champion, many)
+    fleet(monkeypatch, many, {"second": worse_at_first(first, 3)})
+    monkeypatch.setattr(sys.modules[__name__], "NEW", anchor)
+    assert "since" not in {check.name for check in many.judged(first, first.argmax(axis=1)).checks}
+
+
+def test_a_champion_that_was_itself_better_is_the_only_one_that_is_asked(champion: Bundle, case: Case, ref: ModelRef):
+    answers = answers_of(champion, case)
+    verdict = case.judged(worse_at_first(answers, 1), answers.argmax(axis=1))
+    assert ref.version
+    assert "since" not in {check.name for check in verdict.checks}
 
 
 def test_a_champion_that_does_not_open_does_not_stand_in_the_way(champion: Bundle, case: Case, ref: ModelRef):

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,6 +95,14 @@ def test_a_model_that_the_service_refuses_is_told_with_the_figure(bundle: Bundle
     assert found.fault is not None
     assert found.fault.startswith("refused the model: it takes 0.0 s for one picture, more than")
     assert found.p50_ms is None
+
+
+@pytest.mark.slow
+def test_a_service_that_answers_with_another_graph_than_the_one_to_be_tried_proves_nothing(bundle: Bundle):
+    """This bundle has no int8 graph, so the service falls back."""
+    with rehearsed(replace(bundle, variant="int8")) as tried:
+        found = tried.rehearse()
+    assert found.fault == "answers with its float graph, not with the int8 one that is to be tried"
 
 
 @pytest.mark.slow

@@ -59,6 +59,7 @@ CHANGES = {
     "release": NOTHING,
     "release.parity": BUNDLE,
     "release.rehearse": BUNDLE,
+    "release.license": BUNDLE,
 }
 
 

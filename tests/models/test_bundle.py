@@ -280,7 +280,7 @@ def test_a_decoder_that_fails_is_a_refusal_too(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["model.onnx", "card.json", "golden/golden.json", "golden/pixels.u8", "golden/0-plain.png"]
+    "name", ["model.onnx", "card.json", "README.md", "golden/golden.json", "golden/pixels.u8", "golden/0-plain.png"]
 )
 def test_a_tampered_file_is_refused(copy: Path, name: str) -> None:
     raw = bytearray((copy / name).read_bytes())
@@ -343,7 +343,10 @@ def test_a_pipe_is_refused_instead_of_waited_for(copy: Path) -> None:
         Bundle.open(copy)
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "golden/../../secret", "a/b/c", "..", ""])
+PAGES = ["LICENSE", "README.MD", "README.md/a", "golden/README.md", "README.md\n"]
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "golden/../../secret", "a/b/c", "..", "", *PAGES])
 def test_a_manifest_that_points_elsewhere_is_refused(copy: Path, name: str) -> None:
     (copy.parent / "secret").write_bytes(b"")
     entry = {"size": 0, "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}
@@ -357,6 +360,19 @@ def test_a_hundred_megabytes_of_card_are_not_read(copy: Path) -> None:
     edit_json(copy / "manifest.json", lambda content: content["files"]["card.json"].update(size=100 << 20))
     with pytest.raises(BundleError, match="has 104857600 bytes, more than the 16777216"):
         Bundle.open(copy)
+
+
+def test_a_hundred_megabytes_of_page_are_not_read(copy: Path) -> None:
+    os.truncate(copy / "README.md", 100 << 20)
+    edit_json(copy / "manifest.json", lambda content: content["files"]["README.md"].update(size=100 << 20))
+    with pytest.raises(BundleError, match="has 104857600 bytes, more than the 1048576"):
+        Bundle.open(copy)
+
+
+def test_a_bundle_without_a_page_for_readers_opens(copy: Path) -> None:
+    (copy / "README.md").unlink()
+    sign(copy)
+    assert Bundle.open(copy).card.name == "toy"
 
 
 def test_a_hundred_megabytes_of_manifest_are_not_read(copy: Path) -> None:

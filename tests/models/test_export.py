@@ -20,9 +20,11 @@ from data.spec import ImageSpec
 from data.split import Split
 from data.validate import ValidationReport
 from models.bundle import golden, manifest, samples
-from models.bundle.bundle import Bundle
+from models.bundle.bundle import Bundle, read_card
 from models.bundle.export import ExportError, export, write_bundle
 from models.bundle.graph import OPSET, calibrated, to_onnx
+from models.bundle.page import card_page
+from models.bundle.slim import slimmed
 from models.config import TrainConfig
 from models.run import NetworkSpec, RunFolder
 from models.zoo.build import build
@@ -82,6 +84,17 @@ def test_the_card_states_what_was_exported(folder: Path) -> None:
     assert (card.parameters, card.flops) == (result.fit.parameters, result.flops)
     assert (card.image, card.statistics, card.calibration) == (IMAGE, result.statistics, result.calibration)
     assert {"python", "torch", "onnxruntime", "pillow"} <= set(card.versions)
+
+
+def test_a_reader_of_the_folder_finds_the_card_as_a_page_which_the_manifest_covers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (folder / "README.md").read_text()
+    assert page == card_page(read_card(folder))  # as it was in the end, with the parity
+    assert "README.md" in json.loads((folder / "manifest.json").read_bytes())["files"]
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hub = pytest.importorskip("huggingface_hub")
+    assert hub.ModelCard.load(folder / "README.md").data.model_name == f"toy@{toy_result().run_id}"
 
 
 def test_parity_is_measured_over_the_whole_test_split(folder: Path, images: Images) -> None:
@@ -218,7 +231,7 @@ def test_the_graph_says_nothing_of_the_machine_it_was_made_on(graph: onnx.ModelP
 def test_the_same_network_gives_the_same_bytes_and_the_exporter_says_nothing(
     folder: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
-    again = to_onnx(calibrated(Tiny(), TEMPERATURE), IMAGE, tolerance=1e-3)
+    again, _ = slimmed(to_onnx(calibrated(Tiny(), TEMPERATURE), IMAGE, tolerance=1e-3), lambda _: None)
     assert again == (folder / "model.onnx").read_bytes()
     said = capfd.readouterr()
     assert said.out + said.err == ""

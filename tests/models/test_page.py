@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from data.preprocess import to_pixels
 from data.spec import ImageSpec
 from models.bundle.bundle import Bundle
 from models.bundle.page import card_page, front
+from models.cards import Rehearsal
+from models.config import ReleaseConfig
 from models.evaluation.metrics import ClassMetrics
 from models.records import ModelCard
 
@@ -40,6 +43,43 @@ def test_the_hub_reads_its_head(monkeypatch):
     assert figures["f1"] == pytest.approx(CARD.test.macro_f1, abs=1e-6)
     assert {result.task_type for result in data.eval_results} == {"image-classification"}
     assert {result.dataset_revision for result in data.eval_results} == {CARD.lineage.fingerprint}
+
+
+def licensed(given: str) -> ModelCard:
+    release = ReleaseConfig(license=given).model_dump(mode="json")
+    return CARD.model_copy(update={"experiment": {**CARD.experiment, "release": release}})
+
+
+def test_the_head_names_the_licence_that_was_given(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hub = pytest.importorskip("huggingface_hub")
+    for card, named in ((CARD, "other"), (licensed("other"), "other"), (licensed("cc-by-4.0"), "cc-by-4.0")):
+        assert hub.ModelCard(card_page(card)).data.license == named
+    assert "| licence | CC-BY-4.0 |" in card_page(licensed("cc-by-4.0"))
+    assert "| licence | none was named; ask whoever gave it to you |" in card_page(CARD)
+
+
+@pytest.mark.parametrize(("given", "known"), [("apache-2.0", "Apache-2.0"), ("MIT", "MIT"), ("Other", "other")])
+def test_a_licence_is_spelt_as_spdx_spells_it(given, known):
+    assert ReleaseConfig(license=given).license == known
+
+
+@pytest.mark.parametrize("given", ["", "Appache-2.0", "MIT OR Apache-2.0", "MIT\nmodel-index: []", "GPL-3.0+ WITH x"])
+def test_what_is_no_licence_is_refused_with_a_remedy(given):
+    with pytest.raises(ValidationError, match="is no licence that SPDX lists; give one of its names, such as"):
+        ReleaseConfig(license=given)
+
+
+def test_it_has_the_service_and_every_way_to_ask_and_says_where_the_verdict_is():
+    card = Bundle.open(BUNDLE.with_name("bundle-v2")).card
+    found = Rehearsal(fault=None, p50_ms=4.0, p95_ms=6.5)
+    page = card_page(card.model_copy(update={"rehearsal": found}))
+    assert "took 4.0 ms for a request of one picture, over HTTP (95 of 100: 6.5 ms)" in page
+    for way in card.parity.ways:
+        assert way.name == "onnx" or f"- {way.title}, over {way.n:,}: within" in page
+    assert f"`trainserve models show digits@{card.version}` tells the verdict" in page
+    failed = card_page(card.model_copy(update={"rehearsal": Rehearsal(fault="took 7.1 s")}))
+    assert "**As a service.** The service on it took 7.1 s." in failed
 
 
 def test_it_has_a_chapter_for_each_question_of_a_reader_outside():

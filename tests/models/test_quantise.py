@@ -255,6 +255,13 @@ def test_few_test_pictures_prove_nothing(graph: bytes, sight: Sight):
     assert "cannot be ruled out" in made.variant.said
 
 
+def test_as_many_as_tangos_limit_alone_would_take_prove_nothing_either(graph: bytes, images: Images):
+    few, enough = (drawn(images, graph, n) for n in (280, 299))
+    config = ExportConfig(quantize="int8")
+    assert not trial(graph, Sight(few, few, few), config=config).judged("int8", graph, PLAIN).variant.kept
+    assert trial(graph, Sight(enough, enough, enough), config=config).judged("int8", graph, PLAIN).variant.kept
+
+
 def test_fp16_is_kept_where_its_numbers_are_right_whatever_its_time_here(graph: bytes, sight: Sight):
     made = trial(graph, sight, fast=0.1).made("fp16")
     assert made.variant.kept

@@ -15,7 +15,8 @@ from data.errors import InputError
 from flows.cli.app import main
 from flows.health import checks_store
 from models.bundle import manifest, oci, signature
-from models.bundle.bundle import Bundle, BundleError
+from models.bundle.bundle import Bundle, BundleError, read_card
+from models.bundle.page import card_page
 from serving import arrivals, store
 from serving.refs import ModelRef
 
@@ -216,22 +217,32 @@ def test_a_kill_in_the_middle_leaves_nothing_half_and_the_next_one_clears_up(toy
     assert not list(home.glob(".saving-*"))
 
 
+@pytest.fixture
+def with_page(toy_bundle: Path, tmp_path: Path) -> Path:
+    """As every export writes it."""
+    bundle = as_folder(toy_bundle, tmp_path)
+    (bundle / "README.md").write_text(card_page(read_card(bundle)))
+    manifest.write(bundle)
+    return bundle
+
+
 def run(*tokens: object) -> None:
     main([str(token) for token in tokens])
 
 
 @pytest.mark.parametrize("form", ["bundle", "oci-layout"])
-def test_what_was_exported_is_imported_by_another_machine(form, toy_bundle, tmp_path, monkeypatch, capsys):
-    store.save(toy_bundle)
+def test_what_was_exported_is_imported_by_another_machine(form, with_page, tmp_path, monkeypatch, capsys):
+    store.save(with_page)
     run("models", "export", "toy@v1", "--to", tmp_path / "out", "--format", form)
     said = capsys.readouterr()
     assert said.out == f"{tmp_path / 'out'}\n"
-    page = tmp_path / ("out.md" if form == "bundle" else "out/README.md")
+    page = tmp_path / "out" / "README.md"
     assert str(page) in said.err
-    assert page.read_text().startswith("---\npipeline_tag: image-classification\n")
+    assert page.read_text().startswith("---\nlicense: other\npipeline_tag: image-classification\n")
     monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "another machine"))
     assert store.listing() == ()
     run("models", "import", tmp_path / "out")
+    assert "README.md" in manifest.verified(store.path(TOY))
     assert capsys.readouterr().out == (
         "toy@v1 is in the store, whole, and answers its golden samples as it did when it was made; it is not in "
         'service: `trainserve models promote toy@v1 --because "..."` puts it there\n'
@@ -285,6 +296,14 @@ def test_a_folder_is_told_from_the_root_on_however_it_is_named(toy_bundle, tmp_p
     assert (tmp_path / "out.md").exists()
 
 
+def test_a_bundle_from_before_it_had_a_page_gets_one_beside_it(toy_bundle, tmp_path, capsys):
+    store.save(toy_bundle)
+    run("models", "export", "toy@v1", tmp_path / "out")
+    assert f"{tmp_path / 'out.md'} tells what toy@v1 is" in capsys.readouterr().err
+    assert '"out/model.onnx"' in (tmp_path / "out.md").read_text()
+    Bundle.open(tmp_path / "out")
+
+
 def test_a_page_that_is_already_beside_is_not_overwritten(toy_bundle, tmp_path, capsys):
     store.save(toy_bundle)
     (tmp_path / "out.md").write_text("mine")
@@ -309,7 +328,7 @@ def test_a_key_for_signing_is_made_under_either_name(tmp_path, capsys):
     assert [line.split()[0] for line in lines] == ["nightly", "nightly"]
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
     (tmp_path / "signers").write_text(lines[0] + "\n")
-    assert set(signature.load_signers(tmp_path / "signers")) == {"nightly"}
+    assert set(signature.load_signers(tmp_path / "signers").keys or ()) == {"nightly"}
     with pytest.raises(SystemExit):
         run("keys", "new", "nightly", "--signing", tmp_path / "c", "--rate", "3")
     assert not (tmp_path / "c").exists()

@@ -295,7 +295,7 @@ def test_a_file_of_before_is_read_and_is_written_in_the_new_form(three, home):
     store.promote(three[1], reason="")
     written = json.loads(file.read_text())
     assert written["format"] == aliases.FORMAT
-    assert written["history"][0] == OLD["history"][0] | {"by": None, "because": None, "verdict": None}
+    assert written["history"][0] == OLD["history"][0] | {"by": None, "because": None, "verdict": None, "relation": None}
     assert store.rollback("toy", reason="", to="v1") == three[0]
 
 
