@@ -60,6 +60,8 @@ def figures(ref: ModelRef, card: ModelCard, held: "Aliases") -> Iterator[tuple[s
         cv = card.crossval
         yield "cross-val.", f"{percent(cv.mean)} ± {100 * cv.std:.1f} over {len(cv.folds)} folds"
     yield "calibration", f"error {percent(calibration.ece_after)}, before {percent(calibration.ece_before)}"
+    if card.selective is not None:
+        yield "sure", card.selective.said
     yield "export", proof.told(card)
 
 

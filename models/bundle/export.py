@@ -190,6 +190,7 @@ def _card(
         test=result.test,
         crossval=result.crossval,
         calibration=result.calibration,
+        selective=result.selective,
         parity=proved,
         rehearsal=rehearsal,
         variants=graphs.variants,

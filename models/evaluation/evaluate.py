@@ -19,8 +19,9 @@ from models.device import choose_device
 from models.evaluation.decided import batch_size_of, decided
 from models.evaluation.diagnosis.measure import measure
 from models.evaluation.metrics import Metrics, score
+from models.evaluation.selective import selective
 from models.mirror import Mirrored
-from models.records import Calibration, Checks, CVResult, Lineage, RunResult
+from models.records import Calibration, Checks, CVResult, Lineage, RunResult, Selective
 from models.run import RunFolder
 from models.training.judging import answered_at_once, logits
 from models.zoo.build import build
@@ -63,6 +64,7 @@ def evaluate(
         validation=score(val, val_labels, images.classes),
         test=after,
         calibration=Calibration(temperature=temperature, ece_before=before.ece, ece_after=after.ece),
+        selective=selective((val, val_labels), (test, test_labels), config=experiment.answer),
         crossval=crossval,
         lineage=lineage,
         flops=cost(net, images.spec).flops,
@@ -80,6 +82,7 @@ def finish(
     crossval: CVResult | None,
     lineage: Lineage,
     flops: int,
+    selective: Selective | None = None,
     checks: Checks | None = None,
     decided: dict[str, JsonValue] | None = None,
 ) -> RunResult:
@@ -99,6 +102,7 @@ def finish(
         lineage=lineage,
         versions=versions(),
         flops=flops,
+        selective=selective,
         checks=checks,
         decided=decided,
     )
@@ -119,9 +123,11 @@ def load_network(folder: RunFolder, device: str = "cpu") -> nn.Module:
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature of https://arxiv.org/abs/1706.04599: least loss of softmax(logits / T) on validation data.
 
-    With a mild prior around 1: where every answer is right the loss alone would send T to 0 and certainty to 1.
+    With a mild prior around 1: where every answer is right the loss alone would send T to 0 and certainty to 1, and a
+    few pictures say little. Rows that are not finite are left out; without any other the temperature is 1.
     """
-    wide = logits.astype(np.float64)
+    finite = np.isfinite(logits).all(axis=1)
+    wide, labels = logits[finite].astype(np.float64), labels[finite]
 
     def loss(log_t: float) -> float:
         likelihood = log_softmax(wide / np.exp(log_t), axis=1)[np.arange(len(labels)), labels].sum()
