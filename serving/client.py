@@ -48,6 +48,7 @@ class Prediction(_Answer):
     label: str
     probability: float
     scores: tuple[Score, ...]  # every class, the most probable first
+    sure: bool | None = None  # None: the model has no threshold for it
 
 
 def authorization(key: str | None = None) -> dict[str, str]:

@@ -60,6 +60,7 @@ class Prediction(Frozen):
     label: str
     probability: float
     scores: tuple[Score, ...]  # every class, the most probable first
+    sure: bool | None = None  # None: the model has no threshold for it
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,9 @@ class Bundle:
         """One row (K,) of `predict` -> labels with their probabilities. Equal ones stay in the card's order."""
         order = np.argsort(-probabilities, kind="stable")
         scores = tuple(Score(label=self.card.classes[k], probability=float(probabilities[k])) for k in order)
-        return Prediction(label=scores[0].label, probability=scores[0].probability, scores=scores)
+        limit, surest = self.card.threshold, scores[0]
+        sure = None if limit is None else surest.probability > limit
+        return Prediction(label=surest.label, probability=surest.probability, scores=scores, sure=sure)
 
     def classify(self, file: bytes | Path) -> Prediction:
         """A picture's bytes -> what the model says of it. Raises `UnreadableImage`."""

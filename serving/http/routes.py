@@ -199,7 +199,13 @@ def _prediction(served: Served, probabilities: np.ndarray) -> dict[str, Any]:
     values = probabilities.tolist()
     order = sorted(range(len(values)), key=values.__getitem__, reverse=True)  # equal ones stay in the card's order
     scores = [{"label": classes[k], "probability": values[k]} for k in order]
-    return {**scores[0], "scores": scores}
+    limit = served.bundle.card.threshold
+    if limit is None:
+        return {**scores[0], "scores": scores}
+    sure = values[order[0]] > limit
+    if not sure:
+        metrics.UNSURE.labels(served.ref.name, served.ref.version).inc()
+    return {**scores[0], "sure": sure, "scores": scores}
 
 
 def _answered(request: Request, served: Served, content: dict[str, Any]) -> Response:

@@ -43,6 +43,12 @@ _SCORED: Json = {
         "description": "every class, the most probable first",
     },
 }
+_JUDGED: Json = {
+    "sure": {
+        "type": "boolean",
+        "description": "whether the probability is above the threshold of the model that answered; only if it has one",
+    }
+}
 _ENVELOPE: Json = {"request_id": _TEXT, "model": _MODEL}
 
 
@@ -75,8 +81,8 @@ def schemas() -> Json:
         "Card": card,
         "Refused": refused,
         "Score": _object(label=_TEXT, probability=_SHARE),
-        "Prediction": _object(**_SCORED),
-        "Answer": _object(**_ENVELOPE, **_SCORED),
+        "Prediction": _object(**_SCORED, optional=_JUDGED),
+        "Answer": _object(**_ENVELOPE, **_SCORED, optional=_JUDGED),
         "Answers": _object(**_ENVELOPE, predictions={"type": "array", "minItems": 1, "items": _ref("Prediction")}),
         **_opinions(),
         "Trial": _object(

@@ -15,7 +15,7 @@ from models.bundle import golden, manifest
 from models.bundle.golden import Golden, Sample
 from models.config import Experiment
 from models.evaluation.metrics import score
-from models.records import Calibration, Lineage, ModelCard, Parity, PixelStatistics
+from models.records import Calibration, Lineage, ModelCard, Parity, PixelStatistics, Selective
 
 CLASSES = ("bright", "dark")
 GREYS = (10, 90, 160, 250, 120)
@@ -30,13 +30,21 @@ def picture(value: int, *, size: tuple[int, int] = (40, 24), format: str = "PNG"
 
 
 def bundle(
-    folder: Path, *, version: str, name: str = "toy", threshold: float = 127.5, side: int = 16, corner: bool = False
+    folder: Path,
+    *,
+    version: str,
+    name: str = "toy",
+    threshold: float = 127.5,
+    side: int = 16,
+    corner: bool = False,
+    sure: float | None = None,
 ) -> Path:
-    """A whole bundle at `folder`; with `corner`, of a model that looks at the upper left quarter alone."""
+    """A whole bundle at `folder`; with `corner`, of a model that looks at the upper left quarter alone; with `sure`, of
+    one that is sure of answers whose probability is above."""
     folder.mkdir(parents=True)
     image = ImageSpec(height=side, width=side)
     (folder / "model.onnx").write_bytes(_graph(threshold, side, seen=side // 2 if corner else side))
-    (folder / "card.json").write_text(_card(name, version, image).model_dump_json(indent=1))
+    (folder / "card.json").write_text(_card(name, version, image, sure).model_dump_json(indent=1))
     golden.save(_golden(threshold, image), folder)
     manifest.write(folder)
     return folder
@@ -94,7 +102,7 @@ def _golden(threshold: float, image: ImageSpec) -> Golden:
     return Golden(samples=samples, files=files, pixels=pixels, tolerance=1e-3)
 
 
-def _card(name: str, version: str, image: ImageSpec) -> ModelCard:
+def _card(name: str, version: str, image: ImageSpec, sure: float | None) -> ModelCard:
     metrics = score(np.eye(2) * 0.8 + 0.1, np.arange(2), CLASSES)
     return ModelCard(
         name=name,
@@ -109,6 +117,9 @@ def _card(name: str, version: str, image: ImageSpec) -> ModelCard:
         test=metrics,
         crossval=None,
         calibration=Calibration(temperature=1.0, ece_before=0.1, ece_after=0.1),
+        selective=None
+        if sure is None
+        else Selective(risk=0.05, confidence=0.95, threshold=sure, n=100, test=None, said="so many are sure"),
         parity=Parity(n=2, largest_difference=0.0, changed_answers=0),
         lineage=Lineage(run_id=version, fingerprint="0" * 64, commit=None),
         experiment=Experiment().model_dump(mode="json"),
