@@ -60,6 +60,25 @@ class Selective(Frozen):
     said: str  # all of it, in words
 
 
+class Stranger(Frozen):
+    """Pictures that show no class, made up or borrowed: `models.evaluation.strangers`."""
+
+    name: str
+    n: int
+    auroc: float  # that one of them is stranger than a test picture; 0.5 is chance
+    above: float  # share that is stranger than 95 % of the test pictures
+
+
+class Outliers(Frozen):
+    """How strange pictures are to a model, by the energy that its graph gives: `models.evaluation.outliers`."""
+
+    n: int  # test pictures
+    quantiles: tuple[float, ...]  # 101, of their energies, the lowest first
+    threshold: float  # that 95 % of them are below
+    strangers: tuple[Stranger, ...]
+    said: str  # how it tells strangers, in words
+
+
 TITLES = {
     "trained": "the trained network, as evaluated",
     "onnx": "the exported graph",
@@ -176,6 +195,7 @@ class ModelCard(Frozen):
     crossval: CVResult | None
     calibration: Calibration
     selective: Selective | None = None  # that `answer.risk` asked for
+    outliers: Outliers | None = None  # not in cards of graphs without the energy
     parity: Parity
     rehearsal: Rehearsal | None = None  # where `release.rehearse` asked for one
     variants: tuple[Variant, ...] = ()  # that `export.quantize` asked for, kept or not

@@ -62,6 +62,8 @@ def figures(ref: ModelRef, card: ModelCard, held: "Aliases") -> Iterator[tuple[s
     yield "calibration", f"error {percent(calibration.ece_after)}, before {percent(calibration.ece_before)}"
     if card.selective is not None:
         yield "sure", card.selective.said
+    if card.outliers is not None:
+        yield "strangers", card.outliers.said
     yield "export", proof.told(card)
 
 

@@ -191,6 +191,7 @@ def _card(
         crossval=result.crossval,
         calibration=result.calibration,
         selective=result.selective,
+        outliers=result.outliers,
         parity=proved,
         rehearsal=rehearsal,
         variants=graphs.variants,

@@ -104,8 +104,8 @@ def selective(
     done = None
     if limit is None:
         needed = fewest(risk, 1 - confidence)
-        few = f"it takes {needed:,} or more, with hardly a wrong answer among the surest"
-        said = f"no threshold gives {asked}: {few}; raise answer.risk, or bring more pictures"
+        why = f"it takes {needed:,} or more" if n < needed else "too many of the surest answers are wrong, for so few"
+        said = f"no threshold gives {asked}: {why}; raise answer.risk, or bring more pictures"
     else:
         done = sure(*test, limit)
         which = "every answer" if limit <= ANY else f"an answer of more than {percent(limit)}"

@@ -47,7 +47,12 @@ _JUDGED: Json = {
     "sure": {
         "type": "boolean",
         "description": "whether the probability is above the threshold of the model that answered; only if it has one",
-    }
+    },
+    "unfamiliar": {
+        **_SHARE,
+        "description": "the share of the test pictures that were no stranger to the model than this one; only if its "
+        "graph can tell. A score and no gate: one in twenty of its own pictures has 0.95 or more",
+    },
 }
 _ENVELOPE: Json = {"request_id": _TEXT, "model": _MODEL}
 

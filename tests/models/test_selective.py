@@ -172,6 +172,8 @@ def test_where_nothing_can_be_proved_it_says_what_is_missing():
     assert (found.threshold, found.test) == (None, None)
     assert "no threshold gives at most 5 % wrong, with 95 % confidence by 24 validation pictures" in found.said
     assert "it takes 59 or more" in found.said
+    wrong = answered(np.linspace(0.5, 1, 400), np.ones(400))
+    assert "too many of the surest answers are wrong" in selective(wrong, few, config=AnswerConfig()).said
 
 
 def test_it_can_be_left_out():

@@ -1,9 +1,11 @@
-"""Whether the service is sure of an answer: by the threshold of the very version that gave it."""
+"""What the service says of an answer, by what the very version knows that gave it: is it sure, is the picture strange
+to it."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import toy
 from conftest import home_is, until
@@ -17,6 +19,8 @@ from serving.inference import Inference
 from serving.settings import Settings
 
 FAINT, CLEAR = toy.picture(130), toy.picture(250)  # bright with a probability of 0.56, and of more than 0.99
+# Of pictures whose mean is so many above 127.5: its logits are 0.05 times that, with both signs.
+ENERGIES = tuple(-float(np.logaddexp(0.05 * gap, -0.05 * gap)) for gap in np.linspace(120, 20, 101))
 VERSIONS = {"easy": 0.5, "strict": 0.9, "silent": None}
 
 
@@ -29,7 +33,8 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
             stored = store.save(toy.bundle(folder / version, version=version, sure=limit))
             if version == "strict":
                 store.promote(stored, reason="")
-        inference = Inference(Settings())
+        store.save(toy.bundle(folder / "knowing", version="knowing", energies=ENERGIES))
+        inference = Inference(Settings(max_batch=4))
         inference.start()
         yield TestClient(app.build(inference))
         inference.stop()
@@ -54,6 +59,22 @@ def test_each_version_has_a_threshold_of_its_own(asked: TestClient):
     assert "sure" not in given["silent"]
 
 
+def test_a_picture_that_says_little_to_the_model_is_strange_to_it(asked: TestClient):
+    given = [asked.post("/predict?model=toy@knowing", files={"image": toy.picture(g)}).json() for g in (255, 187, 128)]
+    assert [one["unfamiliar"] for one in given] == [0, pytest.approx(0.6, abs=0.02), 1]
+    assert "sure" not in given[0]  # it has no threshold
+    assert "unfamiliar" not in asked.post("/predict", files={"image": CLEAR}).json()
+
+
+def test_of_many_pictures_each_has_its_own_strangeness(asked: TestClient):
+    """More than go into one batch, so that what is put together again is looked at."""
+    greys = [128, 250, 187, 128, 255, 128, 0, 187, 128, 250]
+    files = [("images", toy.picture(grey)) for grey in greys]
+    answer = asked.post("/predict_batch?model=toy@knowing", files=files).json()
+    alone = [asked.post("/predict?model=toy@knowing", files={"image": file}).json() for _, file in files]
+    assert [one["unfamiliar"] for one in answer["predictions"]] == [one["unfamiliar"] for one in alone]
+
+
 def test_of_several_pictures_each_is_told(asked: TestClient):
     answer = asked.post("/predict_batch", files=[("images", FAINT), ("images", CLEAR)]).json()
     assert [one["sure"] for one in answer["predictions"]] == [False, True]
@@ -75,8 +96,9 @@ def test_the_card_says_what_the_threshold_is(asked: TestClient):
 
 
 def test_the_open_inference_protocol_goes_without(asked: TestClient):
-    outputs = asked.get("/v2/models/toy").json()["outputs"]
-    assert [output["name"] for output in outputs] == ["probabilities", "label"]
+    for version in ("strict", "knowing"):
+        outputs = asked.get(f"/v2/models/toy/versions/{version}").json()["outputs"]
+        assert [output["name"] for output in outputs] == ["probabilities", "label"]
 
 
 def test_the_client_has_it_where_the_service_says_it(asked: TestClient):
@@ -84,6 +106,9 @@ def test_the_client_has_it_where_the_service_says_it(asked: TestClient):
     assert Prediction.model_validate(given).sure is False
     silent = asked.post("/predict?model=toy@silent", files={"image": FAINT}).json()
     assert Prediction.model_validate(silent).sure is None
+    assert Prediction.model_validate(silent).unfamiliar is None
+    knowing = asked.post("/predict?model=toy@knowing", files={"image": FAINT}).json()
+    assert Prediction.model_validate(knowing).unfamiliar == 1
 
 
 def test_while_a_challenger_is_tried_the_threshold_is_that_of_who_answered(asked: TestClient):
@@ -104,6 +129,12 @@ def test_while_a_challenger_is_tried_the_threshold_is_that_of_who_answered(asked
 def test_in_process_it_is_the_same(tmp_path: Path, version: str, expected: bool | None):
     bundle = Bundle.open(toy.bundle(tmp_path / version, version=version, sure=VERSIONS[version]))
     assert bundle.classify(FAINT).sure is expected
+
+
+def test_in_process_strangeness_is_the_same_too(asked: TestClient, tmp_path: Path):
+    bundle = Bundle.open(toy.bundle(tmp_path / "knowing", version="knowing", energies=ENERGIES))
+    said = asked.post("/predict?model=toy@knowing", files={"image": toy.picture(187)}).json()
+    assert bundle.classify(toy.picture(187)).unfamiliar == said["unfamiliar"]
 
 
 def test_a_bundle_of_before_opens_and_says_nothing():
