@@ -33,6 +33,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
             stored = store.save(toy.bundle(folder / version, version=version, sure=limit))
             if version == "strict":
                 store.promote(stored, reason="")
+        store.save(toy.bundle(folder / "telling", version="telling", sure=0.9, energies=ENERGIES))
         store.save(toy.bundle(folder / "knowing", version="knowing", energies=ENERGIES))
         inference = Inference(Settings(max_batch=4))
         inference.start()
@@ -88,6 +89,13 @@ def test_unsure_answers_are_counted_by_version(asked: TestClient):
     assert unsure("strict") == before + 2
     assert unsure("silent") == 0
     assert b'trainserve_unsure_pictures_total{name="toy",version="strict"}' in metrics.text()
+
+
+def test_whoever_can_tell_both_tells_both_as_documented(asked: TestClient):
+    schema = asked.get("/docs.json").json()["components"]["schemas"]["Answer"]
+    answer = asked.post("/predict?model=toy@telling", files={"image": CLEAR}).json()
+    assert set(answer) == set(schema["properties"])
+    assert (answer["sure"], answer["unfamiliar"]) == (True, 0)
 
 
 def test_the_card_says_what_the_threshold_is(asked: TestClient):
