@@ -32,7 +32,7 @@ def draw(chosen: Selective, *, val: Labelled, test: Labelled, fmt: Format = "svg
         axes.set(xlim=(0, 102))
         axes.set_ylim(bottom=0)
         titles(axes, "", "pictures answered, the surest first, %", "of these wrong, %")
-        axes.legend(frameon=False, loc="upper left", labelcolor=INK)
+        axes.legend(frameon=False, loc="best", labelcolor=INK)
 
     return render(drawn, width=5.2, height=3.6, fmt=fmt)
 

@@ -14,7 +14,10 @@ from data.spec import ImageSpec
 from models.bundle import session
 from models.bundle.bundle import Bundle
 from models.bundle.graph import WithEnergy, calibrated, to_onnx
+from models.bundle.halve import halved
 from models.bundle.manifest import BundleError
+from models.bundle.quantise import Quantiser
+from models.bundle.searching import RECIPES
 from models.bundle.slim import slimmed
 from models.evaluation import strangers
 from models.evaluation.outliers import energy, outliers
@@ -22,6 +25,7 @@ from models.mirror import Mirrored
 from models.strangeness import unfamiliar
 from tests.models.bundles import CLASSES, IMAGE, TEMPERATURE, Tiny, toy_images
 from tests.models.conftest import toy_dataset
+from tests.models.quantised import seen
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -118,6 +122,18 @@ def test_a_slimmed_graph_keeps_it():
     lean, _ = slimmed(raw, lambda _: None)
     before, after = (session.answer_with_energy(session.connect(one), noise(3))[1] for one in (raw, lean))
     np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+def test_graphs_in_fewer_bits_give_nearly_the_same(tmp_path: Path):
+    raw = to_onnx(calibrated(Tiny().eval(), TEMPERATURE), IMAGE, tolerance=1e-4)
+    quantiser = Quantiser(raw, seen(toy_images(tmp_path / "pictures")).calibration, tmp_path)
+    pixels = next(seen(toy_images(tmp_path / "again")).test.batches())
+    _, expected = session.answer_with_energy(session.connect(raw), pixels)
+    for graph, near in ((halved(raw), 0.01), (quantiser.make(RECIPES[0]), 0.1)):
+        answering = session.connect(graph)
+        session.check_signature(answering, image=IMAGE, num_classes=len(CLASSES))
+        _, found = session.answer_with_energy(answering, pixels)
+        assert np.abs(found - expected).max() < near * np.ptp(expected)
 
 
 def test_the_temperature_does_not_change_it():
