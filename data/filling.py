@@ -21,6 +21,7 @@ from data.progress import Progress
 from data.snapshot import Snapshot
 from data.spec import ImageSpec
 from data.whole import write
+from data.workers import cores
 
 PIXELS, UNREADABLE, DONE = "pixels.u8", "unreadable.json", "done.jsonl"
 
@@ -127,8 +128,7 @@ def _decode_all(
                 break
     finally:
         os.close(target)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield from decode_in_processes(jobs, image, pixels, processes=cores, lock=lock)
+    yield from decode_in_processes(jobs, image, pixels, processes=cores(), lock=lock)
 
 
 def _remove_for_good(file: Path) -> None:

@@ -1,6 +1,6 @@
 """Which example is trained on, chosen by, and tested on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +45,9 @@ class Fold:
     val: np.ndarray
 
 
-def assign(images: Images, spec: DatasetSpec, home: Path) -> Split:
+def assign(images: Images, spec: DatasetSpec, home: Path, *, alike: Iterable[Sequence[int]] = ()) -> Split:
     """Parts the source states are kept; what it lacks is split off, by content, by group or by time, and remembered.
+    By content, rows that are nearly the same (`alike`, groups of them) are kept together.
 
     A source without train has its val split; one with test alone is refused (`DataRefused`).
     """
@@ -62,6 +63,7 @@ def assign(images: Images, spec: DatasetSpec, home: Path) -> Split:
         stated=[stated[row] for row in here],
         taken=_taken(images, digests, fixed, stated),
         missing=missing,
+        alike=[tuple({digests[row]: None for row in rows if digests[row] not in fixed}) for rows in alike],
     )
     decided = WAYS[way_of(images.snapshot, spec)](pool, spec, file_of(images, spec, home))
     parts = dict(zip(here, decided, strict=True))

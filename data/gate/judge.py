@@ -9,6 +9,7 @@ import numpy as np
 from data.frozen import Frozen
 from data.gate.found import Finding, Found, Spot, Subject, finding
 from data.gate.words import count
+from data.snapshot import Snapshot
 from data.spec import Part
 from data.split import Split
 
@@ -69,14 +70,16 @@ def judged(name: str, level: Any, found: Found, subject: Subject) -> Seen:
 
 
 def too_much(name: str, out: Iterable[int], subject: Subject) -> str | None:
-    """The refusal, if a rule would take more than a share `MOST` of the different pictures of a class. Damaged files
-    count each: empty ones are all alike."""
-    snapshot, gone = subject.snapshot, set(out)
+    """The refusal, if a rule would take more than a share `MOST` of the different pictures of a class, those of a test
+    part that the source states aside. Damaged files count each, wherever they are: empty ones are all alike."""
+    snapshot = subject.snapshot
     damaged = name in ("unreadable", "truncated")
+    counted = subject.left if damaged else subject.left & ~_tested(snapshot)
+    gone = {row for row in out if counted[row]}
     most = max(MOST, subject.spec.max_unreadable) if damaged else MOST
     losses = []
     for label in sorted({int(snapshot.labels[row]) for row in gone}):
-        rows = np.flatnonzero(subject.left & (snapshot.labels == label)).tolist()
+        rows = np.flatnonzero(counted & (snapshot.labels == label)).tolist()
         before = {row if damaged else snapshot.digests[row] for row in rows}
         lost = len(before) - len({row if damaged else snapshot.digests[row] for row in rows if row not in gone})
         losses.append((lost / len(before), lost, len(before), snapshot.classes[label]))
@@ -95,6 +98,13 @@ def too_much(name: str, out: Iterable[int], subject: Subject) -> str | None:
         f"dataset.gate.{name} would drop {share:.0%} of {label_name!r} ({lost:,} of {total:,} {counted}), "
         f"more than the {most:.0%} that a rule may; {remedy}"
     )
+
+
+def _tested(snapshot: Snapshot) -> np.ndarray:
+    """(N,) bool: contents of the test part that the source states: no rule takes them from there, and elsewhere they
+    are in no part anyway."""
+    digests = {digest for digest, part in zip(snapshot.digests, snapshot.parts, strict=True) if part is Part.TEST}
+    return np.array([digest in digests for digest in snapshot.digests], dtype=bool)
 
 
 def decided(subject: Subject, *, relabelled: int, where: str) -> dict[str, Seen]:

@@ -77,6 +77,16 @@ def near_leakage(subject: Subject, setting: NearLeakage) -> Found | None:
     return Found(f"{words}; {rest}{more}", spots, tuple(spread))
 
 
+def shots(subject: Subject) -> list[list[int]]:
+    """Rows of the decoded pictures that are to be in one part, group by group: whoever is left out or kept, so that no
+    decision changes the split. None where `near_leakage` is ignored."""
+    setting = subject.spec.gate.near_leakage
+    if setting.level == "ignore":
+        return []
+    pairs = pairs_of(subject).least(setting.threshold)
+    return [places.tolist() for places in measure.groups(pairs.rows, len(subject.pictures.rows))]
+
+
 def groups_of(subject: Subject, least: float) -> tuple[list[Group], dict[int, float], str]:
     """Groups of pictures that are asked about and at least so much alike, the largest first; how alike each is to one
     of its group; and a word where there may be more. Nothing below the size from which on hashes tell."""

@@ -76,7 +76,7 @@ def of_source(snapshot: Snapshot) -> Record:
 def name_of(fingerprint: str, spec: DatasetSpec) -> str:
     """What the record is called of these pictures, split as `spec` says."""
     by = f"-{spec.split_by}" if spec.split_by else ""  # where it is left open, the pictures decide it
-    return f"{fingerprint}-seed{spec.split_seed}-val{spec.val_fraction:g}-test{spec.test_fraction:g}{by}"
+    return f"{fingerprint}-{spec.split_name}{by}"
 
 
 def folder(home: Path) -> Path:

@@ -1,9 +1,10 @@
-"""By content: each picture by itself, each class for itself."""
+"""By content: each picture by itself, or with those that are nearly the same, and each class for itself."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from data.parting.alike import followers
 from data.parting.pool import Pool, fraction_of, in_order, quotas, remembered
 from data.spec import DatasetSpec, Part
 
@@ -18,7 +19,10 @@ def parts(pool: Pool, spec: DatasetSpec, file: Path) -> Sequence[Part | None]:
 
     def decide(before: Mapping[str, Part]) -> dict[str, Part]:
         known = {digest: before[digest] for digest in labels if before.get(digest) in (Part.TRAIN, *pool.missing)}
-        return _decide(labels, known, pool.missing, spec)
+        follows = followers(pool.alike, labels, known, spec.split_seed)
+        leading = {digest: label for digest, label in labels.items() if digest not in follows}
+        parts = _decide(leading, known, pool.missing, spec)
+        return parts | {digest: parts[leader] for digest, leader in follows.items()}
 
     decided = remembered(file, decide, read=Part)
     return [decided[digest] for digest in pool.digests]

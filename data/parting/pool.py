@@ -32,6 +32,7 @@ class Pool:
     stated: Sequence[Part | None]  # (P,) the part that is being divided, or None
     taken: Mapping[str, Part]  # group -> the strongest part that the source states of it
     missing: Sequence[Part]  # what is to be split off from train
+    alike: Sequence[Sequence[str]] = ()  # digests of each group that are nearly the same, all of them of the pool
 
 
 def way_of(snapshot: Snapshot, spec: DatasetSpec) -> By:
@@ -51,8 +52,7 @@ def file_of(images: Images, spec: DatasetSpec, home: Path) -> Path:
     """Where it is written down. Another way of dividing is another file: its parts are others."""
     by = way_of(images.snapshot, spec)
     way = "" if by == "content" else f"-{by}"
-    settings = f"seed{spec.split_seed}-val{spec.val_fraction:g}-test{spec.test_fraction:g}{way}"
-    return home / "datasets" / "splits" / f"{images.snapshot.name}-{settings}.json"
+    return home / "datasets" / "splits" / f"{images.snapshot.name}-{spec.split_name}{way}.json"
 
 
 def remembered(

@@ -92,6 +92,69 @@ def test_a_growing_data_set_keeps_its_parts(tmp_path_factory, counts, more):
         assert got == 1 or abs(got - SPEC.test_fraction * n) <= 2
 
 
+def alike_in(found: Images, groups: list[list[str]]) -> list[list[int]]:
+    """Rows of these contents."""
+    row_of = {found.digest(row): row for row in range(len(found.rows))}
+    return [[row_of[digest] for digest in group] for group in groups]
+
+
+@settings(max_examples=40)
+@given(counts=st.lists(st.integers(10, 60), min_size=2, max_size=4), data=st.data())
+def test_what_is_nearly_the_same_is_in_one_part_and_no_part_is_empty(tmp_path_factory, counts, data):
+    found = images(plain(counts))
+    groups, left = [], data.draw(st.permutations([row[1] for row in plain(counts)]))
+    while len(left) > 4:
+        size = data.draw(st.integers(1, 4))  # of any classes
+        groups, left = [*groups, left[:size]], left[size:]
+    split = assign(found, SPEC, tmp_path_factory.mktemp("home"), alike=alike_in(found, groups))
+    parts = contents(found, split)
+    for group in groups:
+        own = Counter(digest.partition("-")[0] for digest in group)
+        if all(n <= counts[int(label)] / 5 for label, n in own.items()):
+            assert len({parts[digest] for digest in group}) == 1
+    assert sorted(parts) == sorted(row[1] for row in plain(counts))
+    assert min(map(len, (split.train, split.val, split.test))) > 0
+
+
+def test_where_pairs_lie_within_classes_each_class_comes_into_every_part(tmp_path):
+    found = images(plain([20, 40]))
+    groups = [[f"{label}-{i}-", f"{label}-{i + 1}-"] for label, n in ((0, 20), (1, 40)) for i in range(0, n, 2)]
+    split = assign(found, SPEC, tmp_path, alike=alike_in(found, groups))
+    assert per_class(found, split.test) == [2, 6]
+    assert per_class(found, split.val) == [2, 4]
+
+
+def test_a_new_picture_goes_where_those_are_that_it_is_nearly_the_same_as_and_nothing_else_moves(tmp_path):
+    small, grown = images(plain([40, 40])), images(plain([40, 40]) + plain([5, 5], start=100))
+    before = contents(small, assign(small, SPEC, tmp_path))
+    test, val, train, other = (
+        next(digest for digest, one in sorted(before.items(), reverse=back) if one is part)
+        for part, back in ((Part.TEST, False), (Part.VAL, False), (Part.TRAIN, False), (Part.TRAIN, True))
+    )
+    groups = [[test, "0-100-"], [val, "0-101-", "0-102-"], [train, "1-100-"], [other, "1-101-"]]
+    after = contents(grown, assign(grown, SPEC, tmp_path, alike=alike_in(grown, groups)))
+    assert {digest: after[digest] for digest in before} == before
+    new = ("0-100-", "0-101-", "0-102-", "1-100-", "1-101-")
+    assert [after[digest] for digest in new] == [Part.TEST, Part.VAL, Part.VAL, Part.TRAIN, Part.TRAIN]
+
+
+def test_of_a_group_that_spans_parts_already_the_new_ones_go_into_the_strongest(tmp_path):
+    small, grown = images(plain([40])), images([*plain([40]), (0, "new", None)])
+    before = contents(small, assign(small, SPEC, tmp_path))
+    group = [next(digest for digest, one in before.items() if one is part) for part in Part]
+    after = contents(grown, assign(grown, SPEC, tmp_path, alike=alike_in(grown, [[*group, "new"]])))
+    assert after == before | {"new": Part.TEST}
+
+
+def test_what_is_more_than_a_fifth_of_a_class_is_its_kind_and_no_copy(tmp_path):
+    found = images(plain([20, 20]))
+    alone = contents(found, assign(found, SPEC, tmp_path / "a"))
+    film = [f"0-{i}-" for i in range(5)]
+    assert contents(found, assign(found, SPEC, tmp_path / "b", alike=alike_in(found, [film]))) == alone
+    parts = contents(found, assign(found, SPEC, tmp_path / "c", alike=alike_in(found, [film[:4]])))
+    assert len({parts[digest] for digest in film[:4]}) == 1
+
+
 def test_a_picture_that_went_and_came_back_has_its_old_part(tmp_path):
     all_of_them, fewer = images(plain([30, 30])), images(plain([10, 10]))
     before = contents(all_of_them, assign(all_of_them, SPEC, tmp_path))
