@@ -188,6 +188,18 @@ def show_picture(key: str, title: str, draw: Callable[[], bytes]) -> None:
 
 
 @harmless
+def show_sureness(run: RunFolder) -> None:
+    """When an answer counts as sure, and the curve that this is a point of."""
+    from models.evaluation.coverage import of_run  # matplotlib
+
+    result = run.result()
+    drawn = of_run(result.selective, run.predictions(), temperature=result.calibration.temperature, fmt="png")
+    if drawn is not None and result.selective is not None:
+        page = f"{pages.picture(drawn, 'Risk by coverage')}\n"
+        create_markdown_artifact(page, key="sure", description=result.selective.said)
+
+
+@harmless
 def show_diagnosis(run: Evidence) -> None:
     """What the curves say, the gravest first, each with its picture."""
     remarks = diagnose(run)

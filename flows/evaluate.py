@@ -54,6 +54,7 @@ def evaluate(prepared: Prepared, folder: Path, crossval: CVResult | None, lineag
         artifacts.show_picture(
             "confusion-matrix", "Test pictures: true class by answer", lambda: plots.confusion(test, fmt="png")
         )
+        artifacts.show_sureness(run)
         artifacts.show_mistakes(run, dataset)
         artifacts.show_picture(
             "curves",

@@ -14,7 +14,7 @@ from flows.measured import Measuring
 from flows.service import variant_here
 from models.bundle.bundle import Bundle, BundleError, predict_files
 from models.config import ReleaseConfig
-from models.evaluation.checks import beside
+from models.evaluation.checks import beside, sureness
 from models.evaluation.compare import align, compare
 from models.evaluation.metrics import Metrics
 from models.run import RunFolder
@@ -103,7 +103,7 @@ def alone(run: RunFolder, measuring: Measuring) -> Verdict:
         classes=images.classes,
         config=measuring.config,
         champion_name=None,
-        also=measured.checks,
+        also=(*sureness(measuring.candidate.card.selective), *measured.checks),
     )
     return with_remark(verdict.model_copy(update={"robustness": measured.levels}), by_variant(measuring.candidate))
 
@@ -146,7 +146,12 @@ def against(champion: Bundle, baseline: ModelRef, run: RunFolder, measuring: Mea
         classes=images.classes,
         config=config,
         champion_name=str(baseline),
-        also=(*before, *beside(ours, theirs, labels, config=config, seed=seed), *measured.checks),
+        also=(
+            *before,
+            *beside(ours, theirs, labels, config=config, seed=seed),
+            *sureness(measuring.candidate.card.selective),
+            *measured.checks,
+        ),
     )
     verdict = verdict.model_copy(update={"robustness": measured.levels})
     verdict = with_remark(verdict, by_variant(measuring.candidate))

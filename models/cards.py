@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from data.spec import Frozen, ImageSpec
-from models.evaluation.metrics import Metrics
+from models.evaluation.metrics import Interval, Metrics
 
 
 class PixelStatistics(Frozen):
@@ -37,6 +37,46 @@ class Calibration(Frozen):
     temperature: float
     ece_before: float
     ece_after: float
+
+
+class Sure(Frozen):
+    """What a threshold does to test pictures; the intervals are Wilson's, 95 %."""
+
+    n: int
+    answered: int  # those answered with a probability above it
+    wrong: int  # of these
+    coverage: Interval  # of the share answered
+    error: Interval | None  # of the share wrong among those; None: there are none
+
+
+class Selective(Frozen):
+    """When an answer counts as sure, and what that costs: `models.evaluation.selective`."""
+
+    risk: float  # of sure answers, at most so many are wrong
+    confidence: float  # that they are
+    threshold: float | None  # the probability of a sure answer is above it; None: none was found
+    n: int  # validation pictures that it was chosen on
+    test: Sure | None  # None: there is no threshold
+    said: str  # all of it, in words
+
+
+class Stranger(Frozen):
+    """Pictures that show no class, made up or borrowed: `models.evaluation.strangers`."""
+
+    name: str
+    n: int
+    auroc: float  # that one of them is stranger than a test picture; 0.5 is chance
+    above: float  # share that is stranger than 95 % of the test pictures
+
+
+class Outliers(Frozen):
+    """How strange pictures are to a model, by the energy that its graph gives: `models.evaluation.outliers`."""
+
+    n: int  # test pictures
+    quantiles: tuple[float, ...]  # 101, of their energies, the lowest first
+    threshold: float  # that 95 % of them are below
+    strangers: tuple[Stranger, ...]
+    said: str  # how it tells strangers, in words
 
 
 TITLES = {
@@ -156,6 +196,8 @@ class ModelCard(Frozen):
     test: Metrics
     crossval: CVResult | None
     calibration: Calibration
+    selective: Selective | None = None  # that `answer.risk` asked for
+    outliers: Outliers | None = None  # not in cards of graphs without the energy
     parity: Parity
     rehearsal: Rehearsal | None = None  # where `release.rehearse` asked for one
     variants: tuple[Variant, ...] = ()  # that `export.quantize` asked for, kept or not
@@ -163,3 +205,8 @@ class ModelCard(Frozen):
     lineage: Lineage
     experiment: dict[str, JsonValue]  # for the reader; not `Experiment`, so that old cards outlive its changes
     versions: dict[str, str]
+
+    @property
+    def threshold(self) -> float | None:
+        """An answer is sure if its probability is above; None: nothing is said of that."""
+        return None if self.selective is None else self.selective.threshold

@@ -10,7 +10,8 @@ from data.snapshot import Snapshot
 
 
 class Mirrored(nn.Module):
-    """uint8 (B, H, W, C) -> (B, K): logarithms of the mean of the probabilities of a picture and its mirror image.
+    """uint8 (B, H, W, C) -> (B, K): logarithms of the mean of the probabilities of a picture and its mirror image, all
+    raised by the mean of the two energies with the other sign, which the probabilities do not show.
 
     They are logits like any others: one temperature, fitted to them, calibrates the mean.
     """
@@ -21,8 +22,10 @@ class Mirrored(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.network(torch.cat([pixels, pixels.flip(2)]))  # (2B, K), in one pass
-        answers = torch.log_softmax(logits.float(), dim=1).view(2, -1, logits.shape[1])
-        return torch.logsumexp(answers, dim=0) - math.log(2)
+        sums = torch.logsumexp(logits.float(), dim=1, keepdim=True)  # (2B, 1)
+        answers = (logits.float() - sums).view(2, -1, logits.shape[1])
+        mean = torch.logsumexp(answers, dim=0) - math.log(2)
+        return mean + sums.view(2, -1, 1).mean(dim=0)
 
 
 def single(network: nn.Module) -> nn.Module:

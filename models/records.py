@@ -10,8 +10,10 @@ from models.cards import CVResult as CVResult
 from models.cards import FoldResult as FoldResult
 from models.cards import Lineage as Lineage
 from models.cards import ModelCard as ModelCard
+from models.cards import Outliers as Outliers
 from models.cards import Parity as Parity
 from models.cards import PixelStatistics as PixelStatistics
+from models.cards import Selective as Selective
 from models.config import Experiment
 from models.evaluation.metrics import Metrics
 from models.verdict import Verdict as Verdict
@@ -114,4 +116,6 @@ class RunResult(Frozen):
     versions: dict[str, str]
     flops: int | None = None  # of one picture's way forward; None in runs from before it was counted
     checks: Checks | None = None  # not in old runs
+    selective: Selective | None = None  # that `answer.risk` asked for; not in old runs
+    outliers: Outliers | None = None  # not in old runs
     decided: dict[str, JsonValue] | None = None  # path of a setting left open -> the value it got; not in old runs

@@ -19,6 +19,10 @@ OnBatch = Callable[[int, float], None]
 """Told of so many pictures that took the model so many seconds."""
 
 
+_Given = tuple[np.ndarray, np.ndarray | None]
+"""(n, K) probabilities, (n,) energies."""
+
+
 class SaturatedError(InputError):
     """More pictures wait than are allowed to; the sender should come back."""
 
@@ -37,6 +41,7 @@ class Answer:
     probabilities: np.ndarray  # (n, K) float32
     served: Served  # the model that gave them
     timing: Timing
+    energies: np.ndarray | None = None  # (n,) float32, where `served` says how strange pictures are to it
 
 
 @dataclass(eq=False)
@@ -164,7 +169,7 @@ def _answer(jobs: list[_Job], limit: int, on_batch: OnBatch) -> None:
         pixels = jobs[0].pixels if len(jobs) == 1 else np.concatenate([job.pixels for job in jobs])
         # One request alone may hold more pictures than a batch: it is answered in slices.
         slices = [_predict(served, pixels[i : i + limit], on_batch) for i in range(0, len(pixels), limit)]
-        probabilities = slices[0] if len(slices) == 1 else np.concatenate(slices)
+        probabilities, energies = slices[0] if len(slices) == 1 else _joined(slices)
     except Exception as error:  # noqa: BLE001 - the requests of this batch fail; the thread lives on
         for job in jobs:
             job.future.set_exception(error)
@@ -172,16 +177,23 @@ def _answer(jobs: list[_Job], limit: int, on_batch: OnBatch) -> None:
     inference_s = time.perf_counter() - begun
     row = 0
     for job in jobs:
-        mine = probabilities[row : row + len(job.pixels)]
+        part = slice(row, row + len(job.pixels))
         row += len(job.pixels)
         timing = Timing(queued_s=begun - job.arrived, inference_s=inference_s, pictures=len(pixels))
-        job.future.set_result(Answer(probabilities=mine, served=served, timing=timing))
+        strange = None if energies is None else energies[part]
+        job.future.set_result(Answer(probabilities[part], served, timing, strange))
 
 
-def _predict(served: Served, pixels: np.ndarray, on_batch: OnBatch) -> np.ndarray:
+def _joined(slices: list[_Given]) -> _Given:
+    """All of them say how strange a picture is, or none does."""
+    energies = [energies for _, energies in slices if energies is not None]
+    return np.concatenate([one for one, _ in slices]), np.concatenate(energies) if energies else None
+
+
+def _predict(served: Served, pixels: np.ndarray, on_batch: OnBatch) -> _Given:
     begun = time.perf_counter()
-    probabilities = served.bundle.predict(pixels)
+    given = served.ask(pixels)
     took_s = time.perf_counter() - begun
     served.pace.note(len(pixels), took_s)
     on_batch(len(pixels), took_s)
-    return probabilities
+    return given

@@ -48,6 +48,8 @@ class Prediction(_Answer):
     label: str
     probability: float
     scores: tuple[Score, ...]  # every class, the most probable first
+    sure: bool | None = None  # None: the model has no threshold for it
+    unfamiliar: float | None = None  # share of the test pictures that were no stranger to it; None: it cannot tell
 
 
 def authorization(key: str | None = None) -> dict[str, str]:

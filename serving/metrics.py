@@ -36,6 +36,12 @@ INFERENCE = Histogram("trainserve_inference_seconds", "The model, one batch", bu
 BATCH = Histogram(
     "trainserve_batch_pictures", "Pictures in a batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128), registry=_REGISTRY
 )
+UNSURE = Counter(
+    "trainserve_unsure_pictures",
+    "Pictures whose answer the model is not sure of, by its threshold",
+    ["name", "version"],
+    registry=_REGISTRY,
+)
 WAITING = Gauge(
     "trainserve_waiting_pictures",
     "Pictures let in and not answered yet",

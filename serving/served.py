@@ -13,6 +13,7 @@ from data.errors import InputError
 from data.spec import Frozen, ImageSpec
 from models.bundle import session
 from models.bundle.bundle import Bundle
+from models.cards import Outliers
 from serving import store, trust, writers
 from serving.pace import REACH, Pace
 from serving.refs import ModelRef
@@ -32,6 +33,13 @@ class Served:
     bundle: Bundle
     since: str  # ISO 8601, UTC
     pace: Pace
+    strange: Outliers | None = None  # what is known of energies; None: it is not asked for them
+
+    def ask(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """pixels u8 (N, H, W, C) -> (N, K), and the energies (N,) where they say something."""
+        if self.strange is None:
+            return self.bundle.predict(pixels), None
+        return self.bundle.predict_with_energy(pixels)
 
 
 class Refused(Frozen):
@@ -72,7 +80,8 @@ def serve(ref: ModelRef, settings: Settings, *, open_: Open = opened) -> Served:
         _require_speed(bundle, settings.max_answer_s)
     except Exception as error:  # noqa: BLE001 - a candidate may fail in any way; the one in service goes on
         raise RefusedError(_reason(error).replace(str(folder), "the bundle")) from None
-    return Served(ref=ref, name=str(ref), bundle=bundle, since=now(), pace=pace)
+    strange = bundle.card.outliers if bundle.has_energy else None
+    return Served(ref=ref, name=str(ref), bundle=bundle, since=now(), pace=pace, strange=strange)
 
 
 def now() -> str:

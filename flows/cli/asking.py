@@ -13,7 +13,7 @@ from rich.table import Table
 from data.errors import InputError, UnreadableImage
 from flows.console import stdout_console
 
-Answer = dict[str, Any]  # as POST /predict gives it: model, label, probability, scores
+Answer = dict[str, Any]  # as POST /predict gives it: model, label, probability, scores, sure if it has a threshold
 
 
 def predict(images: Sequence[Path], *, url: str | None, bundle: str | None, model: str | None, as_json: bool) -> None:
@@ -39,9 +39,14 @@ def show(answers: Sequence[Answer], console: Console) -> None:
         table.add_column(column, justify=side, overflow="fold")  # type: ignore[arg-type]
     for answer in answers:
         second = ", ".join(f"{s['label']} {100 * s['probability']:.1f} %" for s in answer["scores"][1:3])
-        table.add_row(answer["image"], answer["label"], f"{100 * answer['probability']:.1f} %", second)
+        table.add_row(answer["image"], answer["label"], _probability(answer), second)
     console.print(table)
     console.print(f"answered by {answers[0]['model']}", style="dim", highlight=False)
+
+
+def _probability(answer: Answer) -> str:
+    """With a word where the model would rather not say; nothing where it does not judge its answers."""
+    return f"{100 * answer['probability']:.1f} %{', not sure' if answer.get('sure') is False else ''}"
 
 
 def _in_process(text: str) -> Callable[[Path], Answer]:
@@ -55,7 +60,7 @@ def _in_process(text: str) -> Callable[[Path], Answer]:
             said = opened.classify(image.read_bytes())
         except UnreadableImage as error:
             raise UnreadableImage(f"{image}: {error}") from None
-        return {"model": f"{opened.card.name}@{opened.card.version}", **said.model_dump()}
+        return {"model": f"{opened.card.name}@{opened.card.version}", **said.model_dump(exclude_none=True)}
 
     return ask
 

@@ -70,6 +70,10 @@ def figures(ref: ModelRef, card: ModelCard, held: "Aliases") -> Iterator[tuple[s
         cv = card.crossval
         yield "cross-val.", f"{percent(cv.mean)} ± {100 * cv.std:.1f} over {len(cv.folds)} folds"
     yield "calibration", f"error {percent(calibration.ece_after)}, before {percent(calibration.ece_before)}"
+    if card.selective is not None:
+        yield "sure", card.selective.said
+    if card.outliers is not None:
+        yield "strangers", card.outliers.said
     yield "export", proof.told(card)
 
 

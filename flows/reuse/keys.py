@@ -11,7 +11,7 @@ from models.config import Experiment
 LEARNING = ("model", "optimizer", "schedule", "augment", "train")
 READS: dict[Stage, tuple[str, ...]] = {
     "prepare": ("dataset",),
-    "cross-validate": (*LEARNING, "answer", "crossval"),
+    "cross-validate": (*LEARNING, "answer.mirror", "crossval"),
     "train": LEARNING,
     "evaluate": ("answer", "crossval", "diagnose"),
     "export": ("release.parity", "release.rehearse", "release.license", "export"),

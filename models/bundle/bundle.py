@@ -1,6 +1,7 @@
 """A trained model as a folder: verified, replayed, asked. The only thing that passes from training to serving.
 
-    model.onnx      uint8 pixels (N, H, W, C) -> calibrated probabilities (N, K); mean and deviation are inside
+    model.onnx      uint8 pixels (N, H, W, C) -> calibrated probabilities (N, K), energies (N,); mean and deviation are
+                    inside
     model.int8.onnx, model.fp16.onnx   the same in fewer bits, where they were asked for and found good
     card.json       ModelCard: classes, geometry, figures, lineage
     README.md       the same for readers, as hubs of models want it; not in bundles of before
@@ -31,6 +32,7 @@ from models.bundle.manifest import BundleError
 from models.bundle.session import PixelError
 from models.bundle.signature import Signers
 from models.records import ModelCard
+from models.strangeness import unfamiliar
 
 __all__ = [
     "Bundle",
@@ -61,6 +63,8 @@ class Prediction(Frozen):
     label: str
     probability: float
     scores: tuple[Score, ...]  # every class, the most probable first
+    sure: bool | None = None  # None: the model has no threshold for it
+    unfamiliar: float | None = None  # share of the test pictures that were no stranger to it; None: it cannot tell
 
 
 @dataclass(frozen=True)
@@ -153,19 +157,40 @@ class Bundle:
             return np.empty((0, len(self.card.classes)), dtype=np.float32)
         return session.answer(self._session, pixels)
 
+    @property
+    def has_energy(self) -> bool:
+        """Whether it can say how strange a picture is to it."""
+        return self.card.outliers is not None and session.has_energy(self._session)
+
+    def predict_with_energy(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `predict`, with (N,) float32, of a bundle that `has_energy`. N >= 1."""
+        session.check_pixels(pixels, self.card.image)
+        return session.answer_with_energy(self._session, pixels)
+
     def decode(self, file: bytes | Path) -> np.ndarray:
         """A picture's bytes -> u8 (H, W, C), one row for `predict`. Raises `UnreadableImage`."""
         return to_pixels(file, self.card.image)
 
-    def prediction(self, probabilities: np.ndarray) -> Prediction:
-        """One row (K,) of `predict` -> labels with their probabilities. Equal ones stay in the card's order."""
+    def prediction(self, probabilities: np.ndarray, energy: float | None = None) -> Prediction:
+        """One row (K,) of `predict`, with its energy where there is one -> labels with their probabilities. Equal ones
+        stay in the card's order."""
         order = np.argsort(-probabilities, kind="stable")
         scores = tuple(Score(label=self.card.classes[k], probability=float(probabilities[k])) for k in order)
-        return Prediction(label=scores[0].label, probability=scores[0].probability, scores=scores)
+        limit, surest = self.card.threshold, scores[0]
+        sure = None if limit is None else surest.probability > limit
+        known = self.card.outliers
+        strange = None if known is None or energy is None else unfamiliar(known.quantiles, energy)
+        return Prediction(
+            label=surest.label, probability=surest.probability, scores=scores, sure=sure, unfamiliar=strange
+        )
 
     def classify(self, file: bytes | Path) -> Prediction:
         """A picture's bytes -> what the model says of it. Raises `UnreadableImage`."""
-        return self.prediction(self.predict(self.decode(file)[None])[0])
+        pixels = self.decode(file)[None]
+        if not self.has_energy:
+            return self.prediction(self.predict(pixels)[0])
+        answers, energies = self.predict_with_energy(pixels)
+        return self.prediction(answers[0], float(energies[0]))
 
 
 def read_card(folder: Path) -> ModelCard:

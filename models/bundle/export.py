@@ -210,6 +210,8 @@ def _card(
         test=result.test,
         crossval=result.crossval,
         calibration=result.calibration,
+        selective=result.selective,
+        outliers=result.outliers,
         parity=proved,
         rehearsal=rehearsal,
         variants=graphs.variants,

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from data.spec import ImageSpec
 from models.bundle import session
-from models.bundle.parity import Answer, ExportError, Tally
+from models.bundle.parity import REMEDY, Answer, ExportError, Tally
 from models.zoo.adapter import merge
 
 OPSET = 18
@@ -30,6 +31,18 @@ class Calibrated(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         return torch.softmax(logits / self.temperature, dim=1)
+
+
+class WithEnergy(nn.Module):
+    """A `calibrated` network that gives the energy of its logits (B,) as well: how strange a picture is to it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.network, self.calibrated = model.children()
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.network(pixels)
+        return self.calibrated(logits), -torch.logsumexp(logits, dim=1)
 
 
 def calibrated(network: nn.Module, temperature: float) -> nn.Module:
@@ -57,13 +70,13 @@ def to_onnx(model: nn.Module, image: ImageSpec, *, tolerance: float) -> bytes:
     try:
         with silence():
             program = torch.onnx.export(
-                model,
+                WithEnergy(model).eval(),
                 (sample,),
                 dynamo=True,
                 verbose=False,
                 opset_version=OPSET,
                 input_names=[session.INPUT],
-                output_names=[session.OUTPUT],
+                output_names=[session.OUTPUT, session.ENERGY],
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 external_data=False,
             )
@@ -91,13 +104,26 @@ def gate(raw: bytes, model: nn.Module, image: ImageSpec, *, tolerance: float) ->
     graph = session.connect(raw)
     random = np.random.default_rng(0)
     shape = (image.height, image.width, image.channels)
-    batches = (random.integers(0, 256, (n, *shape), dtype=np.uint8) for n in GATE_BATCHES)
+    batches = [random.integers(0, 256, (n, *shape), dtype=np.uint8) for n in GATE_BATCHES]
     try:
         compare(trained_answer(model), lambda pixels: session.answer(graph, pixels), batches, tolerance=tolerance)
+        for pixels in batches:
+            _same_energies(WithEnergy(model), graph, pixels, tolerance=tolerance)
     except ExportError:
         raise
     except Exception as error:
         raise ExportError(f"the exported model fails on batches of {GATE_BATCHES}: {str(error)[:200]}") from error
+
+
+@torch.inference_mode()
+def _same_energies(
+    model: nn.Module, graph: onnxruntime.InferenceSession, pixels: np.ndarray, *, tolerance: float
+) -> None:
+    """Energies have no bound: what is allowed of a probability is allowed of each unit of theirs."""
+    expected = model.eval()(torch.from_numpy(pixels))[1].numpy()
+    _, found = session.answer_with_energy(graph, pixels)
+    if found.shape != expected.shape or not np.allclose(found, expected, rtol=tolerance, atol=tolerance):
+        raise ExportError("the exported model gives other energies than the trained one; " + REMEDY)
 
 
 def cleaned(graph: onnx.ModelProto) -> onnx.ModelProto:

@@ -7,7 +7,7 @@ import onnx
 from models.bundle.graph import cleaned, silence
 
 # Beside those that onnxruntime leaves alone itself: powers and sums over places run out of fp16's range.
-KEPT = ("Exp", "Pow", "ReduceMean", "ReduceSum", "Softmax")
+KEPT = ("Exp", "Log", "Pow", "ReduceLogSumExp", "ReduceMean", "ReduceSum", "Softmax")
 
 
 def halved(graph: bytes) -> bytes:

@@ -134,6 +134,10 @@ def _figures(card: ModelCard) -> Iterator[str]:
         f"the graph. Expected calibration error: {percent(calibration.ece_after)}, without it "
         f"{percent(calibration.ece_before)}."
     )
+    if card.selective is not None:
+        yield f"\n**Sure or not.** {card.selective.said[0].upper()}{card.selective.said[1:]}."
+    if card.outliers is not None:
+        yield f"\n**Strangers.** {card.outliers.said[0].upper()}{card.outliers.said[1:]}."
     yield (
         f"\n**Parity.** Against the trained network, over {parity.n:,} test pictures: the largest difference of any "
         f"probability is {parity.largest_difference:.1e}, and {parity.changed_answers} answers are others."

@@ -1,4 +1,5 @@
-"""An ONNX graph as a function: uint8 pixels (N, H, W, C) -> probabilities (N, K). No torch, no onnx package."""
+"""An ONNX graph as a function: uint8 pixels (N, H, W, C) -> probabilities (N, K), and the energy (N,) of each picture
+where it gives that. No torch, no onnx package."""
 
 import logging
 
@@ -11,6 +12,7 @@ from models.bundle.manifest import BundleError
 
 INPUT = "pixels"
 OUTPUT = "probabilities"
+ENERGY = "energy"  # not in bundles of before
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 
@@ -80,7 +82,7 @@ def check_signature(session: ort.InferenceSession, *, image: ImageSpec, num_clas
     ]
     ends = [*session.get_inputs(), *session.get_outputs()]
     found = [(end.name, end.type, list(end.shape[1:])) for end in ends]
-    if found != wanted:
+    if found not in (wanted, [*wanted, (ENERGY, "tensor(float)", [])]):
         raise BundleError(f"model.onnx has {found}, its card says {wanted}; export the run again")
     if any(isinstance(end.shape[0], int) for end in ends):
         raise BundleError(f"model.onnx takes batches of {ends[0].shape[0]} only; export it with a free batch size")
@@ -90,6 +92,16 @@ def answer(session: ort.InferenceSession, pixels: np.ndarray) -> np.ndarray:
     """pixels u8 (N, H, W, C) -> (N, K) float32; any number of threads may call it at once."""
     result: np.ndarray = session.run([OUTPUT], {INPUT: np.ascontiguousarray(pixels)})[0]
     return result
+
+
+def has_energy(session: ort.InferenceSession) -> bool:
+    return len(session.get_outputs()) > 1
+
+
+def answer_with_energy(session: ort.InferenceSession, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `answer`, with (N,) float32, of a graph that `has_energy`."""
+    answers, energies = session.run([OUTPUT, ENERGY], {INPUT: np.ascontiguousarray(pixels)})
+    return answers, energies
 
 
 def check_pixels(pixels: np.ndarray, image: ImageSpec) -> None:

@@ -6,6 +6,7 @@ would let it pass.
 
 import numpy as np
 
+from models.cards import Selective
 from models.evaluation.config import ReleaseConfig
 from models.evaluation.metrics import Interval, reliability, wilson
 from models.evaluation.pairs import Paired, error_difference, recall_difference, resampled
@@ -85,6 +86,14 @@ def floors(
         _least("recall", float(recalls[weakest]), config.min_recall, told["recall"], setting="min_recall"),
         _most("calibration", error, config.max_ece, told["calibration"], setting="max_ece", unit="points", scale=100),
     )
+
+
+def sureness(chosen: Selective | None) -> tuple[Check, ...]:
+    """How many answers are called sure, which decides nothing; empty where nobody asked."""
+    if chosen is None:
+        return ()
+    value = None if chosen.test is None else chosen.test.answered / chosen.test.n
+    return (Check(name="sure", value=value, limit=None, ok=None, said=chosen.said),)
 
 
 def beside(

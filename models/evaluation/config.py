@@ -18,6 +18,17 @@ class AnswerConfig(Frozen):
         title="Mirror",
         description="the mean of the answers to a picture and its mirror image, at twice the cost",
     )
+    risk: float | None = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        title="Risk",
+        description="share of the answers called sure that may be wrong; a threshold that keeps to it is chosen on "
+        "validation pictures; none: no answer is called sure or not sure",
+    )
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, title="Confidence", description="that the answers called sure keep to the risk"
+    )
 
 
 class ExportConfig(Frozen):

@@ -12,15 +12,19 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from torch import nn
 
+from data.images import Images
 from data.loader import Pictures
 from data.prepare import Dataset
 from data.progress import Progress, ignore
 from models.device import choose_device
+from models.evaluation import outliers, strangers
 from models.evaluation.decided import batch_size_of, decided
 from models.evaluation.diagnosis.measure import measure
+from models.evaluation.inference import logits_of
 from models.evaluation.metrics import Metrics, score
+from models.evaluation.selective import selective
 from models.mirror import Mirrored
-from models.records import Calibration, Checks, CVResult, Lineage, RunResult
+from models.records import Calibration, Checks, CVResult, Lineage, Outliers, RunResult, Selective
 from models.run import RunFolder
 from models.training.judging import answered_at_once, logits
 from models.zoo.build import build
@@ -63,6 +67,8 @@ def evaluate(
         validation=score(val, val_labels, images.classes),
         test=after,
         calibration=Calibration(temperature=temperature, ece_before=before.ece, ece_after=after.ece),
+        selective=selective((val, val_labels), (test, test_labels), config=experiment.answer),
+        strange=strangeness(net, images, split.test, test_logits, at_once=at_once),
         crossval=crossval,
         lineage=lineage,
         flops=cost(net, images.spec).flops,
@@ -80,6 +86,8 @@ def finish(
     crossval: CVResult | None,
     lineage: Lineage,
     flops: int,
+    selective: Selective | None = None,
+    strange: Outliers | None = None,
     checks: Checks | None = None,
     decided: dict[str, JsonValue] | None = None,
 ) -> RunResult:
@@ -99,6 +107,8 @@ def finish(
         lineage=lineage,
         versions=versions(),
         flops=flops,
+        selective=selective,
+        outliers=strange,
         checks=checks,
         decided=decided,
     )
@@ -116,12 +126,27 @@ def load_network(folder: RunFolder, device: str = "cpu") -> nn.Module:
     return net.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
 
+def strangeness(
+    net: nn.Module, images: Images, test: np.ndarray, test_logits: np.ndarray, *, at_once: int
+) -> Outliers | None:
+    """How strange pictures are to a network: its test rows, whose logits (N, K) are known, against strangers."""
+    device = next(net.parameters()).device
+    energies = {}
+    for name, pixels in strangers.made(images, test).items():
+        parts = (torch.from_numpy(pixels[i : i + at_once]).to(device) for i in range(0, len(pixels), at_once))
+        found, _ = logits_of(net, ((part, torch.zeros(len(part), device=device)) for part in parts))
+        energies[name] = outliers.energy(found.cpu().numpy())
+    return outliers.outliers(outliers.energy(test_logits), energies)
+
+
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature of https://arxiv.org/abs/1706.04599: least loss of softmax(logits / T) on validation data.
 
-    With a mild prior around 1: where every answer is right the loss alone would send T to 0 and certainty to 1.
+    With a mild prior around 1: where every answer is right the loss alone would send T to 0 and certainty to 1, and a
+    few pictures say little. Rows that are not finite are left out; without any other the temperature is 1.
     """
-    wide = logits.astype(np.float64)
+    finite = np.isfinite(logits).all(axis=1)
+    wide, labels = logits[finite].astype(np.float64), labels[finite]
 
     def loss(log_t: float) -> float:
         likelihood = log_softmax(wide / np.exp(log_t), axis=1)[np.arange(len(labels)), labels].sum()

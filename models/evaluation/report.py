@@ -13,7 +13,7 @@ from data import whole
 from data.errors import UnreadableImage
 from data.prepare import Dataset
 from data.validate import ValidationReport
-from models.evaluation import exported, plots
+from models.evaluation import coverage, exported, plots
 from models.evaluation.conclusion import checked, next_step, standing, two_accuracies
 from models.evaluation.diagnose import diagnose
 from models.evaluation.diagnosis import pictures
@@ -53,6 +53,7 @@ def write(folder: RunFolder, dataset: Dataset, labels: Suspects | None = None) -
         data=dataset.report,
         after=reliability(arrays["test_probabilities"], arrays["test_labels"]),
         before=reliability(before, arrays["test_labels"]),
+        sureness=coverage.of_run(result.selective, arrays, temperature=result.calibration.temperature),
         mistakes=mistakes(result, arrays, dataset),
         peers=peers_of(folder, result),
         labels=None if labels is None else {"told": told(labels), "pictures": doubtful(labels, dataset)},
@@ -86,13 +87,14 @@ def render(
     data: ValidationReport,
     after: Reliability | None = None,
     before: Reliability | None = None,
+    sureness: bytes | None = None,
     mistakes: Sequence[Picture] = (),
     peers: Sequence[Peer] = (),
     labels: Mapping[str, Any] | None = None,
     found: str | None = None,
 ) -> str:
     """The page. Class and file names are strangers' text and are escaped, in the figures too. `found`: the page with
-    pictures of what was found, beside this one."""
+    pictures of what was found, beside this one; `sureness`: the curve of `coverage`, SVG."""
     pages = environment()
     chosen = settings(result.experiment, result.decided)
     findings = _findings(evidence_of(result, history, peers=peers))
@@ -105,6 +107,7 @@ def render(
         mistakes=mistakes,
         labels=labels,
         findings=findings,
+        coverage=inline(sureness, "Risk against coverage") if sureness else None,
         standing=standing(None, ""),
         exported=exported.section(None),
         checked=checked(None),

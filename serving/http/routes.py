@@ -5,12 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from data import place
+from models.strangeness import unfamiliar
 from serving import metrics
 from serving.batching import Answer
 from serving.errors import EndedError, NoModelError, NotFoundError
@@ -44,7 +44,7 @@ def _answering(inference: Inference, trials: Trials, held: Held, feedback: Feedb
             content_type = request.headers.get("content-type", "")
             file = await bodies.off_the_loop(len(body), lambda: pictures.one(body, content_type))
             answer = await _answer(request, inference, trials, served, [file])
-        said = _prediction(answer.served, answer.probabilities[0])
+        said = _prediction(answer, 0)
         feedback.answered(request.state.request_id, answer.served, said["label"], said["probability"], file)
         return _answered(request, answer.served, said)
 
@@ -57,7 +57,7 @@ def _answering(inference: Inference, trials: Trials, held: Held, feedback: Feedb
             answer = await _answer(request, inference, trials, served, files)
 
         def answered() -> Response:
-            predictions = [_prediction(answer.served, row) for row in answer.probabilities]
+            predictions = [_prediction(answer, row) for row in range(len(answer.probabilities))]
             return _answered(request, answer.served, {"predictions": predictions})
 
         return await bodies.off_the_loop(answer.probabilities.size * SCORE_BYTES, answered)
@@ -190,16 +190,26 @@ def _asked(request: Request) -> tuple[str | None, str | None]:
     return name, version if at else None
 
 
-def _prediction(served: Served, probabilities: np.ndarray) -> dict[str, Any]:
-    """probabilities (K,) float32 -> every class, the most probable first; as `Bundle.prediction`, in plain values.
+def _prediction(answer: Answer, row: int) -> dict[str, Any]:
+    """Every class, the most probable first, as `Bundle.prediction`, in plain values; before it what the model says of
+    its answer, where it can: whether it is sure, and how strange the picture is to it.
 
     Sorted by Python: numpy lets go of the interpreter for so small a sort, and under load waits to get it back.
     """
-    classes = served.bundle.card.classes
-    values = probabilities.tolist()
+    served, card = answer.served, answer.served.bundle.card
+    values = answer.probabilities[row].tolist()
     order = sorted(range(len(values)), key=values.__getitem__, reverse=True)  # equal ones stay in the card's order
-    scores = [{"label": classes[k], "probability": values[k]} for k in order]
-    return {**scores[0], "scores": scores}
+    scores = [{"label": card.classes[k], "probability": values[k]} for k in order]
+    said: dict[str, Any] = {**scores[0]}
+    limit = card.threshold
+    if limit is not None:
+        said["sure"] = values[order[0]] > limit
+        if not said["sure"]:
+            metrics.UNSURE.labels(served.ref.name, served.ref.version).inc()
+    if answer.energies is not None and served.strange is not None:
+        said["unfamiliar"] = unfamiliar(served.strange.quantiles, answer.energies.item(row))
+    said["scores"] = scores
+    return said
 
 
 def _answered(request: Request, served: Served, content: dict[str, Any]) -> Response:

@@ -43,6 +43,17 @@ _SCORED: Json = {
         "description": "every class, the most probable first",
     },
 }
+_JUDGED: Json = {
+    "sure": {
+        "type": "boolean",
+        "description": "whether the probability is above the threshold of the model that answered; only if it has one",
+    },
+    "unfamiliar": {
+        **_SHARE,
+        "description": "the share of the test pictures that were no stranger to the model than this one; only if its "
+        "graph can tell. A score and no gate: one in twenty of its own pictures has 0.95 or more",
+    },
+}
 _ENVELOPE: Json = {"request_id": _TEXT, "model": _MODEL}
 
 
@@ -75,8 +86,8 @@ def schemas() -> Json:
         "Card": card,
         "Refused": refused,
         "Score": _object(label=_TEXT, probability=_SHARE),
-        "Prediction": _object(**_SCORED),
-        "Answer": _object(**_ENVELOPE, **_SCORED),
+        "Prediction": _object(**_SCORED, optional=_JUDGED),
+        "Answer": _object(**_ENVELOPE, **_SCORED, optional=_JUDGED),
         "Answers": _object(**_ENVELOPE, predictions={"type": "array", "minItems": 1, "items": _ref("Prediction")}),
         **_opinions(),
         "Trial": _object(

@@ -74,6 +74,7 @@ def test_every_promised_artifact_is_there(finished: FinishedRun):
         "metrics",
         "per-class",
         "confusion-matrix",
+        "sure",
         "mistakes",
         "curves",
         "diagnosis",

@@ -143,6 +143,29 @@ def test_the_temperature_that_made_the_labels_is_found():
     assert fit_temperature(logits, labels) == pytest.approx(2.5, rel=0.1)
 
 
+def test_a_few_pictures_hardly_move_the_temperature_and_none_leave_it_alone():
+    assert fit_temperature(np.array([[9.0, 0.0]]), np.array([0])) == pytest.approx(1, abs=0.1)
+    assert 1 < fit_temperature(np.array([[9.0, 0.0]]), np.array([1])) < 5  # one picture, surely wrong
+    assert fit_temperature(np.empty((0, 2)), np.empty(0, dtype=np.int64)) == pytest.approx(1, abs=1e-3)
+
+
+def test_answers_that_are_not_finite_do_not_spoil_the_temperature():
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (200, 3))
+    labels = np.array([random.choice(3, p=p) for p in softmax(logits / 2, axis=1)])
+    broken = np.vstack([logits, np.full((5, 3), np.nan), np.full((5, 3), np.inf)])
+    expected = fit_temperature(logits, labels)
+    assert fit_temperature(broken, np.append(labels, np.zeros(10, dtype=np.int64))) == pytest.approx(expected)
+    assert fit_temperature(broken[200:], np.zeros(10, dtype=np.int64)) == pytest.approx(1, abs=1e-3)
+
+
+def test_validation_pictures_that_are_too_few_prove_no_threshold_and_it_is_said(evaluated, toy: Dataset):
+    _, result = evaluated
+    assert result.selective is not None
+    assert (result.selective.threshold, result.selective.n) == (None, len(toy.split.val))
+    assert result.selective.said.startswith("no threshold gives at most 5 % wrong")
+
+
 def test_faultless_answers_do_not_become_certainty():
     labels = np.arange(50) % 3
     temperature = fit_temperature(np.eye(3)[labels] * 4, labels)

@@ -213,12 +213,14 @@ def graph(folder: Path) -> onnx.ModelProto:
 
 
 def test_the_graph_takes_bytes_of_pixels_in_any_number(graph: onnx.ModelProto) -> None:
-    (pixels,), (probabilities,) = graph.graph.input, graph.graph.output
+    (pixels,), (probabilities, energy) = graph.graph.input, graph.graph.output
     assert pixels.name == "pixels"
     assert pixels.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert [d.dim_value for d in pixels.type.tensor_type.shape.dim] == [0, 12, 16, 3]
     assert probabilities.name == "probabilities"
     assert [d.dim_value for d in probabilities.type.tensor_type.shape.dim] == [0, len(CLASSES)]
+    assert energy.name == "energy"
+    assert [d.dim_value for d in energy.type.tensor_type.shape.dim] == [0]
     assert [entry.version for entry in graph.opset_import if entry.domain == ""] == [OPSET]
 
 

@@ -42,7 +42,9 @@ def test_the_answer_is_the_mean_of_two() -> None:
     answer = calibrated(Mirrored(net), 1.0)(pixels)
     assert torch.allclose(answer, expected, atol=1e-6)
     assert not torch.allclose(answer, torch.softmax(net(pixels), 1), atol=0.01)
-    assert torch.allclose(Mirrored(net)(pixels).exp(), expected, atol=1e-6), "the logits are logarithms of it"
+    assert torch.allclose(Mirrored(net)(pixels).softmax(1), expected, atol=1e-6), "the logits are logarithms of it"
+    energies = (torch.logsumexp(net(pixels), 1) + torch.logsumexp(net(pixels.flip(2)), 1)) / 2
+    assert torch.allclose(torch.logsumexp(Mirrored(net)(pixels), 1), energies, atol=1e-5), "and keep the energy"
     assert torch.allclose(calibrated(Mirrored(net), 2.0)(pixels.flip(2)), calibrated(Mirrored(net), 2.0)(pixels))
 
 
@@ -52,7 +54,7 @@ def test_certain_answers_stay_finite() -> None:
     net.head.weight.mul_(1e6)
     answer = Mirrored(net)(noise(4))
     assert torch.isfinite(answer).all()
-    assert torch.allclose(answer.exp().sum(1), torch.ones(4))
+    assert torch.allclose(answer.softmax(1).sum(1), torch.ones(4))
 
 
 @pytest.mark.slow  # one of them is exported below

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import toy
 from conftest import Running, running, serving
@@ -95,6 +96,26 @@ def test_whether_an_answer_to_a_sample_is_right_is_said_in_words(page, tmp_path)
     page.locator("#chosen").set_input_files(path)
     page.locator("#caption", has_text="mine.png").wait_for()
     assert not page.locator("#truth").is_visible()
+
+
+def test_what_the_model_is_not_sure_of_is_said_in_words(browser, page, tmp_path):
+    page.get_by_role("button", name="Sample 1, which shows: dark").click()
+    assert answer(page).startswith("dark")
+    assert page.locator("#unsure").text_content() == ""  # it has no threshold
+    energies = tuple(np.linspace(-6, -1.5, 101).tolist())  # of greys that are far from the middle
+    with serving(tmp_path, toy.bundle(tmp_path / "v1", version="v1", sure=0.9, energies=energies)) as service:
+        other = browser.new_page()
+        other.goto(service.url + "/ui")
+        other.get_by_role("button", name="Sample 5").click()  # grey 120, answered with 0.68
+        assert answer(other).startswith("dark")
+        other.locator("#unsure", has_text="Not sure: better let somebody look").wait_for()
+        other.locator("#unsure", has_text="Strange: hardly a picture").wait_for()
+        assert "? Not sure" in other.locator("#said").text_content()
+        shot(other, "unsure")
+        other.get_by_role("button", name="Sample 4").click()
+        other.locator("#label", has_text="bright").wait_for()
+        assert other.locator("#unsure").text_content() == ""
+        other.close()
 
 
 def test_the_page_is_used_by_keyboard_alone(page):

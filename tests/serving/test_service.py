@@ -110,7 +110,9 @@ def test_the_documentation_names_what_there_is(client):
 def test_every_field_of_an_answer_is_documented(client):
     schema = client.get("/docs.json").json()["components"]["schemas"]["Answer"]
     answer = client.post("/predict", files={"image": BRIGHT}).json()
-    assert set(schema["properties"]) == set(answer) == set(schema["required"])
+    assert set(answer) == set(schema["required"])
+    judged = {"sure", "unfamiliar"}  # by models that can tell, see test_sure
+    assert set(schema["properties"]) == set(answer) | judged
 
 
 def figures(client: httpx.Client) -> dict[str, float]:

@@ -15,7 +15,7 @@ from models.bundle import golden, manifest
 from models.bundle.golden import Golden, Sample
 from models.config import Experiment
 from models.evaluation.metrics import score
-from models.records import Calibration, Lineage, ModelCard, Parity, PixelStatistics
+from models.records import Calibration, Lineage, ModelCard, Outliers, Parity, PixelStatistics, Selective
 
 CLASSES = ("bright", "dark")
 GREYS = (10, 90, 160, 250, 120)
@@ -30,13 +30,24 @@ def picture(value: int, *, size: tuple[int, int] = (40, 24), format: str = "PNG"
 
 
 def bundle(
-    folder: Path, *, version: str, name: str = "toy", threshold: float = 127.5, side: int = 16, corner: bool = False
+    folder: Path,
+    *,
+    version: str,
+    name: str = "toy",
+    threshold: float = 127.5,
+    side: int = 16,
+    corner: bool = False,
+    sure: float | None = None,
+    energies: tuple[float, ...] = (),
 ) -> Path:
-    """A whole bundle at `folder`; with `corner`, of a model that looks at the upper left quarter alone."""
+    """A whole bundle at `folder`; with `corner`, of a model that looks at the upper left quarter alone; with `sure`, of
+    one that is sure of answers whose probability is above; with `energies`, 101 quantiles, of one that gives them."""
     folder.mkdir(parents=True)
     image = ImageSpec(height=side, width=side)
-    (folder / "model.onnx").write_bytes(_graph(threshold, side, seen=side // 2 if corner else side))
-    (folder / "card.json").write_text(_card(name, version, image).model_dump_json(indent=1))
+    (folder / "model.onnx").write_bytes(
+        _graph(threshold, side, seen=side // 2 if corner else side, energy=bool(energies))
+    )
+    (folder / "card.json").write_text(_card(name, version, image, sure, energies).model_dump_json(indent=1))
     golden.save(_golden(threshold, image), folder)
     manifest.write(folder)
     return folder
@@ -49,7 +60,7 @@ def probabilities(pixels: np.ndarray, threshold: float) -> np.ndarray:
     return np.stack([bright, 1 - bright], axis=1).astype(np.float32)
 
 
-def _graph(threshold: float, side: int, *, seen: int) -> bytes:
+def _graph(threshold: float, side: int, *, seen: int, energy: bool) -> bytes:
     weights = {
         "first": np.array([0, 0], dtype=np.int64),
         "end": np.array([seen, seen], dtype=np.int64),
@@ -68,11 +79,18 @@ def _graph(threshold: float, side: int, *, seen: int) -> bytes:
         helper.make_node("Add", ["sloped", "bias"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
     ]
+    ends = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 2])]
+    if energy:
+        nodes += [
+            helper.make_node("ReduceLogSumExp", ["logits", "last"], ["sum"], keepdims=0),
+            helper.make_node("Neg", ["sum"], ["energy"]),
+        ]
+        ends.append(helper.make_tensor_value_info("energy", TensorProto.FLOAT, ["n"]))
     graph = helper.make_graph(
         nodes,
         "brightness",
         [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", side, side, 3])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 2])],
+        ends,
         [numpy_helper.from_array(value, key) for key, value in weights.items()],
     )
     return onnx.helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
@@ -94,7 +112,12 @@ def _golden(threshold: float, image: ImageSpec) -> Golden:
     return Golden(samples=samples, files=files, pixels=pixels, tolerance=1e-3)
 
 
-def _card(name: str, version: str, image: ImageSpec) -> ModelCard:
+def _card(name: str, version: str, image: ImageSpec, sure: float | None, energies: tuple[float, ...]) -> ModelCard:
+    selective = outliers = None
+    if sure is not None:
+        selective = Selective(risk=0.05, confidence=0.95, threshold=sure, n=100, test=None, said="some are sure")
+    if energies:
+        outliers = Outliers(n=101, quantiles=energies, threshold=energies[95], strangers=(), said="some are strange")
     metrics = score(np.eye(2) * 0.8 + 0.1, np.arange(2), CLASSES)
     return ModelCard(
         name=name,
@@ -109,6 +132,8 @@ def _card(name: str, version: str, image: ImageSpec) -> ModelCard:
         test=metrics,
         crossval=None,
         calibration=Calibration(temperature=1.0, ece_before=0.1, ece_after=0.1),
+        selective=selective,
+        outliers=outliers,
         parity=Parity(n=2, largest_difference=0.0, changed_answers=0),
         lineage=Lineage(run_id=version, fingerprint="0" * 64, commit=None),
         experiment=Experiment().model_dump(mode="json"),
