@@ -47,7 +47,7 @@ class Images:
     @property
     def labels(self) -> np.ndarray:
         """(M,) int64."""
-        labels: np.ndarray = self.snapshot.labels[self.rows]
+        labels: np.ndarray = self.snapshot.labels[self.rows].astype(np.int64, copy=False)
         return labels
 
     @property
