@@ -16,10 +16,13 @@ from data.address import secret_in, shown
 from data.download import download
 from data.errors import DownloadError, SourceError
 from data.progress import Progress
+from data.shards import index, place
+from data.shards.index import Index
 from data.sources import listing
 from data.spec import DatasetSpec, Frozen
 
 URLS = {"hymenoptera": "https://download.pytorch.org/tutorial/hymenoptera_data.zip"}  # ants and bees: train and val
+SHARDS = "shards:"  # before a folder of tar files that bring no index
 NAMES = ("digits", *URLS, *torchvision_sets.SETS)
 
 
@@ -51,6 +54,13 @@ class ListingFile(Frozen):
     path: Path
 
 
+class Shards(Frozen):
+    """A folder of tar files, in which the pictures stay."""
+
+    kind: Literal["shards"] = "shards"
+    path: Path
+
+
 class Url(Frozen):
     """An archive behind a URL."""
 
@@ -58,7 +68,7 @@ class Url(Frozen):
     url: str
 
 
-Local = Folder | Archive | ListingFile
+Local = Folder | Archive | ListingFile | Shards
 Source = Annotated[Named | Local | Url, Field(discriminator="kind")]
 
 
@@ -70,6 +80,7 @@ class Fetched:
     name: str
     mirror: bool  # False where a mirrored picture changes its class
     listing: Path | None = None  # says which of them, and what they show; None: their folders do
+    shards: Index | None = None  # where they lie, if not in files
 
 
 def parse_source(text: str) -> Named | Local | Url:
@@ -85,6 +96,7 @@ def parse_source(text: str) -> Named | Local | Url:
         return Url(url=text)
     if (known := _known(text)) is not None:
         return Named(name=known)
+    in_shards, text = text.startswith(SHARDS), text.removeprefix(SHARDS)
     try:
         path = Path(text).expanduser()
         is_folder, is_file = path.is_dir(), path.is_file()
@@ -92,7 +104,9 @@ def parse_source(text: str) -> Named | Local | Url:
         reason = getattr(error, "strerror", None) or error
         raise SourceError(f"{text!r} cannot be looked at: {reason}; check its spelling and your rights") from None
     if is_folder:
-        return Folder(path=path)
+        return Shards(path=path) if in_shards or index.is_there(path) else Folder(path=path)
+    if in_shards:
+        raise SourceError(_not_there(f"{text}/"))
     if is_file:
         return _file(path, text)
     raise SourceError(_not_there(text))
@@ -103,7 +117,7 @@ def default_name(source: Named | Local | Url) -> str:
     match source:
         case Named():
             return source.name
-        case Folder():
+        case Folder() | Shards():
             return slug(source.path.resolve().name)
         case Archive():
             return slug(_stem(source.path.name))
@@ -129,6 +143,9 @@ def fetch(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) ->
             return _fetch_named(source.name, name, spec, home, tell)
         case Folder():
             return Fetched(source.path.resolve(), name, mirror=True)
+        case Shards():
+            found = index.opened(place.Local(source.path.resolve()), home, progress=tell)
+            return Fetched(found.place.folder, name, mirror=found.mirror, shards=found)
         case Archive():
             return Fetched(_unpack(source.path.resolve(), name, spec, home, tell), name, mirror=True)
         case ListingFile():
@@ -151,6 +168,8 @@ def fetch_all(spec: DatasetSpec, home: Path, *, progress: Progress | None = None
         if (another.root, another.listing) in [(one.root, one.listing) for one in found]:
             raise SourceError(f"dataset.more has {shown(source)!r}, which is there already; leave it out")
         found.append(another)
+    if len(found) > 1 and any(one.shards for one in found):
+        raise SourceError("dataset.more cannot join shards; write all of the sources into one folder of shards")
     return found
 
 
@@ -212,10 +231,7 @@ def _is_web(text: str) -> bool:
 
 
 def _stem(file: str) -> str:
-    for suffix in archive.SUFFIXES:
-        if file.lower().endswith(suffix):
-            return file[: -len(suffix)]
-    return file
+    return next((file[: -len(one)] for one in archive.SUFFIXES if file.lower().endswith(one)), file)
 
 
 def _known(text: str) -> str | None:
@@ -227,6 +243,6 @@ def _known(text: str) -> str | None:
 def _not_there(text: str) -> str:
     if "/" in text or text.lower().endswith(archive.SUFFIXES):
         return f"there is no file or folder {text!r}; check its spelling, the current folder is {Path.cwd()}"
-    near = difflib.get_close_matches(text.lower(), NAMES, n=3, cutoff=0.5)
-    remedy = f"did you mean {' or '.join(near)}?" if near else f"the known names are {', '.join(NAMES)}"
+    near = " or ".join(difflib.get_close_matches(text.lower(), NAMES, n=3, cutoff=0.5))
+    remedy = f"did you mean {near}?" if near else f"the known names are {', '.join(NAMES)}"
     return f"{text!r} is no folder, no archive and no known data set; {remedy}"

@@ -15,6 +15,7 @@ from data import progress as progress_
 from data.gate.quarantine import NOTHING, Decisions
 from data.layout import Listing
 from data.progress import Progress
+from data.shards.index import Index
 from data.spec import Part
 
 
@@ -37,6 +38,7 @@ class Snapshot:
     missing: tuple[str, ...] = ()  # files that a listing names and that are not there
     groups: tuple[str | None, ...] = ()  # (N,) what must not be in two parts; empty where no picture has one
     times: tuple[str | None, ...] = ()  # (N,) ISO 8601 in UTC; empty where no picture has one
+    shards: Index | None = None  # where the pictures lie, if that is not in files
 
     @cached_property
     def fingerprint(self) -> str:
@@ -51,7 +53,11 @@ class Snapshot:
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     def path(self, row: int) -> Path:
-        return self.root / self.files[row]
+        return self.root / self.files[row] if self.shards is None else self.shards.path(self.files[row])
+
+    def content(self, row: int) -> bytes | Path:
+        """Its bytes, or its file where it has one."""
+        return self.path(row) if self.shards is None else self.shards.content(self.files[row])
 
 
 def take(
@@ -65,23 +71,22 @@ def take(
     decisions: Decisions = NOTHING,
     progress: Progress | None = None,
 ) -> Snapshot:
-    """List and digest the pictures below `root`, or those of the `listings`; nothing is written there. Digests are
-    remembered below `home`; `anew` reads every file again. What a person decided of a class counts, and not its folder.
+    """List and digest the pictures below `root`, or those of the `listings`. Digests are remembered below `home`;
+    `anew` reads every file again. What a person decided of a class counts, and not its folder.
 
     Raises `SourceError` for what cannot be read or understood, `DataRefused` for a decision on a class there is not.
     """
     listings = [layout.read(root)] if listings is None else listings
     listing, found, sizes = _digested(listings, home, anew=anew, progress=progress or progress_.ignore)
-    stated = [picture.label for picture in listing.pictures]
-    labels = decisions.relabelled(found, stated)
-    classes = tuple(sorted(set(labels), key=layout.natural))
-    number = {name: i for i, name in enumerate(classes)}
     pictures = listing.pictures
+    stated = [picture.label for picture in pictures]
+    labels = decisions.relabelled(found, stated)
+    number = {name: i for i, name in enumerate(sorted(set(labels), key=layout.natural))}
     order = sorted(range(len(pictures)), key=lambda i: (number[labels[i]], found[i], pictures[i].file))
     return Snapshot(
         name=name,
         root=listing.root,
-        classes=classes,
+        classes=tuple(number),
         files=tuple(pictures[i].file for i in order),
         labels=np.array([number[labels[i]] for i in order], dtype=np.int64),
         digests=tuple(found[i] for i in order),
@@ -93,6 +98,7 @@ def take(
         ignored=listing.ignored,
         missing=listing.missing,
         relabelled=sum(map(operator.ne, labels, stated)),
+        shards=listing.shards,
     )
 
 
@@ -104,7 +110,10 @@ def _digested(
     sizes: list[int] = []
     for one in listings:
         names = [picture.file for picture in one.pictures]
-        known = digests.of_files(one.root, names, home, anew=anew, place=one.file, progress=progress)
+        if one.shards is None:
+            known = digests.of_files(one.root, names, home, anew=anew, place=one.file, progress=progress)
+        else:
+            known = one.shards.digested(names)
         found += known[0]
         sizes += known[1]
     return layout.joined(listings), found, sizes

@@ -57,7 +57,7 @@ def scores_of(pixels: np.ndarray, *issues: str) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def sizes(files: Iterable[Path]) -> np.ndarray:
+def sizes(files: Iterable[bytes | Path]) -> np.ndarray:
     """(M, 2) int32, width and height of each file as stored. Headers are read, nothing is decoded.
 
     Raises `UnreadableImage` for a file that has changed since it was decoded.

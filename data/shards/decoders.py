@@ -1,0 +1,201 @@
+"""Batches of pictures out of shards, decoded ahead by processes of their own, in the order that was asked for."""
+
+import json
+import mmap
+import os
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import cast
+
+import numpy as np
+
+from data.decode import READY, ROOT
+from data.shards import order
+from data.shards.read import Piece, Shards
+from data.shards.work import decoded
+from data.spec import ImageSpec
+
+AHEAD = 3  # batches that are decoded or wait at a time
+
+Pieces = Callable[[np.ndarray], Sequence[Piece]]
+"""Rows -> where their pictures lie."""
+
+Refused = Callable[[int, str], None]
+"""(row, why its picture cannot be decoded) -> what becomes of that: raise, or go on."""
+
+
+def here(parts: Iterable[np.ndarray], pieces: Pieces, spec: ImageSpec, refused: Refused) -> Iterator[np.ndarray]:
+    """uint8 (B, stored_height, stored_width, C) for each array of rows, decoded in this process."""
+    shards = Shards()
+    try:
+        for rows in parts:
+            batch = np.zeros((len(rows), spec.stored_height, spec.stored_width, spec.channels), np.uint8)
+            for place, reason in decoded(pieces(rows), shards, spec, batch):
+                refused(int(rows[place]), reason)
+            yield batch
+    finally:
+        shards.close()
+
+
+def ahead(
+    parts: Iterable[np.ndarray], pieces: Pieces, spec: ImageSpec, refused: Refused, *, processes: int, largest: int
+) -> Iterator[np.ndarray]:
+    """The same, by so many processes, `AHEAD` batches of at most `largest` at a time; a picture that kills its process
+    is refused."""
+    if not processes:
+        yield from here(parts, pieces, spec, refused)
+        return
+    coming, under_way = iter(parts), deque[_Batch]()
+    shape = (AHEAD * largest, spec.stored_height, spec.stored_width, spec.channels)
+    with _Memory(shape) as memory:
+        free, jobs = deque(first for first in range(0, shape[0], largest)), deque[_Job]()
+        crew = [_Process(spec, memory) for _ in range(processes)]
+        try:
+            while True:
+                while free and (rows := next(coming, None)) is not None:
+                    batch = _Batch(rows, free.popleft())
+                    under_way.append(batch)
+                    jobs.extend(_jobs(batch, pieces(rows), processes))
+                if not under_way:
+                    return
+                _until_done(under_way[0], crew, jobs, refused)
+                batch = under_way.popleft()
+                yield memory.slots[batch.first : batch.first + len(batch.rows)].copy()
+                free.append(batch.first)
+        finally:
+            for process in crew:
+                process.end()
+
+
+@dataclass
+class _Batch:
+    rows: np.ndarray
+    first: int  # slot
+    left: int = 0  # jobs
+
+
+@dataclass
+class _Job:
+    batch: _Batch
+    start: int  # within the batch
+    pieces: Sequence[Piece]
+
+
+def _jobs(batch: _Batch, pieces: Sequence[Piece], processes: int) -> Iterator[_Job]:
+    for some in order.jobs(len(pieces), processes):
+        batch.left += 1
+        yield _Job(batch, some.start, pieces[some])
+
+
+def _until_done(batch: _Batch, crew: Sequence["_Process"], jobs: deque[_Job], refused: Refused) -> None:
+    """Gives out jobs as processes become free, until the batch is complete."""
+    while True:
+        for process in crew:
+            if process.job is None and jobs:
+                process.ask(jobs.popleft())
+        if not batch.left:
+            return
+        busy = {process.output.fileno(): process for process in crew if process.job}
+        for output in wait(list(busy)):
+            process = busy[cast(int, output)]
+            job, said = process.answer()
+            if said is None:  # halve the job until the picture that kills its decoder is alone
+                reason, half = process.restart(), len(job.pieces) // 2
+                if half:
+                    job.batch.left += 2
+                    cuts = (slice(half), slice(half, None))
+                    jobs.extendleft(_Job(job.batch, job.start + (cut.start or 0), job.pieces[cut]) for cut in cuts)
+                said = [] if half else [(0, reason)]
+            job.batch.left -= 1
+            for place, why in said:
+                refused(int(job.batch.rows[job.start + place]), why)
+
+
+class _Memory:
+    """Slots that the processes write and this one reads; gone with the last of them, however it ends."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._file = os.memfd_create("pictures") if hasattr(os, "memfd_create") else _unnamed()
+        size = int(np.prod(shape))
+        os.ftruncate(self._file, size)
+        self._map = mmap.mmap(self._file, size)
+        self.slots = np.frombuffer(self._map, np.uint8).reshape(shape)
+        self.descriptor = self._file
+
+    def __enter__(self) -> "_Memory":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self.slots
+        with suppress(BufferError):  # somebody looks at it still, and it goes with that
+            self._map.close()
+        os.close(self._file)
+
+
+def _unnamed() -> int:
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+class _Process:
+    """One decoding process; it has one job at a time."""
+
+    def __init__(self, spec: ImageSpec, memory: _Memory) -> None:
+        there = memory.descriptor
+        self._command = [sys.executable, "-P", "-m", "data.shards.work", spec.model_dump_json(), f"/dev/fd/{there}"]
+        self._kept = (there,)
+        self.job: _Job | None = None
+        self._start()
+
+    def _start(self) -> None:
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            self._command, stdin=pipe, stdout=pipe, text=True, env=environment, pass_fds=self._kept
+        )
+        assert self._process.stdin
+        assert self._process.stdout
+        self._input, self.output = self._process.stdin, self._process.stdout
+        self._ready = False  # importing takes a while, in which the other processes can start
+
+    def ask(self, job: _Job) -> None:
+        self.job = job
+        with suppress(BrokenPipeError):  # it has died; `answer` finds out
+            self._input.write(json.dumps((job.batch.first + job.start, job.pieces)) + "\n")
+            self._input.flush()
+
+    def answer(self) -> tuple[_Job, list[tuple[int, str]] | None]:
+        """(the job, what was refused of it; None if the process died of it). Blocks until it is known."""
+        assert self.job
+        if not self._ready and self.output.readline() != READY:
+            raise RuntimeError(f"a decoding process did not start: {' '.join(self._command)}")
+        self._ready = True
+        job, line = self.job, self.output.readline()
+        self.job = None
+        return job, [(place, why) for place, why in json.loads(line)] if line else None
+
+    def restart(self) -> str:
+        """A fresh process in place of a dead one; says how that died."""
+        self.end()
+        status = self._process.returncode
+        self._start()
+        return f"it ended its decoder with status {status}; replace it or leave it out"
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        with suppress(BrokenPipeError):  # closing would send what it did not live to read
+            self._input.close()
+        self.output.close()
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,93 @@
+"""Pictures that stay in their shards: an array's face, behind which they are decoded when they are asked for.
+
+What is looked at again and again, the validation and test part, is decoded once and kept, as all pictures of other
+sources are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data.errors import DataRefused
+from data.shards import decoders
+from data.shards.index import Index
+from data.shards.read import Piece
+from data.spec import ImageSpec
+
+if TYPE_CHECKING:
+    from data.snapshot import Snapshot
+
+FEW = 1024  # pictures, which are decoded in less time than it takes processes to start
+
+
+class Streamed:
+    """(M, stored_height, stored_width, C) uint8, of the readable pictures of a snapshot, in its order.
+
+    It has of an array what is asked of pixels: a shape, a length, and rows by number, slice or array. Each is decoded
+    anew, unless it is kept.
+    """
+
+    def __init__(self, snapshot: Snapshot, rows: np.ndarray, spec: ImageSpec, *, checked: bool = True) -> None:
+        """rows (M,): which of the snapshot. checked: whether their bytes are known to be what the index says."""
+        assert snapshot.shards is not None
+        index: Index = snapshot.shards
+        self._numbers = np.array([index.number[snapshot.files[row]] for row in rows.tolist()], np.int64)
+        self._index, self._spec, self._checked = index, spec, checked
+        self._files = snapshot.files
+        self._rows = rows
+        self.shape = (len(rows), spec.stored_height, spec.stored_width, spec.channels)
+        self.dtype, self.nbytes = np.dtype(np.uint8), int(np.prod(self.shape))
+        self.shards: np.ndarray = index.shard[self._numbers]  # (M,) which shard each lies in
+        self._kept = np.empty((0, *self.shape[1:]), np.uint8)
+        self._slot = np.full(len(rows), -1)  # of each row in those kept
+
+    def keeping(self, rows: np.ndarray, kept: np.ndarray) -> None:
+        """From here on `rows` are taken from `kept` (len(rows), H, W, C)."""
+        self._kept = kept
+        self._slot[:] = -1
+        self._slot[rows] = np.arange(len(rows))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: int | slice | np.ndarray | Sequence[int]) -> np.ndarray:
+        wanted = np.atleast_1d(np.arange(len(self))[rows])
+        found = next(self.batches([wanted], processes=0))
+        return found if np.ndim(np.arange(len(self))[rows]) else found[0]
+
+    def batches(self, parts: Sequence[np.ndarray], *, processes: int | None = None) -> Iterator[np.ndarray]:
+        """(B, H, W, C) for each array of rows, decoded ahead by so many processes, by default one for each core."""
+        parts = [np.asarray(part, np.int64) for part in parts]
+        if all((self._slot[part] >= 0).all() for part in parts):
+            yield from (self._kept[self._slot[part]] for part in parts)
+            return
+        total, largest = sum(map(len, parts)), max(map(len, parts))
+        crew = processes if processes is not None else 0 if total < FEW else decoders.cores()
+        yield from decoders.ahead(parts, self._pieces, self._spec, self._refuse, processes=crew, largest=largest)
+
+    def refusals(self, parts: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, list[tuple[int, str]]]]:
+        """(rows, those of them that cannot be decoded and why) of each part."""
+        found: list[tuple[int, str]] = []
+        largest = max(map(len, parts), default=0)
+        crew = 0 if sum(map(len, parts)) < FEW else decoders.cores()
+        took = decoders.ahead(
+            parts, self._pieces, self._spec, lambda *one: found.append(one), processes=crew, largest=largest
+        )
+        for part, _ in zip(parts, took, strict=True):
+            own = set(part.tolist())
+            yield part, sorted(one for one in found if one[0] in own)
+            found[:] = [one for one in found if one[0] not in own]
+
+    def _pieces(self, rows: np.ndarray) -> list[Piece]:
+        pieces = []
+        for number in self._numbers[rows].tolist():
+            entry, shard = self._index.entries[number], self._index.shards[int(self._index.shard[number])]
+            path = str(self._index.place.file(shard.name))
+            pieces.append(Piece(path, entry.offset, entry.size, "" if self._checked else entry.digest))
+        return pieces
+
+    def _refuse(self, row: int, reason: str) -> None:
+        raise DataRefused(f"{self._files[self._rows[row]]} was read before, and now: {reason}")
