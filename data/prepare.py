@@ -21,7 +21,7 @@ from data.spec import DatasetSpec
 from data.split import Split
 from data.validate import Finding, Told, ValidationReport
 
-__all__ = ["Dataset", "Progress", "examined", "inspect", "prepare", "refuse_early"]
+__all__ = ["Dataset", "Progress", "examined", "inspect", "listed", "prepare", "refuse_early"]
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,15 @@ def prepare(
 
 def refuse_early(spec: DatasetSpec, home: Path) -> None:
     """What the listing alone shows, before anything is decoded. Raises `InputError`."""
-    told, subject = _listed(spec, home, progress_.ignore, anew=False)
+    listed(spec, home)
+
+
+def listed(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> Snapshot:
+    """Which pictures there are. Raises `InputError` for what the listing alone shows."""
+    told, subject = _listed(spec, home, progress or progress_.ignore, anew=False)
     if validate.stops(told):
         _refuse(_refused(told, subject).report.findings)
+    return subject.snapshot
 
 
 def inspect(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> ValidationReport:

@@ -60,7 +60,7 @@ def _refused(snapshot: Snapshot, image: ImageSpec, progress: Progress) -> Refusa
     everything = Streamed(snapshot, np.arange(len(snapshot.files), dtype=np.int64), image, checked=False)
     refused: Refusals = []
     done, total = 0, len(everything)
-    for part, some in everything.refusals(_in_order_of_shards(everything)):
+    for part, some in everything.refusals(everything.parts(CHUNK)):
         refused += some
         done += len(part)
         progress("decode", done, total)
@@ -73,12 +73,6 @@ def _write(file: Path, pixels: Streamed, rows: np.ndarray, progress: Progress) -
         for number, some in enumerate(pixels.batches(parts)):
             out.write(some.tobytes())
             progress("validation and test", min((number + 1) * CHUNK, len(rows)), len(rows))
-
-
-def _in_order_of_shards(pixels: Streamed) -> list[np.ndarray]:
-    """All rows, as they lie."""
-    rows = np.argsort(pixels.shards, kind="stable")
-    return np.split(rows, np.arange(CHUNK, len(rows), CHUNK)) if len(rows) else []
 
 
 def _known(file: Path, num: int) -> Refusals | None:

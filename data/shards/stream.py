@@ -50,6 +50,11 @@ class Streamed:
         self._slot[:] = -1
         self._slot[rows] = np.arange(len(rows))
 
+    def parts(self, at_most: int) -> list[np.ndarray]:
+        """All rows, in the order in which they lie."""
+        rows = np.argsort(self.shards, kind="stable")
+        return np.split(rows, np.arange(at_most, len(rows), at_most)) if len(rows) else []
+
     def __len__(self) -> int:
         return self.shape[0]
 
