@@ -106,7 +106,7 @@ def pairs_of(subject: Subject) -> Pairs:
 
     of = f"near {VERSION}, imagehash {version('imagehash')}, {'mirrored too' if mirror else 'not mirrored'}"
     known = remembered(subject, "near", of, FIELDS, measured)
-    return Pairs(*(known[name] for name in FIELDS[:-1]), complete=bool(known["complete"]))
+    return Pairs(known["rows"], known["mirrored"], known["bits"], known["alike"], complete=bool(known["complete"]))
 
 
 def _several_classes(subject: Subject, group: Group) -> bool:

@@ -115,7 +115,8 @@ def write_bundle(
     progress("writing the graph", 0, 0)
     model = calibrated(network, result.calibration.temperature)
     trained = trained_answer(model)
-    graphs = graphs_of(model, images, test, tolerance=tolerance, slim=result.experiment.export.slim, make=make)
+    slim = result.experiment.export.slim
+    graphs = graphs_of(model, images, test, tolerance=tolerance, at_once=at_once, slim=slim, make=make)
     tests = _golden(trained, images, test, tolerance=min(golden.LOOSEST, max(TOLERANCE, 2 * tolerance)))
     asked = partial(parity.over_files, images, test, trained=trained, evaluated=evaluated, at_once=at_once)
     card = partial(_card, result, images.snapshot.name, graphs)

@@ -50,20 +50,29 @@ class Graphs:
 
 
 def graphs_of(
-    model: nn.Module, images: Images, test: np.ndarray, *, tolerance: float, slim: bool, make: Make | None
+    model: nn.Module,
+    images: Images,
+    test: np.ndarray,
+    *,
+    tolerance: float,
+    at_once: int,
+    slim: bool,
+    make: Make | None,
 ) -> Graphs:
-    """Of a `calibrated` network; test: rows of `images`. Raises `ExportError`."""
+    """Of a `calibrated` network; test: rows of `images`; `at_once`: pictures. Raises `ExportError`."""
     exported, said = to_onnx(model, images.spec, tolerance=tolerance), None
     if slim:
-        exported, said = slimmed(exported, _check(model, images, test, tolerance=tolerance))
+        exported, said = slimmed(exported, _check(model, images, test, tolerance=tolerance, at_once=at_once))
     return Graphs(exported=exported, slimmed=said, others=make(exported) if make else ())
 
 
-def _check(model: nn.Module, images: Images, test: np.ndarray, *, tolerance: float) -> Callable[[bytes], None]:
+def _check(
+    model: nn.Module, images: Images, test: np.ndarray, *, tolerance: float, at_once: int
+) -> Callable[[bytes], None]:
     shown = Shown(images, test[:SLIM_SHOWN])
 
     def check(raw: bytes) -> None:
         gate(raw, model, images.spec, tolerance=tolerance)
-        compare(trained_answer(model), asked(raw), shown.batches(), tolerance=tolerance)
+        compare(trained_answer(model), asked(raw), shown.batches(at_once), tolerance=tolerance)
 
     return check

@@ -37,6 +37,7 @@ def slimmed(graph: bytes, check: Callable[[bytes], None]) -> tuple[bytes, str]:
 
 def _written(proto: onnx.ModelProto) -> bytes:
     made = cleaned(proto)
+    del made.graph.value_info[:]  # shapes along the way, which whoever reads a graph infers anyway
     onnx.checker.check_model(made, full_check=True)
     raw: bytes = made.SerializeToString(deterministic=True)
     return raw

@@ -9,13 +9,13 @@ from PIL import Image
 
 from data.gate.found import Finding
 from data.gate.words import printable
-from data.preprocess import FORMATS, ORIENTATION, read_header, to_pixels
+from data.preprocess import read_header, to_pixels
 from data.snapshot import Snapshot
 from data.spec import ImageSpec
+from data.turned import on_its_side
 
 MOST = 24  # pictures of a sheet
 OF_A_GROUP = 4  # pictures of a group, so that several groups are seen
-LYING = range(5, 9)  # EXIF: width and height change places
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,8 @@ def small(file: Path, *, side: int) -> bytes | None:
     try:
         header = read_header(file)
         width, height = header.width, header.height
-        with Image.open(file, formats=FORMATS) as image:
-            if image.getexif().get(ORIENTATION) in LYING:
-                width, height = height, width
+        if on_its_side(file):
+            width, height = height, width
         scale = min(1, side / max(width, height))
         width, height = (max(1, round(scale * length)) for length in (width, height))
         pixels = to_pixels(file, ImageSpec(height=height, width=width, channels=3, fit="stretch"))

@@ -6,7 +6,9 @@ import time
 from datetime import date, datetime
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet as written
 
 from data import catalog
 from data.catalog import ListingFile, default_name, parse_source
@@ -268,8 +270,6 @@ def test_a_listing_elsewhere_than_the_pictures_of_a_catalogue_is_fetched_where_i
 
 
 def test_a_parquet_listing_says_the_same_as_a_csv(table):
-    pyarrow = pytest.importorskip("pyarrow")
-    written = pytest.importorskip("pyarrow.parquet")
     columns = {
         "Path": ["a.png", "b.png", "c.png"],
         "label": [3, 3, 4],

@@ -34,7 +34,6 @@ def accepts(raw: bytes) -> None:
 
 
 def test_what_does_nothing_is_taken_out_and_the_answers_stay(graph: bytes):
-    pytest.importorskip("onnxslim")
     raw, said = slimmed(graph, accepts)
     assert len(raw) < len(graph)
     assert "Identity" not in {node.op_type for node in onnx.load_from_string(raw).graph.node}
@@ -46,7 +45,6 @@ def test_what_does_nothing_is_taken_out_and_the_answers_stay(graph: bytes):
 
 
 def test_one_that_answers_otherwise_is_not_taken(graph: bytes):
-    pytest.importorskip("onnxslim")
 
     def refuses(_: bytes) -> None:
         raise ValueError("probabilities differ by 0.3 in /home/me/model.onnx\nand more")
@@ -59,7 +57,6 @@ def test_one_that_answers_otherwise_is_not_taken(graph: bytes):
 def test_it_leaves_the_users_settings_and_loggers_alone(
     graph: bytes, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
-    pytest.importorskip("onnxslim")
     monkeypatch.setenv(ITERATIONS, "1")
     before = list(logging.getLogger().handlers), list(logging.getLogger("onnxslim").handlers)
     slimmed(graph, accepts)
