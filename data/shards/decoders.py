@@ -43,34 +43,36 @@ def here(parts: Iterable[np.ndarray], pieces: Pieces, spec: ImageSpec, refused: 
         shards.close()
 
 
-def ahead(
-    parts: Iterable[np.ndarray], pieces: Pieces, spec: ImageSpec, refused: Refused, *, processes: int, largest: int
-) -> Iterator[np.ndarray]:
-    """The same, by so many processes, `AHEAD` batches of at most `largest` at a time; a picture that kills its process
-    is refused."""
-    if not processes:
-        yield from here(parts, pieces, spec, refused)
-        return
-    coming, under_way = iter(parts), deque[_Batch]()
-    shape = (AHEAD * largest, spec.stored_height, spec.stored_width, spec.channels)
-    with _Memory(shape) as memory:
-        free, jobs = deque(first for first in range(0, shape[0], largest)), deque[_Job]()
-        crew = [_Process(spec, memory) for _ in range(processes)]
-        try:
-            while True:
-                while free and (rows := next(coming, None)) is not None:
-                    batch = _Batch(rows, free.popleft())
-                    under_way.append(batch)
-                    jobs.extend(_jobs(batch, pieces(rows), processes))
-                if not under_way:
-                    return
-                _until_done(under_way[0], crew, jobs, refused)
-                batch = under_way.popleft()
-                yield memory.slots[batch.first : batch.first + len(batch.rows)].copy()
-                free.append(batch.first)
-        finally:
-            for process in crew:
-                process.end()
+class Crew:
+    """So many processes, for batches of at most `largest` pictures. They wait for more until they are ended."""
+
+    def __init__(self, spec: ImageSpec, *, processes: int, largest: int) -> None:
+        self.processes, self.largest = processes, largest
+        self._memory = _Memory((AHEAD * largest, spec.stored_height, spec.stored_width, spec.channels))
+        self._crew = [_Process(spec, self._memory) for _ in range(processes)]
+
+    def batches(self, parts: Iterable[np.ndarray], pieces: Pieces, refused: Refused) -> Iterator[np.ndarray]:
+        """As `here`, but decoded ahead, `AHEAD` batches at a time; a picture that kills its process is refused. One
+        caller at a time, who ends the crew where not all was taken."""
+        coming, under_way, jobs = iter(parts), deque[_Batch](), deque[_Job]()
+        slots = self._memory.slots
+        free = deque(range(0, len(slots), self.largest))
+        while True:
+            while free and (rows := next(coming, None)) is not None:
+                batch = _Batch(rows, free.popleft())
+                under_way.append(batch)
+                jobs.extend(_jobs(batch, pieces(rows), self.processes))
+            if not under_way:
+                return
+            _until_done(under_way[0], self._crew, jobs, refused)
+            batch = under_way.popleft()
+            yield slots[batch.first : batch.first + len(batch.rows)].copy()
+            free.append(batch.first)
+
+    def end(self) -> None:
+        for process in self._crew:
+            process.end()
+        self._memory.close()
 
 
 @dataclass
@@ -128,10 +130,7 @@ class _Memory:
         self.slots = np.frombuffer(self._map, np.uint8).reshape(shape)
         self.descriptor = self._file
 
-    def __enter__(self) -> "_Memory":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         del self.slots
         with suppress(BufferError):  # somebody looks at it still, and it goes with that
             self._map.close()

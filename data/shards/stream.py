@@ -6,6 +6,7 @@ sources are.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,8 @@ class Streamed:
         self.shards: np.ndarray = index.shard[self._numbers]  # (M,) which shard each lies in
         self._kept = np.empty((0, *self.shape[1:]), np.uint8)
         self._slot = np.full(len(rows), -1)  # of each row in those kept
+        self._waiting: list[decoders.Crew] = []
+        weakref.finalize(self, _end, self._waiting)
 
     def keeping(self, rows: np.ndarray, kept: np.ndarray) -> None:
         """From here on `rows` are taken from `kept` (len(rows), H, W, C)."""
@@ -69,22 +72,38 @@ class Streamed:
         if all((self._slot[part] >= 0).all() for part in parts):
             yield from (self._kept[self._slot[part]] for part in parts)
             return
-        total, largest = sum(map(len, parts)), max(map(len, parts))
-        crew = processes if processes is not None else 0 if total < FEW else decoders.cores()
-        yield from decoders.ahead(parts, self._pieces, self._spec, self._refuse, processes=crew, largest=largest)
+        yield from self._decoded(parts, self._refuse, processes)
 
     def refusals(self, parts: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, list[tuple[int, str]]]]:
         """(rows, those of them that cannot be decoded and why) of each part."""
         found: list[tuple[int, str]] = []
-        largest = max(map(len, parts), default=0)
-        crew = 0 if sum(map(len, parts)) < FEW else decoders.cores()
-        took = decoders.ahead(
-            parts, self._pieces, self._spec, lambda *one: found.append(one), processes=crew, largest=largest
-        )
+        took = self._decoded(parts, lambda *one: found.append(one))
         for part, _ in zip(parts, took, strict=True):
             own = set(part.tolist())
             yield part, sorted(one for one in found if one[0] in own)
             found[:] = [one for one in found if one[0] not in own]
+
+    def _decoded(
+        self, parts: Sequence[np.ndarray], refused: decoders.Refused, processes: int | None = None
+    ) -> Iterator[np.ndarray]:
+        if not parts:
+            return
+        total, largest = sum(map(len, parts)), max(map(len, parts))
+        wanted = decoders.cores() if processes is None else processes
+        if not wanted or (processes is None and total < FEW and not self._waiting):
+            yield from decoders.here(parts, self._pieces, self._spec, refused)
+            return
+        crew = self._waiting.pop() if self._waiting else None
+        if crew is not None and (crew.processes, crew.largest >= largest) != (wanted, True):
+            crew.end()
+            crew = None
+        crew = crew or decoders.Crew(self._spec, processes=wanted, largest=largest)
+        try:
+            yield from crew.batches(parts, self._pieces, refused)
+        except BaseException:
+            crew.end()
+            raise
+        self._waiting.append(crew)  # to import takes a process longer than to decode hundreds of pictures
 
     def _pieces(self, rows: np.ndarray) -> list[Piece]:
         pieces = []
@@ -96,3 +115,8 @@ class Streamed:
 
     def _refuse(self, row: int, reason: str) -> None:
         raise DataRefused(f"{self._files[self._rows[row]]} was read before, and now: {reason}")
+
+
+def _end(crews: list[decoders.Crew]) -> None:
+    while crews:
+        crews.pop().end()

@@ -1,5 +1,6 @@
 """Training from shards: the pictures of the cache, in an order of their own, whoever decodes them."""
 
+import gc
 import threading
 from pathlib import Path
 
@@ -134,8 +135,25 @@ def test_an_epoch_that_is_left_early_leaves_neither_process_nor_thread(streamed,
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
+def test_the_processes_of_an_epoch_go_on_with_the_next(streamed, monkeypatch):
+    monkeypatch.setattr(stream, "FEW", 0)
+    begun: list[decoders.Crew] = []
+    monkeypatch.setattr(decoders, "Crew", lambda *a, made=decoders.Crew, **k: begun.append(made(*a, **k)) or begun[-1])
+    kept = streamed.images.pixels
+    fresh = Streamed(streamed.images.snapshot, streamed.images.rows, streamed.images.spec)
+    parts = batches(streamed).rows(0)
+    for _ in range(3):
+        assert all(np.array_equal(a, kept[b]) for a, b in zip(fresh.batches(parts), parts, strict=True))
+    (crew,) = begun
+    assert not [one for one in crew._crew if one._process.poll() is not None]
+    del fresh
+    gc.collect()
+    assert all(one._process.poll() is not None for one in crew._crew)
+
+
 def test_evaluation_reads_what_is_kept_and_starts_no_process(streamed, monkeypatch):
-    monkeypatch.setattr(decoders, "ahead", None)
+    monkeypatch.setattr(decoders, "here", None)
+    monkeypatch.setattr(decoders, "Crew", None)
     images, rows = streamed.images, streamed.split.val
     found = list(eval_batches(Pictures(images.pixels), images.labels, rows, batch_size=4, image=images.spec))
     assert sum(len(batch.pixels) for batch in found) == len(rows)
@@ -183,9 +201,9 @@ def test_a_picture_that_ends_its_decoder_is_refused_and_the_others_are_there(str
             one._replace(size=666) if row == 17 else one for row, one in zip(some, pixels._pieces(some), strict=True)
         ]
 
-    (batch,) = decoders.ahead(
-        [rows], pieces, streamed.images.spec, lambda *one: refused.append(one), processes=2, largest=40
-    )
+    crew = decoders.Crew(streamed.images.spec, processes=2, largest=40)
+    (batch,) = crew.batches([rows], pieces, lambda *one: refused.append(one))
+    crew.end()
     assert [row for row, _ in refused] == [17]
     assert "ended its decoder with status 9" in refused[0][1]
     others = np.delete(rows, 17)
