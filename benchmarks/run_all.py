@@ -30,6 +30,7 @@ def main() -> None:
         ("planted", "--data", cifar, "--photos", flowers),
         ("cache", "--data", cifar, "--photos", flowers),
         ("datapath", "--data", cifar, "--photos", flowers, *peers),
+        ("shards", "--data", cifar, "--photos", flowers),
         ("training", "--data", cifar, *peers),
         ("training", "--data", cifar, "--stem", "published", *peers),
         ("serving", "--data", data),

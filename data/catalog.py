@@ -16,7 +16,7 @@ from data.address import secret_in, shown
 from data.download import download
 from data.errors import DownloadError, SourceError
 from data.progress import Progress
-from data.shards import index, place
+from data.shards import bucket, index
 from data.shards.index import Index
 from data.sources import listing
 from data.spec import DatasetSpec, Frozen
@@ -58,7 +58,7 @@ class Shards(Frozen):
     """A folder of tar files, in which the pictures stay."""
 
     kind: Literal["shards"] = "shards"
-    path: Path
+    place: str  # a folder of this machine, or the address of one in a bucket
 
 
 class Url(Frozen):
@@ -68,8 +68,9 @@ class Url(Frozen):
     url: str
 
 
-Local = Folder | Archive | ListingFile | Shards
-Source = Annotated[Named | Local | Url, Field(discriminator="kind")]
+Local = Folder | Archive | ListingFile
+AnySource = Named | Local | Shards | Url
+Source = Annotated[AnySource, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
@@ -83,20 +84,22 @@ class Fetched:
     shards: Index | None = None  # where they lie, if not in files
 
 
-def parse_source(text: str) -> Named | Local | Url:
+def parse_source(text: str) -> AnySource:
     """What `text` names: a URL, a set of the catalogue, a folder, an archive or a listing. Raises `SourceError`."""
+    in_shards, text = text.startswith(SHARDS), text.removeprefix(SHARDS)
     if "://" in text:
         if (secret := secret_in(text)) is not None:
             raise SourceError(
                 f"dataset.source {shown(text)} has {secret}, and would be kept with every run; leave that out, and "
                 f"give what the server wants to see in {access.WAYS}"
             )
+        if in_shards:
+            return Shards(place=text)
         if not _is_web(text):
             raise SourceError(f"{text!r} is no http or https address; fetch the archive and name the file")
         return Url(url=text)
-    if (known := _known(text)) is not None:
+    if not in_shards and (known := _known(text)) is not None:
         return Named(name=known)
-    in_shards, text = text.startswith(SHARDS), text.removeprefix(SHARDS)
     try:
         path = Path(text).expanduser()
         is_folder, is_file = path.is_dir(), path.is_file()
@@ -104,21 +107,21 @@ def parse_source(text: str) -> Named | Local | Url:
         reason = getattr(error, "strerror", None) or error
         raise SourceError(f"{text!r} cannot be looked at: {reason}; check its spelling and your rights") from None
     if is_folder:
-        return Shards(path=path) if in_shards or index.is_there(path) else Folder(path=path)
-    if in_shards:
-        raise SourceError(_not_there(f"{text}/"))
-    if is_file:
+        return Shards(place=str(path)) if in_shards or index.is_there(path) else Folder(path=path)
+    if is_file and not in_shards:
         return _file(path, text)
-    raise SourceError(_not_there(text))
+    raise SourceError(_not_there(f"{text}/" if in_shards else text))
 
 
-def default_name(source: Named | Local | Url) -> str:
+def default_name(source: AnySource) -> str:
     """What a data set is called if nobody says: flowers.tar.gz -> flowers."""
     match source:
         case Named():
             return source.name
-        case Folder() | Shards():
+        case Folder():
             return slug(source.path.resolve().name)
+        case Shards():
+            return slug(Path(source.place).resolve().name)
         case Archive():
             return slug(_stem(source.path.name))
         case ListingFile():
@@ -144,7 +147,7 @@ def fetch(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) ->
         case Folder():
             return Fetched(source.path.resolve(), name, mirror=True)
         case Shards():
-            found = index.opened(place.Local(source.path.resolve()), home, progress=tell)
+            found = index.opened(bucket.place_of(source.place, home), home, progress=tell)
             return Fetched(found.place.folder, name, mirror=found.mirror, shards=found)
         case Archive():
             return Fetched(_unpack(source.path.resolve(), name, spec, home, tell), name, mirror=True)
@@ -236,8 +239,7 @@ def _stem(file: str) -> str:
 
 def _known(text: str) -> str | None:
     """CIFAR-10, cifar_10 and cifar10 are one."""
-    plain = {re.sub(r"[-_]", "", name): name for name in NAMES}
-    return plain.get(re.sub(r"[-_]", "", text.lower()))
+    return {re.sub(r"[-_]", "", name): name for name in NAMES}.get(re.sub(r"[-_]", "", text.lower()))
 
 
 def _not_there(text: str) -> str:

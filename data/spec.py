@@ -60,7 +60,7 @@ class DatasetSpec(Frozen):
         min_length=1,
         title="Source",
         description="digits, the name of a known data set, a folder, an archive (.zip .tar .tar.gz .tgz) or its URL, "
-        "or a listing of pictures (.csv .parquet)",
+        "a listing of pictures (.csv .parquet), or a folder of shards (shards:DIR)",
         json_schema_extra={"pattern": WITHOUT_SECRETS},  # for forms; whoever reads the source says it in a sentence
     )
     name: str | None = Field(

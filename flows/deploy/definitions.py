@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from data import catalog
-from data.catalog import Local
+from data.catalog import Local, Shards
 from data.spec import Frozen
 from flows.events import RETRAIN
 from models.config import CrossvalConfig, Experiment
@@ -173,4 +173,6 @@ def anchored(experiment: Experiment) -> Experiment:
 
 def _anchored(text: str) -> str:
     source = catalog.parse_source(text)
+    if isinstance(source, Shards) and "://" not in source.place:
+        return f"{catalog.SHARDS}{Path(source.place).resolve()}"
     return str(source.path.resolve()) if isinstance(source, Local) else text

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from data import catalog, snapshot
 from data.errors import InputError, SourceError
-from data.shards import index, order
+from data.shards import bucket, index, order
 from data.shards.place import Local
 from data.shards.sample import entries_of
 from data.shards.tar import BLOCK, END, Member, members, packed
@@ -305,6 +305,92 @@ def test_our_headers_are_those_of_tarfile(tmp_path):
             ("1.jpg", 700, 0o644, True),
             ("1.cls", 1, 0o644, True),
         ]
+
+
+# In a bucket
+
+
+@pytest.fixture
+def memory() -> Iterator[str]:
+    """The address of an empty bucket in memory."""
+    fsspec = pytest.importorskip("fsspec")
+    system = fsspec.filesystem("memory")
+    system.mkdirs("/flowers", exist_ok=True)
+    yield "memory://flowers"
+    system.rm("/flowers", recursive=True)
+
+
+def uploaded(folder: Path, to: str) -> None:
+    import fsspec
+
+    for path in folder.iterdir():
+        fsspec.filesystem("memory").pipe_file(f"{to}/{path.name}", path.read_bytes())
+
+
+def test_shards_in_a_bucket_are_those_of_a_folder(write, home, tmp_path, memory):
+    listed = taken(write(FOUR), home)
+    many(listed, tmp_path / "shards")
+    uploaded(tmp_path / "shards", memory)
+    there = taken(f"shards:{memory}", home)
+    assert there.fingerprint == listed.fingerprint
+    assert there.name == "flowers"
+    assert [hashlib.sha256(there.content(row)).hexdigest() for row in range(4)] == list(there.digests)
+
+
+def test_of_a_bucket_only_so_much_stays_on_this_machine(write, home, tmp_path, memory, monkeypatch):
+    listed = taken(write({f"{k}/{n}.png": None for k in "ab" for n in range(60)}), home)
+    num = len(many(listed, tmp_path / "shards"))
+    uploaded(tmp_path / "shards", memory)
+    monkeypatch.setattr(bucket, "AT_LEAST", 2)
+    monkeypatch.setenv("TRAINSERVE_SHARDS_GB", "0.00001")
+    there = taken(f"shards:{memory}", home)
+    assert [hashlib.sha256(there.content(row)).hexdigest() for row in range(120)] == list(there.digests)
+    assert num > 3
+    assert len(list((home / "datasets/shards").rglob("*.tar"))) <= 2
+    monkeypatch.setenv("TRAINSERVE_SHARDS_GB", "much")
+    with pytest.raises(SourceError, match="TRAINSERVE_SHARDS_GB is 'much'; give a number of gigabytes"):
+        [there.content(row) for row in range(120)]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("shards:memory://nowhere", "memory://nowhere cannot be listed .*; check its name and your rights"),
+        ("shards:nothing://nowhere", "is of no protocol that fsspec knows; use s3:// or gs://"),
+        ("shards:s3://KEY:secret@bucket/x", "would be kept with every run"),
+    ],
+)
+def test_a_bucket_that_cannot_be_read_is_a_sentence(home, source, said):
+    pytest.importorskip("fsspec")
+    with pytest.raises(SourceError, match=said):
+        taken(source, home)
+
+
+@pytest.mark.slow
+def test_training_pictures_come_out_of_s3(write, home, tmp_path, monkeypatch):
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for name, value in (("ACCESS_KEY_ID", "me"), ("SECRET_ACCESS_KEY", "mine"), ("DEFAULT_REGION", "us-east-1")):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        listed = taken(write({f"{k}/{n}.png": None for k in "ab" for n in range(30)}), home)
+        many(listed, tmp_path / "shards")
+        import s3fs
+
+        system = s3fs.S3FileSystem()
+        system.mkdir("trainserve-test")
+        for path in (tmp_path / "shards").iterdir():
+            system.pipe_file(f"trainserve-test/flowers/{path.name}", path.read_bytes())
+        there = taken("shards:s3://trainserve-test/flowers", home)
+        assert there.fingerprint == listed.fingerprint
+        assert [hashlib.sha256(there.content(row)).hexdigest() for row in range(60)] == list(there.digests)
+        with pytest.raises(SourceError, match="s3://trainserve-test/tulips cannot be listed"):
+            taken("shards:s3://trainserve-test/tulips", home)
+    finally:
+        server.stop()
 
 
 # The order
