@@ -53,7 +53,7 @@ class Crew:
 
     def batches(self, parts: Iterable[np.ndarray], pieces: Pieces, refused: Refused) -> Iterator[np.ndarray]:
         """As `here`, but decoded ahead, `AHEAD` batches at a time; a picture that kills its process is refused. One
-        caller at a time, who ends the crew where not all was taken."""
+        caller at a time, who ends the crew where it is not idle then."""
         coming, under_way, jobs = iter(parts), deque[_Batch](), deque[_Job]()
         slots = self._memory.slots
         free = deque(range(0, len(slots), self.largest))
@@ -68,6 +68,11 @@ class Crew:
             batch = under_way.popleft()
             yield slots[batch.first : batch.first + len(batch.rows)].copy()
             free.append(batch.first)
+
+    @property
+    def idle(self) -> bool:
+        """Whether none of them has anything to do."""
+        return all(process.job is None for process in self._crew)
 
     def end(self) -> None:
         for process in self._crew:

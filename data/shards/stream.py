@@ -100,10 +100,11 @@ class Streamed:
         crew = crew or decoders.Crew(self._spec, processes=wanted, largest=largest)
         try:
             yield from crew.batches(parts, self._pieces, refused)
-        except BaseException:
-            crew.end()
-            raise
-        self._waiting.append(crew)  # to import takes a process longer than to decode hundreds of pictures
+        finally:
+            if crew.idle:  # to import takes a process longer than to decode hundreds of pictures
+                self._waiting.append(crew)
+            else:
+                crew.end()
 
     def _pieces(self, rows: np.ndarray) -> list[Piece]:
         pieces = []
