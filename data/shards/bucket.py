@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,6 +65,23 @@ class Bucket:
                 self._fetch(name, target)
         _make_room(self.folder, limit_bytes())
         return target
+
+    def soon(self, names: Sequence[str]) -> None:
+        """Fetched in a thread, one after the other, while there is none at it."""
+        if any(thread.is_alive() for thread in self._threads):
+            return
+
+        def fetch() -> None:
+            with suppress(SourceError, OSError):  # who needs them hears of it
+                for name in names:
+                    self.file(name)
+
+        self._threads[:] = [threading.Thread(target=fetch, name="shards", daemon=True)]
+        self._threads[0].start()
+
+    @cached_property
+    def _threads(self) -> list[threading.Thread]:
+        return []
 
     def _fetch(self, name: str, target: Path) -> None:
         try:

@@ -1,6 +1,7 @@
 """Where shards lie: a folder of this machine, or of a bucket."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +32,9 @@ class Place(Protocol):
     def file(self, name: str) -> Path:
         """On this machine, for a while at least. Raises `OSError` or `SourceError`."""
 
+    def soon(self, names: Sequence[str]) -> None:
+        """These will be asked for."""
+
 
 @dataclass(frozen=True)
 class Local:
@@ -57,3 +61,6 @@ class Local:
 
     def file(self, name: str) -> Path:
         return self.folder / name
+
+    def soon(self, names: Sequence[str]) -> None:
+        """They are there."""

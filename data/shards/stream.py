@@ -15,6 +15,7 @@ import numpy as np
 from data.errors import DataRefused
 from data.shards import decoders
 from data.shards.index import Index
+from data.shards.order import WINDOW
 from data.shards.read import Piece
 from data.spec import ImageSpec
 
@@ -89,9 +90,10 @@ class Streamed:
         if not parts:
             return
         total, largest = sum(map(len, parts)), max(map(len, parts))
+        coming = self._announced(parts)
         wanted = decoders.cores() if processes is None else processes
         if not wanted or (processes is None and total < FEW and not self._waiting):
-            yield from decoders.here(parts, self._pieces, self._spec, refused)
+            yield from decoders.here(coming, self._pieces, self._spec, refused)
             return
         crew = self._waiting.pop() if self._waiting else None
         if crew is not None and (crew.processes, crew.largest >= largest) != (wanted, True):
@@ -99,12 +101,23 @@ class Streamed:
             crew = None
         crew = crew or decoders.Crew(self._spec, processes=wanted, largest=largest)
         try:
-            yield from crew.batches(parts, self._pieces, refused)
+            yield from crew.batches(coming, self._pieces, refused)
         finally:
             if crew.idle:  # to import takes a process longer than to decode hundreds of pictures
                 self._waiting.append(crew)
             else:
                 crew.end()
+
+    def _announced(self, parts: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        """The same; with each, its place hears which shards come after its own."""
+        order, first = np.unique(self.shards[np.concatenate(parts)], return_index=True)
+        turns = order[np.argsort(first)]  # shards, in the order in which they are needed
+        turn = np.empty(len(self._index.shards), np.int64)
+        turn[turns] = np.arange(len(turns))
+        for rows in parts:
+            after = int(turn[self.shards[rows]].max()) + 1
+            self._index.place.soon([self._index.shards[which].name for which in turns[after : after + WINDOW]])
+            yield rows
 
     def _pieces(self, rows: np.ndarray) -> list[Piece]:
         pieces = []

@@ -20,11 +20,12 @@ from data.errors import InputError, SourceError
 from data.shards import bucket, index, order
 from data.shards.place import Local
 from data.shards.sample import entries_of
+from data.shards.stream import Streamed
 from data.shards.tar import BLOCK, END, Member, members, packed
 from data.shards.write import write
 from data.snapshot import Snapshot
 from data.sources import gathered
-from data.spec import DatasetSpec, Part
+from data.spec import DatasetSpec, ImageSpec, Part
 
 ROOT = Path(__file__).parents[2]
 FOUR = {"a/1.png": None, "a/2.png": None, "b/3.png": None, "b/4.png": None}
@@ -350,6 +351,19 @@ def test_of_a_bucket_only_so_much_stays_on_this_machine(write, home, tmp_path, m
     monkeypatch.setenv("TRAINSERVE_SHARDS_GB", "much")
     with pytest.raises(SourceError, match="TRAINSERVE_SHARDS_GB is 'much'; give a number of gigabytes"):
         [there.content(row) for row in range(120)]
+
+
+def test_the_shards_that_come_next_are_fetched_while_others_are_read(write, home, tmp_path, memory):
+    num = len(many(taken(write({f"{k}/{n}.png": None for k in "ab" for n in range(60)}), home), tmp_path / "shards"))
+    uploaded(tmp_path / "shards", memory)
+    there = taken(f"shards:{memory}", home)
+    streamed = Streamed(there, np.arange(120), ImageSpec(height=6, width=6, channels=1))
+    parts = streamed.parts(5)  # in the order in which they lie, so that each is of one or two shards
+    first = next(streamed.batches(parts, processes=0))
+    assert first.shape == (5, 6, 6, 1)
+    (thread,) = there.shards.place._threads
+    thread.join(30)
+    assert len(list((home / "datasets/shards").rglob("*.tar"))) == min(num, 1 + order.WINDOW)
 
 
 @pytest.mark.parametrize(
