@@ -84,26 +84,20 @@ def main() -> None:
     parser.add_argument("--note", default="", help="what else there is to know of this run")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    rows, sources = [], {}
+    rows: list[dict[str, Any]] = []
+    figures = {"command": machine.command("shards"), "repeats": options.repeats, "note": options.note, "pictures": {}}
+    options.results.mkdir(exist_ok=True, parents=True)
     with tempfile.TemporaryDirectory(prefix="trainserve-bench-") as name:
         for side, made_up, per_class, archive in (
             (32, 32, options.per_class, options.data),
             (128, PHOTOGRAPH, options.photos_per_class, options.photos),
         ):
             place = Path(name) / str(side)
-            sources[str(side)] = placed(place, archive, per_class=per_class, side=made_up)
+            figures["pictures"][str(side)] = placed(place, archive, per_class=per_class, side=made_up)
             for workers in (0, CORES):
                 rows += measured(side, workers, place, repeats=options.repeats, epochs=options.epochs)
-    figures = {
-        "command": machine.command("shards"),
-        "pictures": sources,
-        "repeats": options.repeats,
-        "note": options.note,
-        "rows": rows,
-        "machine": machine.describe(),
-    }
-    options.results.mkdir(exist_ok=True, parents=True)
-    (options.results / "shards.json").write_text(json.dumps(figures, indent=1) + "\n")
+                figures |= {"rows": rows, "machine": machine.describe()}  # after each case: a later one may fail
+                (options.results / "shards.json").write_text(json.dumps(figures, indent=1) + "\n")
     told = {f"{row['side']} px, {row['workers']} workers, {row['what']}": row["of_imagefolder"] for row in rows}
     print(json.dumps(told, indent=1))
 

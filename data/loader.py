@@ -1,4 +1,4 @@
-"""Batches of pictures: on the device as a whole where they fit, streamed from the memory map where they do not.
+"""Batches of pictures: on the device as a whole where they fit, else streamed, from the memory map or out of shards.
 
 The batch at (seed, epoch, step) is a function of these three numbers and the pictures, so a run goes on in the middle
 of an epoch without replaying it, and neither prefetching nor placement changes any result.

@@ -106,7 +106,10 @@ def _write_shard(
 
 
 def _content(listed: Snapshot, row: int) -> bytes:
-    content = listed.path(row).read_bytes()
+    try:
+        content = listed.path(row).read_bytes()
+    except OSError as error:
+        raise InputError(f"{listed.path(row)} cannot be read any more ({error.strerror}); put it back") from None
     if hashlib.sha256(content).hexdigest() != listed.digests[row]:
         raise InputError(f"{listed.path(row)} changed while shards were written; write them again")
     return content

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data import prepare
+from data.errors import RunFailed
 from data.shards import write
 from flows.console import display, shown, stderr_console, stdout_console
 from flows.place import writable_home
@@ -18,7 +19,13 @@ def shards(source: str, settings: Sequence[str], *, to: Path, megabytes: int, as
     home, folder = writable_home(), to.expanduser().absolute()
     with shown(stderr_console()), display().stage("shards"):
         listed = prepare.listed(experiment.pictures, home, progress=display().moved)
-        num = write.write(listed, folder, megabytes=megabytes, progress=display().moved)
+        try:
+            num = write.write(listed, folder, megabytes=megabytes, progress=display().moved)
+        except OSError as error:
+            raise RunFailed(
+                f"no shards can be written to {folder} ({error.strerror or error}); make room, or name another folder: "
+                "the same command goes on where it ended"
+            ) from error
     said = {"to": str(folder), "shards": num, "pictures": len(listed.files), "fingerprint": listed.fingerprint}
     if as_json:
         sys.stdout.write(json.dumps(said) + "\n")

@@ -31,9 +31,9 @@ ROOT = Path(__file__).parents[2]
 FOUR = {"a/1.png": None, "a/2.png": None, "b/3.png": None, "b/4.png": None}
 
 
-def taken(source: Path | str, home: Path) -> Snapshot:
+def taken(source: Path | str | DatasetSpec, home: Path) -> Snapshot:
     """As `prepare` lists it."""
-    spec = DatasetSpec(source=str(source))
+    spec = source if isinstance(source, DatasetSpec) else DatasetSpec(source=str(source))
     fetched = catalog.fetch(spec, home)
     listings = gathered.listings([fetched], spec)
     return snapshot.take(fetched.root, fetched.name, fetched.mirror, home=home, listings=listings)
@@ -201,6 +201,21 @@ def test_a_folder_of_shards_is_a_source_with_or_without_the_word(tar, write, png
         taken("shards:nowhere", home)
     with pytest.raises(SourceError, match=r"holds no shard \(\*\.tar\); `trainserve data shards SOURCE --to DIR`"):
         taken(f"shards:{write({'x.txt': b''}, 'empty')}", home)
+
+
+def test_shards_are_not_joined_to_other_sources(write, home, tmp_path):
+    source = write(FOUR)
+    shards = write_shards(taken(source, home), tmp_path / "shards")
+    for first, more in ((shards, source), (source, shards)):
+        with pytest.raises(SourceError, match=r"dataset\.more cannot join shards; write all of the sources into one"):
+            catalog.fetch_all(DatasetSpec(source=str(first), more=(str(more),)), home)
+
+
+def test_classes_of_shards_are_renamed_as_those_of_folders(tar, png, home):
+    folder = tar({"1.jpg": png(1), "1.cls": b"0", "2.jpg": png(2), "2.cls": b"1"})
+    spec = DatasetSpec(source=f"shards:{folder}", rename=("0=rose", "1="))
+    found = taken(spec, home)
+    assert (found.classes, found.files) == (("rose",), ("0.tar/1.jpg",))
 
 
 # What is wrong is named
