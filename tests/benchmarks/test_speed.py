@@ -96,6 +96,7 @@ def test_filling_the_cache_is_measured_beside_decoding_alone_and_has_its_section
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a dozen programs that import torch
 def test_shards_are_measured_beside_imagefolder_and_have_their_section(tmp_path: Path):
     small = ["--repeats", "1", "--epochs", "2", "--per-class", "7", "--photos-per-class", "7"]
     command = [sys.executable, "-m", "benchmarks.shards", *small, "--results", str(tmp_path)]
