@@ -161,10 +161,10 @@ def speed_of(pixels: np.ndarray, repeats: int) -> dict[str, Any]:
     some = np.asarray(pixels[:MEASURED])
     rates: dict[str, list[float]] = {"looks": [], "hashes": []}
     for _ in range(repeats):
-        for name, measure in (("looks", quality.scores_of), ("hashes", near.hashes_of)):
+        for name, measure, what in (("looks", quality.scores_of, quality.LOOKS), ("hashes", near.hashes_of, ())):
             begun = time.process_time()
             for start in range(0, len(some), 256):
-                measure(some[start : start + 256])
+                measure(some[start : start + 256], *what)
             rates[name].append(len(some) / (time.process_time() - begun))
     return {name: spread(values) for name, values in rates.items()}
 

@@ -14,6 +14,7 @@ from benchmarks import (
     render_gpu,
     render_planted,
     render_serving,
+    render_size,
     render_speed,
 )
 
@@ -131,7 +132,7 @@ def cell(figures: dict[str, float]) -> str:
 def main() -> None:
     text = "# Results\n\nMade by the scripts in this folder; `python -m benchmarks.render` writes this page.\n\n"
     budget = render_budget.section(read, table)
-    pages = (render_speed, render_flow, render_gpu, render_planted, render_fire, render_serving)
+    pages = (render_speed, render_flow, render_gpu, render_planted, render_size, render_fire, render_serving)
     measured = [part for page in pages for part in page.sections(read, table)]
     parts = [text + accuracy(), budget, zoo(), *measured, serving(), attention()]
     (HERE / "results.md").write_text("\n\n".join(filter(None, parts)) + "\n")

@@ -29,6 +29,7 @@ def main() -> None:
         ("decode", "--data", cifar, "--photos", flowers),
         ("planted", "--data", cifar, "--photos", flowers),
         ("cache", "--data", cifar, "--photos", flowers),
+        ("size", "--data", cifar),
         ("datapath", "--data", cifar, "--photos", flowers, *peers),
         ("shards", "--data", cifar, "--photos", flowers),
         ("training", "--data", cifar, *peers),

@@ -7,11 +7,9 @@ It ends when its input does, so none outlives the process that started it, howev
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from io import FileIO
 from itertools import islice
 from multiprocessing.connection import wait
@@ -23,6 +21,7 @@ import numpy as np
 from data.errors import UnreadableImage
 from data.preprocess import stored_pixels
 from data.spec import ImageSpec
+from data.workers import Process
 
 Job = Sequence[tuple[int, str]]
 """Slots in the pixel file, each with the path of the picture that goes there."""
@@ -30,8 +29,7 @@ Job = Sequence[tuple[int, str]]
 Refusals = list[tuple[int, str]]
 """Slots that stay empty, and why."""
 
-ROOT = Path(__file__).resolve().parents[1]
-READY = "ready\n"
+READY = b"ready\n"
 
 
 def decode(job: Job, spec: ImageSpec, target: int) -> Refusals:
@@ -71,8 +69,7 @@ def decode_in_processes(
 
     The open file `lock` is held by the processes too: who waits for it waits until none of them can write any more.
 
-    Processes of our own and not a pool's: they start from any thread and under any main module, import neither torch
-    nor that module, and a file that kills its decoder is refused like any other damaged one.
+    A file that kills its decoder is refused like any other damaged one.
     """
     coming, again = iter(jobs), deque[Job]()
     workers: list[Worker] = []
@@ -103,33 +100,24 @@ class Worker:
     """One decoding process; it has one job at a time."""
 
     def __init__(self, spec: ImageSpec, pixels: Path, lock: int | None = None) -> None:
-        self._command = [sys.executable, "-P", "-m", "data.decode", spec.model_dump_json(), str(pixels)]
+        self._arguments = (spec.model_dump_json(), str(pixels))
         self._kept = () if lock is None else (lock,)
         self.job: Job = ()
         self._start()
 
     def _start(self) -> None:
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(
-            self._command, stdin=pipe, stdout=pipe, text=True, env=environment, pass_fds=self._kept
-        )
-        assert self._process.stdin
-        assert self._process.stdout
-        self._input, self.output = self._process.stdin, self._process.stdout
+        self._process = Process("data.decode", *self._arguments, kept=self._kept)
+        self.output, self.end = self._process.output, self._process.end
         self._ready = False  # importing takes a while, in which the other processes can start
 
     def ask(self, job: Job) -> None:
         self.job = job
-        with suppress(BrokenPipeError):  # it has died; `answer` finds out
-            self._input.write(json.dumps(job) + "\n")
-            self._input.flush()
+        self._process.ask(json.dumps(job))
 
     def answer(self) -> Refusals | None:
         """What became of the job; None if the process died of it. Blocks until it is known."""
         if not self._ready and self.output.readline() != READY:
-            raise RuntimeError(f"a decoding process did not start: {' '.join(self._command)}")
+            raise RuntimeError(f"a decoding process did not start: {' '.join(self._process.command)}")
         self._ready = True
         self.job, line = (), self.output.readline()
         if not line:
@@ -142,22 +130,15 @@ class Worker:
     def restart(self) -> str:
         """A fresh process in place of a dead one; says how that died."""
         self.end()
-        status = self._process.returncode
+        status = self._process.status()
         self._start()
         return f"it ended its decoder with status {status}; replace it or leave it out"
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        with suppress(BrokenPipeError):  # closing would send what it did not live to read
-            self._input.close()
-        self.output.close()
 
 
 def main(spec: str, pixels: str) -> None:
     """The worker's loop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end ends our input
-    print(READY, end="", flush=True)
+    print(READY.decode(), end="", flush=True)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # libtiff writes what it thinks of damaged files
     image = ImageSpec.model_validate_json(spec)
     target = os.open(pixels, os.O_WRONLY)

@@ -10,10 +10,12 @@ import shutil
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
+from data.compact import chunks
 from data.decode import Job, Refusals, decode, decode_in_processes
 from data.errors import InputError
 from data.journal import Journal
@@ -21,6 +23,7 @@ from data.progress import Progress
 from data.snapshot import Snapshot
 from data.spec import ImageSpec
 from data.whole import write
+from data.workers import cores
 
 PIXELS, UNREADABLE, DONE = "pixels.u8", "unreadable.json", "done.jsonl"
 
@@ -101,7 +104,7 @@ def _jobs(snapshot: Snapshot, rows: np.ndarray) -> Iterator[Job]:
     """Of rows without a gap between them."""
     job: list[tuple[int, str]] = []
     size, root = 0, str(snapshot.root)
-    for row in rows.tolist():
+    for row in chain.from_iterable(rows[some].tolist() for some in chunks(len(rows))):
         if job and (len(job) == JOB_PICTURES or size >= JOB_BYTES or job[-1][0] + 1 != row):
             yield job
             job, size = [], 0
@@ -127,8 +130,7 @@ def _decode_all(
                 break
     finally:
         os.close(target)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield from decode_in_processes(jobs, image, pixels, processes=cores, lock=lock)
+    yield from decode_in_processes(jobs, image, pixels, processes=cores(), lock=lock)
 
 
 def _remove_for_good(file: Path) -> None:

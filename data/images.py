@@ -13,6 +13,7 @@ import PIL
 
 from data import filling, whole
 from data import progress as progress_
+from data.compact import chunks
 from data.decode import Refusals
 from data.errors import DataRefused, UnreadableImage
 from data.preprocess import PREPROCESS_VERSION, Header, read_header
@@ -140,8 +141,9 @@ def cache_key(snapshot: Snapshot, image: ImageSpec) -> str:
     """Changes when any pixel could."""
     decoder = {"preprocess": PREPROCESS_VERSION, "pillow": PIL.__version__, "image": image.model_dump(mode="json")}
     digest = hashlib.sha256(json.dumps(decoder, sort_keys=True).encode())
-    for content in snapshot.digests:
-        digest.update(content.encode())
+    raw = snapshot.hashed.raw
+    for some in chunks(len(raw)):
+        digest.update(raw[some].tobytes().hex().encode())
     return digest.hexdigest()[:32]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from data import catalog, images, snapshot, split, validate
 from data import progress as progress_
 from data.errors import DataRefused
-from data.gate import judge, quarantine
+from data.gate import judge, near_copies, quarantine
 from data.gate.found import Subject
 from data.history import since
 from data.images import Images
@@ -91,7 +91,7 @@ def _examine(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool, k
     told |= more
     if validate.stops(told):
         return _refused(told, subject)
-    assigned = split.assign(decoded, spec, home)
+    assigned = split.assign(decoded, spec, home, alike=near_copies.shots(subject))
     more, subject = validate.check_parts(subject, assigned)
     told |= more
     parts, dropped, gone = judge.carried_out(told, assigned, subject)

@@ -125,6 +125,11 @@ class DatasetSpec(Frozen):
     )
     gate: GateConfig = Field(default_factory=GateConfig, title="Gate")
 
+    @property
+    def split_name(self) -> str:
+        """In names of files: two of one name split the same pictures alike, divided in the same way."""
+        return f"seed{self.split_seed}-val{self.val_fraction:g}-test{self.test_fraction:g}"
+
     @field_validator("group")
     @classmethod
     def _one_bracket(cls, group: str | None) -> str | None:

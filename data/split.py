@@ -1,16 +1,17 @@
 """Which example is trained on, chosen by, and tested on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from data.compact import Coded
 from data.errors import DataRefused
 from data.images import Images
 from data.parting import by_content, by_group, by_time
+from data.parting.pool import LEFT_OPEN, Pool, file_of, strengths, together, way_of
 from data.parting.pool import STRONGEST as STRONGEST
-from data.parting.pool import Pool, file_of, together, way_of
 from data.spec import DatasetSpec, Part
 
 WAYS = {"content": by_content.parts, "group": by_group.parts, "time": by_time.parts}
@@ -45,30 +46,28 @@ class Fold:
     val: np.ndarray
 
 
-def assign(images: Images, spec: DatasetSpec, home: Path) -> Split:
+def assign(images: Images, spec: DatasetSpec, home: Path, *, alike: Iterable[Sequence[int]] = ()) -> Split:
     """Parts the source states are kept; what it lacks is split off, by content, by group or by time, and remembered.
+    By content, rows that are nearly the same (`alike`, groups of them) are kept together.
 
     A source without train has its val split; one with test alone is refused (`DataRefused`).
     """
-    stated = [images.snapshot.parts[row] for row in images.rows]
-    digests = [images.digest(row) for row in range(len(images.rows))]
-    fixed, missing = _stated(digests, stated)
-    here = [row for row, digest in enumerate(digests) if digest not in fixed]
-    pool = Pool(
-        digests=[digests[row] for row in here],
-        labels=images.labels[here].tolist(),
-        groups=[images.group(row) for row in here],
-        times=[images.time(row) for row in here],
-        stated=[stated[row] for row in here],
-        taken=_taken(images, digests, fixed, stated),
+    stated, contents = strengths(images.snapshot)[images.rows], images.snapshot.contents[images.rows]
+    fixed, missing = _stated(contents, stated)
+    here = np.flatnonzero(fixed[contents] == LEFT_OPEN)
+    pool = Pool.of(
+        images,
+        here,
+        stated=stated[here],
+        taken=_taken(images, contents, fixed, stated),
         missing=missing,
+        alike=[np.flatnonzero(np.isin(here, group)) for group in alike],
     )
-    decided = WAYS[way_of(images.snapshot, spec)](pool, spec, file_of(images, spec, home))
-    parts = dict(zip(here, decided, strict=True))
-    for row, (digest, said) in enumerate(zip(digests, stated, strict=True)):
-        if digest in fixed and said == fixed[digest]:
-            parts[row] = said
-    return Split(*(np.array(sorted(row for row, one in parts.items() if one is part), np.int64) for part in Part))
+    parts = np.full(len(contents), LEFT_OPEN, np.int8)
+    parts[here] = WAYS[way_of(images.snapshot, spec)](pool, spec, file_of(images, spec, home))
+    kept = (fixed[contents] == stated) & (stated != LEFT_OPEN)
+    parts[kept] = stated[kept]
+    return Split(*(np.flatnonzero(parts == STRONGEST.index(part)) for part in Part))
 
 
 def folds(images: Images, rows: np.ndarray, *, k: int, seed: int, by_group: bool = True) -> list[Fold]:
@@ -80,7 +79,8 @@ def folds(images: Images, rows: np.ndarray, *, k: int, seed: int, by_group: bool
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # late: a second to import
 
     rows = np.sort(np.asarray(rows, dtype=np.int64))
-    _, first, content = np.unique([images.digest(row) for row in rows], return_index=True, return_inverse=True)
+    contents = images.snapshot.contents[images.rows[rows]]
+    _, first, content = np.unique(contents, return_index=True, return_inverse=True)
     labels = images.labels[rows][first]  # (contents,)
     units, what = np.arange(len(labels)), "different pictures"
     if by_group and images.snapshot.groups:
@@ -100,28 +100,26 @@ def folds(images: Images, rows: np.ndarray, *, k: int, seed: int, by_group: bool
     return found
 
 
-def _stated(digests: Sequence[str], stated: Sequence[Part | None]) -> tuple[dict[str, Part], list[Part]]:
-    """Content whose part the source decides, and the parts to be split off the rest."""
-    present = set(stated)
-    if present == {Part.TEST}:
+def _stated(contents: np.ndarray, stated: np.ndarray) -> tuple[np.ndarray, list[Part]]:
+    """The part of each content (C,), where the source decides it, and the parts to be split off the rest. Parts are
+    told as places in `STRONGEST`."""
+    present = {STRONGEST[code] for code in np.unique(stated[stated != LEFT_OPEN]).tolist()}
+    if present == {Part.TEST} and (stated != LEFT_OPEN).all():
         raise DataRefused("the source has a test folder and nothing to train on; add a train folder beside it")
-    pool = Part.TRAIN if present & {Part.TRAIN, None} else Part.VAL
+    pool = Part.TRAIN if Part.TRAIN in present or (stated == LEFT_OPEN).any() else Part.VAL
     kept = [part for part in STRONGEST if part in present and part != pool]
-    fixed: dict[str, Part] = {}
-    for part in kept:
-        for digest, said in zip(digests, stated, strict=True):
-            if said == part:
-                fixed.setdefault(digest, part)
+    fixed = np.full(int(contents.max(initial=-1)) + 1, LEFT_OPEN, np.int8)
+    for part in reversed(kept):
+        fixed[contents[stated == STRONGEST.index(part)]] = STRONGEST.index(part)
     return fixed, [part for part in (Part.TEST, Part.VAL) if part not in kept]
 
 
-def _taken(
-    images: Images, digests: Sequence[str], fixed: Mapping[str, Part], stated: Sequence[Part | None]
-) -> dict[str, Part]:
+def _taken(images: Images, contents: np.ndarray, fixed: np.ndarray, stated: np.ndarray) -> dict[str, Part]:
     """Groups of which the source states the part: the strongest, where there are several."""
     found: dict[str, Part] = {}
     if images.snapshot.groups:
-        for part in reversed(STRONGEST):
-            rows = [row for row, said in enumerate(stated) if said == part and fixed.get(digests[row]) == part]
-            found |= {group: part for row in rows if (group := images.group(row)) is not None}
+        groups = Coded[str | None].of(images.snapshot.groups).taken(images.rows)
+        for code, part in reversed([*enumerate(STRONGEST)]):
+            rows = (stated == code) & (fixed[contents] == code)
+            found |= {group: part for group in groups.taken(rows).distinct if group is not None}
     return found

@@ -1,6 +1,5 @@
 """All the rules over a data set -> a report that refuses or lets through."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import chain
@@ -89,9 +88,14 @@ def subject_of(
 ) -> Subject:
     """What the rules are to look at, at first: all that no person has dropped."""
     dropped, kept = decisions.digests("drop"), decisions.digests("keep")
-    left = np.array([digest not in dropped for digest in snapshot.digests], dtype=bool)
-    silenced = np.array([digest in kept for digest in snapshot.digests], dtype=bool)
+    left, silenced = ~_among(snapshot, dropped), _among(snapshot, kept)
     return Subject(snapshot, spec, home, left, silenced, progress=progress)
+
+
+def _among(snapshot: Snapshot, digests: frozenset[str]) -> np.ndarray:
+    """(N,) bool: which of the pictures are these."""
+    num = len(snapshot.digests)
+    return np.fromiter(map(digests.__contains__, snapshot.digests), bool, num) if digests else np.zeros(num, bool)
 
 
 def check_listing(subject: Subject, decisions: Decisions) -> tuple[Told, Subject]:
@@ -159,7 +163,8 @@ def refusal(subject: Subject, told: Mapping[str, Seen]) -> ValidationReport:
     """The report where a rule stopped before there was a split: what the source does not state counts as train."""
     snapshot = subject.snapshot
     num_unreadable = 0 if subject.images is None else len(subject.images.unreadable)
-    counts = Counter(zip(snapshot.labels.tolist(), (part or Part.TRAIN for part in snapshot.parts), strict=True))
+    said = snapshot.stated.by(lambda part: list(Part).index(part or Part.TRAIN))
+    counts = np.bincount(snapshot.labels * len(Part) + said, minlength=len(snapshot.classes) * len(Part))
     return ValidationReport(
         name=snapshot.name,
         fingerprint=snapshot.fingerprint,
@@ -169,8 +174,8 @@ def refusal(subject: Subject, told: Mapping[str, Seen]) -> ValidationReport:
         width=0,
         channels=0,
         classes=tuple(
-            ClassCount(label=label, train=counts[i, Part.TRAIN], val=counts[i, Part.VAL], test=counts[i, Part.TEST])
-            for i, label in enumerate(snapshot.classes)
+            ClassCount(label=label, **dict(zip(Part, some, strict=True)))
+            for label, some in zip(snapshot.classes, counts.reshape(-1, len(Part)).tolist(), strict=True)
         ),
         findings=tuple(seen.finding for seen in told.values()),
         relabelled=snapshot.relabelled,

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from data.errors import InputError
+from data.workers import cores
 from flows.leases import leased
 from models.claims import taken
 from models.config import Experiment
@@ -47,11 +48,6 @@ def places(kind: str) -> list[Place]:
 
     seen = visible(os.environ.get("CUDA_VISIBLE_DEVICES"), max(torch.cuda.device_count(), 1))
     return [Place("gpu", index, f"gpu-{device}") for index, device in enumerate(seen)]
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible(setting: str | None, num: int) -> list[str]:

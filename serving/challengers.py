@@ -8,9 +8,9 @@ from serving.store import Aliases
 
 def challenge(ref: ModelRef, *, reason: str) -> Aliases:
     """Note `ref` as the model that might replace the champion."""
-    store.path(ref)
 
     def edit(old: AliasFile) -> AliasFile:
+        store.path(ref)  # under the lock: retention takes nothing away any more
         change = entry("challenge", ref.version, old.challenger, reason)
         return old.model_copy(update={"challenger": ref.version, "history": (*old.history, change)})
 
@@ -21,10 +21,10 @@ def try_out(ref: ModelRef, *, share: float, shadow: bool, reason: str, because: 
     """Let `ref` answer this share of the requests, or only be compared on it (`shadow`), beside the champion."""
     from serving import verdicts
 
-    store.path(ref)
     trial = Trial(version=ref.version, share=share, shadow=shadow)
 
     def edit(old: AliasFile) -> AliasFile:
+        store.path(ref)
         if old.champion is None:
             raise StoreError(f"model {ref.name!r} has no champion to try {ref} beside; promote it without a share")
         if old.champion == ref.version:

@@ -10,6 +10,7 @@ from math import inf
 from pathlib import Path, PurePosixPath
 
 from data.spec import Frozen
+from data.workers import cores
 
 # What a worker holds with a small model (`benchmarks/results.md` has the figures), and some room for its pictures.
 WORKER_BYTES = 300 << 20
@@ -65,8 +66,7 @@ def look(
 
 def _cores(root: Path) -> int:
     """Of the affinity and of the cgroups' quota, rounded down: half a core does not carry a worker."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(min(allowed, _least(root, "cpu", _quota))))
+    return max(1, int(min(cores(), _least(root, "cpu", _quota))))
 
 
 def _memory(root: Path) -> int:

@@ -30,7 +30,7 @@ class VerdictFile(Frozen):
 
 
 def keep(ref: ModelRef, verdict: Verdict) -> None:
-    """Append it; the file is whole at every instant. Raises `StoreError` where the earlier ones are damaged."""
+    """Append it; the file is whole at every instant. Raises `StoreError` where the earlier ones cannot be read."""
     file = file_of(ref)
     with whole.locked(file.parent):
         one = Given(when=datetime.now(UTC).isoformat(timespec="microseconds"), verdict=verdict)
@@ -41,13 +41,15 @@ def keep(ref: ModelRef, verdict: Verdict) -> None:
 def given(ref: ModelRef) -> tuple[Given, ...]:
     """Oldest first; none for a version that no run compared, or that is from before verdicts were kept.
 
-    Raises `StoreError` for a file that someone damaged.
+    Raises `StoreError` for a file that someone damaged, or that cannot be read.
     """
     file = file_of(ref)
     try:
         return VerdictFile.model_validate_json(file.read_bytes()).given
     except FileNotFoundError:
         return ()
+    except OSError as error:
+        raise StoreError(f"{file} cannot be read ({error.strerror}); make it readable, or remove it") from None
     except ValidationError:
         raise StoreError(f"{file} is damaged or of a newer version; restore it, or remove it") from None
 
@@ -56,7 +58,7 @@ def word(ref: ModelRef) -> Word | None:
     """Of the last verdict; None where it cannot be read, which is no reason not to go back to a good model."""
     try:
         known = given(ref)
-    except (StoreError, OSError):
+    except StoreError:
         return None
     if not known:
         return "none"

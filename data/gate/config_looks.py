@@ -42,15 +42,15 @@ class Blank(Frozen):
 
 
 class Blurred(Frozen):
-    """Pictures without an edge."""
+    """Pictures without a sharp edge."""
 
     level: Level = Field("warn", title="Blurred pictures", description="from 32 pixels a side on")
     threshold: float = Field(
-        0.16,
+        0.32,
         gt=0,
         le=1,
         title="Blurred below",
-        description="sharpness, 0 to 1; cleanvision's own 0.29 calls a third of good photographs blurred",
+        description="sharpness, 0 to 1: how fine the edges are, at 32 pixels a side",
     )
 
 

@@ -1,7 +1,6 @@
 """Rules about files of the same bytes: within a class, in several classes, in several parts."""
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+import numpy as np
 
 from data.gate.config import Contradictions, Copies, Leakage
 from data.gate.found import Found, Spot, Subject
@@ -12,7 +11,8 @@ from data.split import STRONGEST
 def contradictions(subject: Subject, setting: Contradictions) -> Found | None:  # noqa: ARG001 - as every rule
     """Nobody knows which class is right, so nothing of it can be trusted."""
     snapshot = subject.snapshot
-    twice = [rows for rows in same_content(subject) if len({int(snapshot.labels[row]) for row in rows}) > 1]
+    same = same_content(subject, subject.asked)
+    twice = [rows for rows in same if len({int(snapshot.labels[row]) for row in rows}) > 1]
     if not twice:
         return None
     spots = []
@@ -25,15 +25,17 @@ def contradictions(subject: Subject, setting: Contradictions) -> Found | None:  
 
 
 def leakage(subject: Subject, setting: Leakage) -> Found | None:  # noqa: ARG001
-    """Copies in two parts: the one of the weaker part (train, then val) is in none, see `split.Split`."""
+    """Copies in two parts: the one of the weaker part (train, then val) is in none, see `split.Split`. No decision of a
+    person's alters that, so it is told whatever was decided."""
     snapshot = subject.snapshot
-    twice = [rows for rows in same_content(subject) if len({snapshot.parts[row] for row in rows}) > 1]
+    twice = [rows for rows in same_content(subject, subject.left) if len({snapshot.parts[row] for row in rows}) > 1]
     if not twice:
         return None
     spots = []
     for rows in twice:
         stays = snapshot.parts[min(rows, key=lambda row: strength(subject, row))]
-        spots += [Spot(row, advice="keep, where meant", dropped=snapshot.parts[row] != stays) for row in rows]
+        advice = f"remove the files outside {stays}, or drop"
+        spots += [Spot(row, advice=advice, dropped=snapshot.parts[row] != stays) for row in rows]
     message = (
         f"{count(twice, 'picture')} in more than one of train, val and test; "
         "only the test copy is used, or that of val where test has none; remove the others"
@@ -44,7 +46,8 @@ def leakage(subject: Subject, setting: Leakage) -> Found | None:  # noqa: ARG001
 def copies(subject: Subject, setting: Copies) -> Found | None:
     """One of each content stays: that of the strongest part, the first by name."""
     snapshot = subject.snapshot
-    same = [rows for rows in same_content(subject) if len({int(snapshot.labels[row]) for row in rows}) == 1]
+    same = same_content(subject, subject.asked)
+    same = [rows for rows in same if len({int(snapshot.labels[row]) for row in rows}) == 1]
     if not same:
         return None
     same = [tuple(sorted(rows, key=lambda row: (strength(subject, row), row))) for rows in same]
@@ -53,15 +56,15 @@ def copies(subject: Subject, setting: Copies) -> Found | None:
     return Found(f"{count(spots, 'copied file')} within a class; {dropped}", spots, tuple(same))
 
 
-def same_content(subject: Subject) -> list[tuple[int, ...]]:
-    """Rows that share their content, where there are several."""
-    asked, digests = subject.asked, subject.snapshot.digests
-    counts = Counter(digests)
-    groups: Mapping[str, list[int]] = defaultdict(list)
-    for row, digest in enumerate(digests):
-        if counts[digest] > 1 and asked[row]:
-            groups[digest].append(row)
-    return [tuple(rows) for rows in groups.values() if len(rows) > 1]
+def same_content(subject: Subject, among: np.ndarray) -> list[tuple[int, ...]]:
+    """Rows that share their content, where there are several, in the order of their first; among: (N,) bool."""
+    asked = np.flatnonzero(among)
+    contents = subject.snapshot.contents[asked]
+    several = np.bincount(contents, minlength=1)[contents] > 1
+    rows, contents = asked[several], contents[several]
+    order = np.argsort(contents, kind="stable")
+    groups = np.split(rows[order], np.flatnonzero(np.diff(contents[order])) + 1) if len(rows) else []
+    return sorted(tuple(group.tolist()) for group in groups)
 
 
 def strength(subject: Subject, row: int) -> int:

@@ -69,7 +69,9 @@ def _refused(subject: Subject) -> dict[int, str]:
     """Row -> why it could not be decoded, of those that are asked about."""
     assert subject.images is not None
     asked, files = subject.asked, subject.snapshot.files
-    missing = np.setdiff1d(np.arange(len(files)), subject.images.rows).tolist()
+    decoded = np.zeros(len(files), bool)
+    decoded[subject.images.rows] = True
+    missing = np.flatnonzero(~decoded).tolist()
     reasons = {one.file: one.reason for one in subject.images.unreadable}
     return {row: reasons[files[row]] for row in missing if asked[row]}
 

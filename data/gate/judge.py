@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from data.frozen import Frozen
-from data.gate.found import Finding, Found, Spot, Subject, finding
+from data.gate.found import LISTED, Finding, Found, Spot, Subject, finding
 from data.gate.words import count
+from data.snapshot import Snapshot
 from data.spec import Part
 from data.split import Split
 
@@ -63,23 +64,29 @@ def judged(name: str, level: Any, found: Found, subject: Subject) -> Seen:
         level = "stop"
     elif (refusal := too_much(name, out, subject)) is not None:
         level, message = "stop", refusal
-    groups = [[subject.snapshot.files[row] for row in rows] for rows in found.groups]
-    files = [subject.snapshot.files[spot.row] for spot in found.spots]
-    return Seen(finding(name, level, message, files, groups), found.spots, out)
+    names = subject.snapshot.files  # of as many as a report lists
+    groups = [[names[row] for row in rows[:LISTED]] for rows in found.groups[:LISTED]]
+    files = [names[spot.row] for spot in found.spots[:LISTED]]
+    seen = finding(name, level, message, files, groups).model_copy(update={"count": len(found.spots)})
+    return Seen(seen, found.spots, out)
 
 
 def too_much(name: str, out: Iterable[int], subject: Subject) -> str | None:
-    """The refusal, if a rule would take more than a share `MOST` of the different pictures of a class. Damaged files
-    count each: empty ones are all alike."""
-    snapshot, gone = subject.snapshot, set(out)
+    """The refusal, if a rule would take more than a share `MOST` of the different pictures of a class, those of a test
+    part that the source states aside. Damaged files count each, wherever they are: empty ones are all alike."""
+    snapshot = subject.snapshot
     damaged = name in ("unreadable", "truncated")
+    counted = subject.left if damaged else subject.left & ~_tested(snapshot)
+    gone = np.zeros(len(counted), bool)
+    gone[list(out)] = True
+    gone &= counted
     most = max(MOST, subject.spec.max_unreadable) if damaged else MOST
     losses = []
-    for label in sorted({int(snapshot.labels[row]) for row in gone}):
-        rows = np.flatnonzero(subject.left & (snapshot.labels == label)).tolist()
-        before = {row if damaged else snapshot.digests[row] for row in rows}
-        lost = len(before) - len({row if damaged else snapshot.digests[row] for row in rows if row not in gone})
-        losses.append((lost / len(before), lost, len(before), snapshot.classes[label]))
+    for label in np.unique(snapshot.labels[gone]).tolist():
+        of_it = counted & (snapshot.labels == label)
+        rows, stay = np.flatnonzero(of_it), np.flatnonzero(of_it & ~gone)
+        before, after = (len(some if damaged else np.unique(snapshot.contents[some])) for some in (rows, stay))
+        losses.append(((before - after) / before, before - after, before, snapshot.classes[label]))
     share, lost, total, label_name = max(losses, default=(0.0, 0, 0, ""))
     if share <= most:
         return None
@@ -97,6 +104,14 @@ def too_much(name: str, out: Iterable[int], subject: Subject) -> str | None:
     )
 
 
+def _tested(snapshot: Snapshot) -> np.ndarray:
+    """(N,) bool: contents of the test part that the source states: no rule takes them from there, and elsewhere they
+    are in no part anyway."""
+    return np.isin(
+        snapshot.contents, snapshot.contents[snapshot.stated.by(lambda part: part is Part.TEST).astype(bool)]
+    )
+
+
 def decided(subject: Subject, *, relabelled: int, where: str) -> dict[str, Seen]:
     """What a person decided, told: `subject.left` lacks what was dropped, before any rule was asked."""
     out = tuple(np.flatnonzero(~subject.left).tolist())
@@ -104,9 +119,10 @@ def decided(subject: Subject, *, relabelled: int, where: str) -> dict[str, Seen]
     said += [f"{count(relabelled, 'picture')} given another class"] if relabelled else []
     if not said:
         return {}
-    files = [subject.snapshot.files[row] for row in out]
+    files = [subject.snapshot.files[row] for row in out[:LISTED]]
     message = f"{' and '.join(said)} by your decision in {where}"
-    return {QUARANTINE: Seen(finding(QUARANTINE, "note", message, files), out=out)}
+    seen = finding(QUARANTINE, "note", message, files).model_copy(update={"count": len(out)})
+    return {QUARANTINE: Seen(seen, out=out)}
 
 
 def carried_out(
@@ -117,23 +133,23 @@ def carried_out(
     assert subject.images is not None
     place = np.full(len(subject.snapshot.files), -1, dtype=np.int64)
     place[subject.images.rows] = np.arange(len(subject.images.rows))
-    assigned: list[Part | None] = [None] * len(subject.images.rows)
-    for part in Part:
-        for here in getattr(split, part).tolist():
-            assigned[here] = part
+    codes, parts = np.full(len(subject.images.rows), -1, np.int8), (*Part, None)  # -1 is the last
+    for code, part in enumerate(Part):
+        codes[getattr(split, part)] = code
     gone: list[int] = []
     told: list[Dropped] = []
     for name, one in seen.items():
         counts, stay = dict.fromkeys(Part, 0), 0
         for row, here in zip(one.out, place[list(one.out)].tolist(), strict=True):
-            was = (assigned[here] or subject.snapshot.parts[row]) if here >= 0 else None  # unreadable: never in one
+            assigned = parts[codes[here]] if here >= 0 else None
+            was = (assigned or subject.snapshot.parts[row]) if here >= 0 else None  # unreadable: never in one
             if was is None:
                 continue
-            if assigned[here] is Part.TEST and name != QUARANTINE:
+            if assigned is Part.TEST and name != QUARANTINE:
                 stay += 1
             else:
                 counts[was] += 1
-                gone += [here] if assigned[here] is not None else []  # else the split has it in no part already
+                gone += [here] if assigned is not None else []  # else the split has it in no part already
         if any(counts.values()) or stay:
             told.append(Dropped(rule=name, stay=stay, **{part.value: counts[part] for part in Part}))
     digests = tuple(sorted(subject.images.digest(here) for here in gone))

@@ -19,7 +19,7 @@ from data.gate.remembered import remembered
 from data.gate.words import count
 
 SMALLEST = {"dark": 16, "light": 16, "blank": 16, "blurred": 32}  # pixels of the shorter side
-VERSION = 1  # of what is remembered; another one with every change of a measure
+VERSION = 2  # of what is remembered; another one with every change of a measure
 ADVICE = "drop, or keep"
 TOLD_EVERY = 1000  # files
 FACTOR = 2  # of the side of a square of that size

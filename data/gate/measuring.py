@@ -1,38 +1,34 @@
 """A measurement of every stored picture, a few at a time: in this process, or in one process per core.
 
 A worker is `python -m MODULE FILE SHAPE [NAME]...`, where MODULE defines the measurement: each line it reads is the
-first row of a chunk, each answer the bytes of that chunk's values. It ends when its input does, as those of
-`data.decode` do, and for their reasons: no pool's processes, which would start again whatever the main module is, or
-copy its threads.
+first row of a chunk, each answer the bytes of that chunk's values (`data/workers.py`).
 """
 
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from multiprocessing.connection import wait
 from pathlib import Path
-from types import TracebackType
-from typing import Self, cast
+from typing import cast
 
 import numpy as np
 
 from data import progress as progress_
 from data.progress import Progress
 from data.shards.stream import Streamed
+from data.workers import Process, cores
 
 CHUNK = 256  # pictures that are in memory at a time: 7 MB at 96 pixels
 WORTH_SECONDS = 10.0  # of work still to be done, from which on processes, that must import first, save time
 
+Command = tuple[str, ...]  # a module and its arguments
 Measure = Callable[..., np.ndarray]
 """Pictures uint8 (n, H, W, C), and names of what to measure -> (n, columns); a function at the top of a module that
 calls `work` when it is run."""
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def each(pixels: np.ndarray, measure: Measure, what: str, *names: str, progress: Progress | None = None) -> np.ndarray:
@@ -55,7 +51,7 @@ def each(pixels: np.ndarray, measure: Measure, what: str, *names: str, progress:
         tell(what, done, num)
         left_s = (time.monotonic() - begun) / (done - CHUNK) * (num - done)
         if left_s > WORTH_SECONDS and cores() > 1 and (file := _file_of(pixels)):
-            command = [sys.executable, "-P", "-m", measure.__module__, str(file), json.dumps(pixels.shape), *names]
+            command = (measure.__module__, str(file), json.dumps(pixels.shape), *names)
             for start_, some in _in_processes(starts, command, values):
                 values[start_ : start_ + len(some)] = some
                 done += len(some)
@@ -75,11 +71,6 @@ def _streamed(pixels: Streamed, measure: Measure, what: str, *names: str, progre
     return values
 
 
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _file_of(pixels: np.ndarray) -> Path | None:
     """The file that these are the whole of; None if there is none."""
     if not isinstance(pixels, np.memmap) or pixels.filename is None:
@@ -88,12 +79,13 @@ def _file_of(pixels: np.ndarray) -> Path | None:
     return file if file.stat().st_size == pixels.nbytes else None
 
 
-def _in_processes(starts: Iterator[int], command: list[str], like: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def _in_processes(starts: Iterator[int], command: Command, like: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """(first row, values) of each chunk as it is done."""
     with ExitStack() as stack:
         workers = []
         for _, start in zip(range(cores()), starts, strict=False):
-            workers.append(stack.enter_context(_Worker(command, like)))
+            workers.append(_Worker(command, like))
+            stack.callback(workers[-1].end)
             workers[-1].ask(start)
         while busy := {one.output.fileno(): one for one in workers if one.start is not None}:
             for output in wait(list(busy)):
@@ -106,35 +98,16 @@ def _in_processes(starts: Iterator[int], command: list[str], like: np.ndarray) -
 class _Worker:
     """One measuring process; it has one chunk at a time."""
 
-    def __init__(self, command: list[str], like: np.ndarray) -> None:
+    def __init__(self, command: Command, like: np.ndarray) -> None:
         """like: (M, columns), as the values of all rows will be."""
         self._like = like
         self.start: int | None = None
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
-        assert self._process.stdin
-        assert self._process.stdout
-        self._input, self.output = self._process.stdin, self._process.stdout
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        self._process.wait()
-        with suppress(BrokenPipeError):  # closing would send what it did not live to read
-            self._input.close()
-        self.output.close()
+        self._process = Process(*command)
+        self.output, self.end = self._process.output, self._process.end
 
     def ask(self, start: int) -> None:
         self.start = start
-        with suppress(BrokenPipeError):  # it has died; `answer` finds out
-            self._input.write(f"{start}\n".encode())
-            self._input.flush()
+        self._process.ask(str(start))
 
     def answer(self) -> tuple[int, np.ndarray]:
         """(first row, values). Blocks until they are known."""
@@ -143,7 +116,8 @@ class _Worker:
         num = min(CHUNK, len(self._like) - start)
         told = self.output.read(num * columns * self._like.itemsize)
         if len(told) < num * columns * self._like.itemsize:
-            raise RuntimeError(f"a measuring process ended with status {self._process.wait()}: {self._process.args!r}")
+            status, command = self._process.status(), " ".join(self._process.command)
+            raise RuntimeError(f"a measuring process ended with status {status}: {command}")
         self.start = None
         return start, np.frombuffer(told, self._like.dtype).reshape(num, columns)
 

@@ -161,7 +161,8 @@ def groups(rows: np.ndarray, num: int) -> list[np.ndarray]:
         np.minimum.at(leader, leader[apart].max(axis=1), leader[apart].min(axis=1))
         while (leader != leader[leader]).any():
             leader = leader[leader]
-    order = np.argsort(leader, kind="stable")
+    linked = np.unique(rows)  # the others are each alone
+    order = linked[np.argsort(leader[linked], kind="stable")]
     together = np.split(order, np.flatnonzero(np.diff(leader[order])) + 1)
     return sorted((one for one in together if len(one) > 1), key=len, reverse=True)
 

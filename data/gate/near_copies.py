@@ -77,6 +77,16 @@ def near_leakage(subject: Subject, setting: NearLeakage) -> Found | None:
     return Found(f"{words}; {rest}{more}", spots, tuple(spread))
 
 
+def shots(subject: Subject) -> list[list[int]]:
+    """Rows of the decoded pictures that are to be in one part, group by group: whoever is left out or kept, so that no
+    decision changes the split. None where `near_leakage` is ignored."""
+    setting = subject.spec.gate.near_leakage
+    if setting.level == "ignore":
+        return []
+    pairs = pairs_of(subject).least(setting.threshold)
+    return [places.tolist() for places in measure.groups(pairs.rows, len(subject.pictures.rows))]
+
+
 def groups_of(subject: Subject, least: float) -> tuple[list[Group], dict[int, float], str]:
     """Groups of pictures that are asked about and at least so much alike, the largest first; how alike each is to one
     of its group; and a word where there may be more. Nothing below the size from which on hashes tell."""
@@ -87,7 +97,7 @@ def groups_of(subject: Subject, least: float) -> tuple[list[Group], dict[int, fl
     found: list[Group] = []
     for places in measure.groups(pairs.rows, len(rows)):  # before anybody is left out, who may be what links the others
         group = tuple(row for row in rows[places].tolist() if subject.asked[row])
-        if len({snapshot.digests[row] for row in group}) > 1:
+        if len(np.unique(snapshot.contents[list(group)])) > 1:
             found.append(group)
     linked = np.flatnonzero(most)
     alike = dict(zip(rows[linked].tolist(), most[linked].tolist(), strict=True))

@@ -1,26 +1,29 @@
 """What is wrong with a picture by its looks: too dark, too light, without content, blurred, of an odd size or shape.
 
-Measures and scales are cleanvision's (https://github.com/cleanlab/cleanvision, Apache-2.0): 0 is bad, 1 is good, and a
-threshold is what a score may not be below. They are taken of the stored pixels, so no picture is decoded again: of what
-the network will see (where `dataset.fit` crops, of what is kept), and blur at no more than 64 pixels, as cleanvision
-has it. Size and shape are those of the file, from its header.
+Measures and scales are cleanvision's (https://github.com/cleanlab/cleanvision, Apache-2.0), but that of blur: 0 is bad,
+1 is good, and a threshold is what a score may not be below. They are taken of the stored pixels, so no picture is
+decoded again: of what the network will see (where `dataset.fit` crops, of what is kept). Size and shape are those of
+the file, from its header.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from data.gate import measuring
+from data.gate.sharpness import sharpness
 from data.preprocess import read_header
 from data.progress import Progress
 
 # Ours -> cleanvision's name.
-ISSUES = {"dark": "dark", "light": "light", "blank": "low_information", "blurred": "blurry"}
+ISSUES = {"dark": "dark", "light": "light", "blank": "low_information"}
+LOOKS = (*ISSUES, "blurred")
 
 
 def looks(
-    pixels: np.ndarray, issues: Sequence[str] = tuple(ISSUES), *, progress: Progress | None = None
+    pixels: np.ndarray, issues: Sequence[str] = LOOKS, *, progress: Progress | None = None
 ) -> dict[str, np.ndarray]:
     """`dark`, `light`, `blank`, `blurred` -> score of each picture (M,) float32, 0 to 1, the worse the lower.
 
@@ -28,7 +31,7 @@ def looks(
     `ModuleNotFoundError` without cleanvision.
 
     dark: the 99th percentile of brightness. light: 1 less its 5th. blank: the entropy of the pixels' values, in tenths
-    of a bit. blurred: the spread of the edges, and more where the histogram is uneven.
+    of a bit. blurred: how fine the edges are (`sharpness`).
     """
     if not len(pixels):
         return {name: np.zeros(0, np.float32) for name in issues}
@@ -38,23 +41,33 @@ def looks(
 
 def scores_of(pixels: np.ndarray, *issues: str) -> np.ndarray:
     """Pictures uint8 (n, H, W, C) -> (n, issues) float32, in their order."""
+    found = _by_cleanvision(pixels, [issue for issue in issues if issue in ISSUES])
+    if "blurred" in issues:
+        found["blurred"] = sharpness(pixels)
+    return np.stack([found[issue] for issue in issues], axis=1)
+
+
+def _by_cleanvision(pixels: np.ndarray, issues: Sequence[str]) -> dict[str, np.ndarray]:
+    if not issues:
+        return {}
     import pandas as pd  # type: ignore[import-untyped]  # with cleanvision seconds: not before it is needed
     from cleanvision.issue_managers.image_property_issue_manager import ImagePropertyIssueManager
     from PIL import Image
 
     manager = ImagePropertyIssueManager()
-    properties = {ISSUES[issue]: manager.image_properties[ISSUES[issue]] for issue in issues}
+    properties = {issue: manager.image_properties[ISSUES[issue]] for issue in issues}
     distinct = {one.name: one for one in properties.values()}  # dark and light are one measurement
     measured = []
     for picture in pixels:
         image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
         measured.append({key: value for one in distinct.values() for key, value in one.calculate(image).items()})
     raw = pd.DataFrame(measured)
-    columns = []
+    found = {}
     for issue, one in properties.items():
-        scores = one.get_scores(raw_scores=raw, issue_type=issue, **manager.params[issue])
-        columns.append(scores[f"{issue}_score"].to_numpy(np.float32))
-    return np.stack(columns, axis=1)
+        theirs = ISSUES[issue]
+        scores = one.get_scores(raw_scores=raw, issue_type=theirs, **manager.params[theirs])
+        found[issue] = scores[f"{theirs}_score"].to_numpy(np.float32)
+    return found
 
 
 def sizes(files: Iterable[bytes | Path]) -> np.ndarray:
@@ -63,7 +76,8 @@ def sizes(files: Iterable[bytes | Path]) -> np.ndarray:
     Raises `UnreadableImage` for a file that has changed since it was decoded.
     """
     headers = (read_header(file) for file in files)
-    return np.array([(header.width, header.height) for header in headers], np.int32).reshape(-1, 2)
+    sides = chain.from_iterable((header.width, header.height) for header in headers)
+    return np.fromiter(sides, np.int32).reshape(-1, 2)
 
 
 def aspects(sizes: np.ndarray) -> np.ndarray:

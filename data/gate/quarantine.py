@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from data import whole
+from data.compact import Coded
 from data.errors import DataRefused
 from data.layout import class_name
 
@@ -46,22 +47,26 @@ class Decisions:
     def digests(self, what: Literal["keep", "drop", "label"]) -> frozenset[str]:
         return frozenset(digest for digest, one in self.by_digest.items() if one.what == what)
 
-    def relabelled(self, digests: Sequence[str], labels: Sequence[str]) -> list[str]:
-        """The classes of these pictures (digest, class of its folder). Raises `DataRefused` for one that there is not:
-        a class is a folder, so that a slip of the pen makes none."""
-        if not self.by_digest:
-            return list(labels)
-        known, said = set(labels), []
-        for digest, label in zip(digests, labels, strict=True):
+    def relabelled(self, digests: Iterable[str], labels: Coded[str]) -> Coded[str]:
+        """The classes of these pictures (digest, class of its folder); the same where none is decided. Raises
+        `DataRefused` for one that there is not: a class is a folder, so that a slip of the pen makes none."""
+        if not self.digests("label"):
+            return labels
+        known = labels.distinct
+
+        def said(digest: str, label: str) -> str:
             one = self.by_digest.get(digest)
-            if one is not None and one.what == "label" and one.label not in known:
+            if one is None or one.what != "label":
+                return label
+            if one.label not in known:
                 near = difflib.get_close_matches(one.label, known, n=1) or sorted(known)[:5]
                 raise DataRefused(
                     f"line {one.line} of {self.file} says label={one.label}, which is no class here; "
                     f"use one of the folders' names, such as {' or '.join(near)}"
                 )
-            said.append(one.label if one is not None and one.what == "label" else label)
-        return said
+            return one.label
+
+        return Coded.of(map(said, digests, labels))
 
 
 NOTHING = Decisions()

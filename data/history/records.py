@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from data import layout, whole
+from data.compact import DIGEST_BYTES, Digests, Texts, at_a_time, chunks
 from data.errors import InputError
 from data.images import Images
 from data.snapshot import Snapshot
@@ -66,17 +67,17 @@ def of(images: Images, split: Split) -> Record:
 
 def of_source(snapshot: Snapshot) -> Record:
     """With the parts that the source states and no split changes: what the others are split off from is left open."""
-    stated = set(snapshot.parts)
+    stated = snapshot.stated.distinct
     pool = Part.TRAIN if stated & {Part.TRAIN, None} else Part.VAL
     settled = stated if stated >= set(Part) else stated - {pool}
-    codes = [PARTS.index(part) if part is not None and part in settled else OPEN for part in snapshot.parts]
-    return _of_snapshot(snapshot, np.array(codes, np.int8), split=False)
+    codes = snapshot.stated.by(lambda part: PARTS.index(part) if part is not None and part in settled else OPEN)
+    return _of_snapshot(snapshot, codes.astype(np.int8), split=False)
 
 
 def name_of(fingerprint: str, spec: DatasetSpec) -> str:
     """What the record is called of these pictures, split as `spec` says."""
     by = f"-{spec.split_by}" if spec.split_by else ""  # where it is left open, the pictures decide it
-    return f"{fingerprint}-seed{spec.split_seed}-val{spec.val_fraction:g}-test{spec.test_fraction:g}{by}"
+    return f"{fingerprint}-{spec.split_name}{by}"
 
 
 def folder(home: Path) -> Path:
@@ -140,30 +141,31 @@ def load(file: Path) -> Record:
 
 def _read(file: Path) -> Record:
     digests, labels, parts, sizes = bytearray(), array("i"), array("b"), array("q")
-    files: list[str] = []
+    files: list[Texts[str]] = []
     numbers: dict[str, int] = {}  # label -> in the order of appearance
     codes = {str(part): code for code, part in enumerate(PARTS)}
     with gzip.open(file, "rt", encoding="utf-8", errors="surrogateescape", newline="") as text:
         lines = csv.reader(text)
         head = next(lines)
         columns = [head.index(name) for name in COLUMNS]
-        for line in lines:
-            digest, label, part, size, name = (line[column] for column in columns)
-            digests += bytes.fromhex(digest)
-            labels.append(numbers.setdefault(label, len(numbers)))
-            parts.append(codes[part])
-            sizes.append(int(size))
-            files.append(name)
+        for some in at_a_time(lines):
+            for line in some:
+                digest, label, part, size, _ = (line[column] for column in columns)
+                digests += bytes.fromhex(digest)
+                labels.append(numbers.setdefault(label, len(numbers)))
+                parts.append(codes[part])
+                sizes.append(int(size))
+            files.append(Texts.of(line[columns[-1]] for line in some))
     classes = tuple(sorted(numbers, key=layout.natural))
     position = np.array([classes.index(label) for label in numbers], np.int32)
     return Record(
         fingerprint=fingerprint_of(file),
         classes=classes,
-        digests=np.frombuffer(digests, "S32", count=len(files)),
+        digests=np.frombuffer(digests, "S32", count=len(labels)),
         labels=position[np.array(labels, np.int64)],
         parts=np.array(parts, np.int8),
         sizes=np.array(sizes, np.int64),
-        files=files,
+        files=Texts.joined(files),
     )
 
 
@@ -183,8 +185,8 @@ def _of_snapshot(snapshot: Snapshot, parts: np.ndarray, *, split: bool) -> Recor
     return Record(
         fingerprint=snapshot.fingerprint,
         classes=snapshot.classes,
-        digests=np.array([bytes.fromhex(digest) for digest in snapshot.digests], "S32"),
-        labels=snapshot.labels.astype(np.int32),
+        digests=np.ascontiguousarray(snapshot.hashed.raw).view("S32")[:, 0],
+        labels=snapshot.labels.astype(np.int32, copy=False),
         parts=parts,
         sizes=snapshot.sizes,
         files=snapshot.files,
@@ -193,7 +195,9 @@ def _of_snapshot(snapshot: Snapshot, parts: np.ndarray, *, split: bool) -> Recor
 
 
 def _lines(record: Record) -> Iterator[tuple[str, str, str, int, str]]:
-    digests = record.digests.tobytes()  # an element of S32 would lose the zeros at its end
-    rows = zip(record.labels.tolist(), record.parts.tolist(), record.sizes.tolist(), record.files, strict=True)
-    for row, (label, part, size, file) in enumerate(rows):
-        yield digests[32 * row : 32 * row + 32].hex(), record.classes[label], PARTS[part], size, file
+    digests = record.digests.view(np.uint8).reshape(-1, DIGEST_BYTES)  # an element of S32 loses the zeros at its end
+    files = iter(record.files)
+    for some in chunks(len(record.labels)):
+        columns = (column[some].tolist() for column in (record.labels, record.parts, record.sizes))
+        for digest, label, part, size, file in zip(Digests(digests[some]), *columns, files, strict=False):
+            yield digest, record.classes[label], PARTS[part], size, file

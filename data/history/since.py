@@ -8,6 +8,7 @@ from typing import Literal
 
 from data import whole
 from data.errors import InputError
+from data.gate.words import few
 from data.history import records
 from data.history.diff import Difference, diff
 from data.history.records import Last, Record
@@ -16,7 +17,7 @@ from data.spec import DatasetSpec
 from data.split import Split
 from data.validate import Finding, ValidationReport
 
-NAMED = 5  # classes
+OF_THE_PICTURES = ("name", "sha256", "more", "group", "rename")  # settings beside the source that decide which they are
 
 
 def told(
@@ -29,9 +30,11 @@ def told(
         last = records.last(report.name, home)
         changed = None if last is None or last.record == called else _difference(last, now, home)
         if last is not None and changed is not None:
-            other = shlex.quote(spec.source) if not keep else _short(called, last.record)
+            level = spec.gate.classes_changed.level
+            stopped = not report.ok or (level == "stop" and bool(changed.classes_added or changed.classes_removed))
+            other = _short(called, last.record) if keep and not stopped else _source(spec)
             command = f"trainserve data diff {_short(last.record, called)} {other}"
-            found = _findings(changed, _date(last), command, spec.gate.classes_changed.level)
+            found = _findings(changed, _date(last), command, level)
             report = report.model_copy(update={"findings": (*report.findings, *found)})
         if keep and report.ok:
             records.keep(now, called, data_set=report.name, home=home)
@@ -50,7 +53,7 @@ def _difference(last: Last, now: Record, home: Path) -> Difference | None:
 def _findings(
     changed: Difference, date: str, command: str, level: Literal["ignore", "warn", "stop"]
 ) -> Iterator[Finding]:
-    new, gone = (_few(labels) for labels in (changed.classes_added, changed.classes_removed))
+    new, gone = (few(map(repr, labels)) for labels in (changed.classes_added, changed.classes_removed))
     if level != "ignore" and (new or gone):
         said = "; ".join([*([f"new: {new}"] if new else []), *([f"gone: {gone}"] if gone else [])])
         message = (
@@ -63,9 +66,14 @@ def _findings(
         yield Finding(rule="changed", level="note", message=message)
 
 
-def _few(labels: tuple[str, ...]) -> str:
-    more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
-    return ", ".join(map(repr, labels[:NAMED])) + more
+def _source(spec: DatasetSpec) -> str:
+    """Where no record is kept: the pictures as they are now, under the settings that decide which they are."""
+    said = [f"--dataset.{name}={_text(getattr(spec, name))}" for name in OF_THE_PICTURES if getattr(spec, name)]
+    return shlex.join([spec.source, *said])
+
+
+def _text(setting: str | tuple[str, ...]) -> str:
+    return setting if isinstance(setting, str) else ",".join(setting)
 
 
 def _date(last: Last) -> str:

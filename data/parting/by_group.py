@@ -7,32 +7,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from data.errors import DataRefused
-from data.parting.pool import STRONGEST, Pool, fraction_of, in_order, quotas, remembered
+from data.parting.pool import LEFT_OPEN, STRONGEST, Pool, coded, fraction_of, in_order, quotas, remembered
 from data.spec import DatasetSpec, Part
 
+TRAIN = STRONGEST.index(Part.TRAIN)
 EVERY = -1  # instead of a class: pictures of any
 
 
-def parts(pool: Pool, spec: DatasetSpec, file: Path) -> Sequence[Part | None]:
-    """(P,): as decided before where it was, decided now and written down where not.
+def parts(pool: Pool, spec: DatasetSpec, file: Path) -> np.ndarray:
+    """(P,) int8, places in `STRONGEST`: as decided before where it was, decided now and written down where not.
 
     A picture without a group is one by itself. What the source leaves open of a group goes where it states the rest. Of
     a content that several groups have, what lies in another part than it (test before val before train) is in none.
     """
-    taken = [
-        pool.taken.get(group) if group and said is None else None
-        for group, said in zip(pool.groups, pool.stated, strict=True)
-    ]
+    found = coded(
+        pool.taken.get(group) if group and said == LEFT_OPEN else None
+        for group, said in zip(pool.groups, pool.stated.tolist(), strict=True)
+    )
     if not pool.missing:
-        return [part or Part.TRAIN for part in taken]
-    rows = [row for row, part in enumerate(taken) if part is None]
+        return np.where(found == LEFT_OPEN, TRAIN, found).astype(np.int8)
+    rows = np.flatnonzero(found == LEFT_OPEN).tolist()
     units = _units(pool, rows)
     decided = remembered(file, lambda before: _decide(units, before, pool.missing, spec), read=Part)
-    found: list[Part | None] = list(taken)
+    homes = {group: decided[key_of(group)] for group in {pool.groups[row] for row in rows} if group}
     for row in rows:
         group, part = pool.groups[row], decided[pool.digests[row]]
-        found[row] = part if group is None or decided[key_of(group)] == part else None
+        if not group or homes[group] == part:
+            found[row] = STRONGEST.index(part)
     return found
 
 
@@ -56,10 +60,11 @@ def _units(pool: Pool, rows: Sequence[int]) -> dict[str, Unit]:
     """By their keys: of a group, or the digest of a content that is in none."""
     units: dict[str, Unit] = defaultdict(Unit)
     grouped = {pool.digests[row] for row in rows if pool.groups[row]}
+    keys = {group: key_of(group) for group in {pool.groups[row] for row in rows} if group}
     for row in rows:
         group, digest = pool.groups[row], pool.digests[row]
         if group or digest not in grouped:
-            units[key_of(group) if group else digest].labels.setdefault(digest, pool.labels[row])
+            units[keys[group] if group else digest].labels.setdefault(digest, int(pool.labels[row]))
     return dict(units)
 
 

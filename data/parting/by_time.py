@@ -5,29 +5,39 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from data.errors import DataRefused
 from data.gate.words import count
-from data.parting.pool import Pool, fraction_of, remembered
+from data.parting.pool import Pool, coded, fraction_of, remembered
 from data.spec import DatasetSpec, Part
 from data.times import at
 
+TEXT = "S32"  # of a time, as `data.times.at` writes it
 
-def parts(pool: Pool, spec: DatasetSpec, file: Path) -> Sequence[Part | None]:
-    """(P,): by two days that are decided once and written down, so that all that is newer later on is test. Of a
-    content that several pictures have, the earliest counts."""
+
+def parts(pool: Pool, spec: DatasetSpec, file: Path) -> np.ndarray:
+    """(P,) int8, places in `STRONGEST`: by two days that are decided once and written down, so that all that is newer
+    later on is test. Of a content that several pictures have, the earliest counts."""
     if not pool.missing:
-        return [Part.TRAIN] * len(pool.digests)
-    first: dict[str, str] = {}
-    for digest, time in zip(pool.digests, pool.times, strict=True):
-        if time is None:
-            without = count(sum(one is None for one in pool.times), "picture")
-            raise DataRefused(
-                f"dataset.split_by is time, and {without} without one; give each line of the listing a time"
-            )
-        first[digest] = min(time, first.get(digest, time))
-    begins = remembered(file, lambda before: _begins(Counter(first.values()), before, pool.missing, spec), read=at)
+        return coded([Part.TRAIN]).repeat(len(pool))
+    if without := sum(one is None for one in pool.times):
+        raise DataRefused(
+            f"dataset.split_by is time, and {count(without, 'picture')} without one; give each line of the listing a "
+            "time"
+        )
+    texts = np.fromiter((str(time).encode() for time in pool.times), TEXT, len(pool))
+    distinct, place = np.unique(texts, return_inverse=True)
+    _, content = np.unique(pool.contents, return_inverse=True)
+    first = np.full(int(content.max(initial=-1)) + 1, len(distinct))
+    np.minimum.at(first, content, place)
+    times = [text.decode() for text in distinct.tolist()]
+    pictures = Counter({time: n for time, n in zip(times, np.bincount(first).tolist(), strict=False) if n})
+    begins = remembered(file, lambda before: _begins(pictures, before, pool.missing, spec), read=at)
     later = sorted(((begin, Part(part)) for part, begin in begins.items()), reverse=True)
-    return [next((part for begin, part in later if first[digest] >= begin), Part.TRAIN) for digest in pool.digests]
+    of_time = coded(next((part for begin, part in later if time >= begin), Part.TRAIN) for time in times)
+    found: np.ndarray = of_time[first[content]]
+    return found
 
 
 def _begins(

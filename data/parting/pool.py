@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from data import whole
+from data.compact import Coded, Digests, Texts
 from data.errors import DataRefused
 from data.images import Images
 from data.snapshot import Snapshot
@@ -21,17 +22,60 @@ Kept = TypeVar("Kept", bound=str)
 STRONGEST = (Part.TEST, Part.VAL, Part.TRAIN)  # where the same content is stated twice, the first of these keeps it
 
 
+LEFT_OPEN = -1  # instead of a part's place in `STRONGEST`: none, or none yet
+
+
 @dataclass(frozen=True)
 class Pool:
     """P pictures whose part the source does not decide, several of one content among them."""
 
-    digests: Sequence[str]  # (P,)
-    labels: Sequence[int]  # (P,)
-    groups: Sequence[str | None]  # (P,)
-    times: Sequence[str | None]  # (P,)
-    stated: Sequence[Part | None]  # (P,) the part that is being divided, or None
+    digests: Digests  # (P,)
+    contents: np.ndarray  # (P,) int: the same number for the same content
+    labels: np.ndarray  # (P,) int
+    groups: Sequence[str | None]  # (P,), or empty
+    times: Sequence[str | None]  # (P,), or empty
+    stated: np.ndarray  # (P,) int8: the part that is being divided, or LEFT_OPEN
     taken: Mapping[str, Part]  # group -> the strongest part that the source states of it
     missing: Sequence[Part]  # what is to be split off from train
+    alike: Sequence[np.ndarray] = ()  # groups that are nearly the same: places (P,)
+
+    @classmethod
+    def of(
+        cls,
+        images: Images,
+        here: np.ndarray,
+        *,
+        stated: np.ndarray,
+        taken: Mapping[str, Part],
+        missing: Sequence[Part],
+        alike: Sequence[np.ndarray],
+    ) -> "Pool":
+        """The rows `here` of the images."""
+        snapshot, rows = images.snapshot, images.rows[here]
+        return cls(
+            digests=snapshot.hashed.taken(rows),
+            contents=snapshot.contents[rows],
+            labels=snapshot.labels[rows],
+            groups=Coded.of(snapshot.groups).taken(rows) if snapshot.groups else (),
+            times=Texts.of(snapshot.times).taken(rows) if snapshot.times else (),
+            stated=stated,
+            taken=taken,
+            missing=missing,
+            alike=alike,
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def strengths(snapshot: Snapshot) -> np.ndarray:
+    """(N,) int8: what the source says, as places in `STRONGEST`; `LEFT_OPEN` where it says nothing."""
+    return snapshot.stated.by(lambda part: LEFT_OPEN if part is None else STRONGEST.index(part)).astype(np.int8)
+
+
+def coded(parts: Iterable[Part | None]) -> np.ndarray:
+    """The same, of parts one by one."""
+    return np.fromiter((LEFT_OPEN if part is None else STRONGEST.index(part) for part in parts), np.int8)
 
 
 def way_of(snapshot: Snapshot, spec: DatasetSpec) -> By:
@@ -51,8 +95,7 @@ def file_of(images: Images, spec: DatasetSpec, home: Path) -> Path:
     """Where it is written down. Another way of dividing is another file: its parts are others."""
     by = way_of(images.snapshot, spec)
     way = "" if by == "content" else f"-{by}"
-    settings = f"seed{spec.split_seed}-val{spec.val_fraction:g}-test{spec.test_fraction:g}{way}"
-    return home / "datasets" / "splits" / f"{images.snapshot.name}-{settings}.json"
+    return home / "datasets" / "splits" / f"{images.snapshot.name}-{spec.split_name}{way}.json"
 
 
 def remembered(
@@ -114,6 +157,10 @@ def _load(file: Path, read: Callable[[str], Kept]) -> dict[str, Kept]:
     try:
         return {key: read(text) for key, text in json.loads(file.read_bytes()).items()}
     except (OSError, ValueError, TypeError, AttributeError):
-        raise DataRefused(
-            f"{file} is damaged, so earlier test pictures are not known; restore it, or remove it to split anew"
-        ) from None
+        raise damaged(file) from None
+
+
+def damaged(file: Path) -> DataRefused:
+    return DataRefused(
+        f"{file} is damaged, so earlier test pictures are not known; restore it, or remove it to split anew"
+    )

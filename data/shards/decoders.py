@@ -3,8 +3,6 @@
 import json
 import mmap
 import os
-import subprocess
-import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,11 +13,13 @@ from typing import cast
 
 import numpy as np
 
-from data.decode import READY, ROOT
+from data.decode import READY
 from data.shards import order
 from data.shards.read import Piece, Shards
 from data.shards.work import decoded
 from data.spec import ImageSpec
+from data.workers import Process
+from data.workers import cores as cores
 
 AHEAD = 3  # batches that are decoded or wait at a time
 
@@ -151,35 +151,25 @@ class _Process:
     """One decoding process; it has one job at a time."""
 
     def __init__(self, spec: ImageSpec, memory: _Memory) -> None:
-        there = memory.descriptor
-        self._command = [sys.executable, "-P", "-m", "data.shards.work", spec.model_dump_json(), f"/dev/fd/{there}"]
-        self._kept = (there,)
+        self._arguments = ("data.shards.work", spec.model_dump_json(), f"/dev/fd/{memory.descriptor}")
+        self._kept = (memory.descriptor,)
         self.job: _Job | None = None
         self._start()
 
     def _start(self) -> None:
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(
-            self._command, stdin=pipe, stdout=pipe, text=True, env=environment, pass_fds=self._kept
-        )
-        assert self._process.stdin
-        assert self._process.stdout
-        self._input, self.output = self._process.stdin, self._process.stdout
+        self.process = Process(*self._arguments, kept=self._kept)
+        self.output = self.process.output
         self._ready = False  # importing takes a while, in which the other processes can start
 
     def ask(self, job: _Job) -> None:
         self.job = job
-        with suppress(BrokenPipeError):  # it has died; `answer` finds out
-            self._input.write(json.dumps((job.batch.first + job.start, job.pieces)) + "\n")
-            self._input.flush()
+        self.process.ask(json.dumps((job.batch.first + job.start, job.pieces)))
 
     def answer(self) -> tuple[_Job, list[tuple[int, str]] | None]:
         """(the job, what was refused of it; None if the process died of it). Blocks until it is known."""
         assert self.job
         if not self._ready and self.output.readline() != READY:
-            raise RuntimeError(f"a decoding process did not start: {' '.join(self._command)}")
+            raise RuntimeError(f"a decoding process did not start: {' '.join(self.process.command)}")
         self._ready = True
         job, line = self.job, self.output.readline()
         self.job = None
@@ -188,18 +178,9 @@ class _Process:
     def restart(self) -> str:
         """A fresh process in place of a dead one; says how that died."""
         self.end()
-        status = self._process.returncode
+        status = self.process.status()
         self._start()
         return f"it ended its decoder with status {status}; replace it or leave it out"
 
     def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        with suppress(BrokenPipeError):  # closing would send what it did not live to read
-            self._input.close()
-        self.output.close()
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.process.end()

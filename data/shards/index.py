@@ -17,6 +17,7 @@ import numpy as np
 
 from data import progress as progress_
 from data import whole
+from data.compact import Digests
 from data.errors import SourceError, UnreadableImage
 from data.layout import Listed, Listing, class_name
 from data.progress import Progress
@@ -64,10 +65,10 @@ class Index:
                 raise SourceError(f"shard {file.partition('/')[0]} holds two files called {file!r}; write it again")
         return found
 
-    def digested(self, files: Sequence[str]) -> tuple[list[str], list[int]]:
-        """sha256 (hex) and bytes of each."""
+    def digested(self, files: Sequence[str]) -> tuple[Digests, np.ndarray]:
+        """sha256 and bytes (int64) of each."""
         entries = [self.entries[self.number[file]] for file in files]
-        return [one.digest for one in entries], [one.size for one in entries]
+        return Digests.of([one.digest for one in entries]), np.array([one.size for one in entries], np.int64)
 
     def piece(self, file: str) -> Piece:
         number = self.number[file]

@@ -33,7 +33,7 @@ def decoded(pieces: Sequence[Piece], shards: Shards, spec: ImageSpec, slots: np.
 def main(spec: str, memory: str) -> None:
     """The loop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end ends our input
-    print(READY, end="", flush=True)
+    print(READY.decode(), end="", flush=True)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # libtiff writes what it thinks of damaged files
     image, shards = ImageSpec.model_validate_json(spec), Shards()
     shape = (-1, image.stored_height, image.stored_width, image.channels)

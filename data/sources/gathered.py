@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from data import layout
+from data.compact import Coded
 from data.errors import SourceError
-from data.layout import Listed, Listing, class_name
+from data.layout import Listing, Pictures, class_name
 from data.sources import listing
 from data.spec import DatasetSpec
 
@@ -39,18 +40,18 @@ def _grouped(found: Sequence[Listing], pattern: str) -> list[Listing]:
     """A listing's own groups stay."""
     expression = re.compile(pattern)
 
-    def of(picture: Listed) -> Listed:
-        said = None if picture.group else expression.search(picture.file)
-        return replace(picture, group=class_name(said[1])) if said and said[1] else picture
+    def of(file: str, group: str | None) -> str | None:
+        said = None if group else expression.search(file)
+        return class_name(said[1]) if said and said[1] else group
 
-    grouped = [replace(one, pictures=tuple(map(of, one.pictures))) for one in found]
-    every = [picture for one in grouped for picture in one.pictures]
-    if every and not any(picture.group for picture in every):
+    every = [Pictures.of(one.pictures) for one in found]
+    grouped = [one.grouped(Coded.of(map(of, one.files, one.groups))) for one in every]
+    if any(map(len, every)) and not any(any(one.groups.distinct) for one in grouped):
         raise SourceError(
-            f"dataset.group {pattern!r} is found in none of {len(every):,} paths, such as {every[0].file!r}; mend it, "
-            "or leave it out"
+            f"dataset.group {pattern!r} is found in none of {sum(map(len, every)):,} paths, such as "
+            f"{next(one.files[0] for one in every if len(one))!r}; mend it, or leave it out"
         )
-    return grouped
+    return [replace(one, pictures=pictures) for one, pictures in zip(found, grouped, strict=True)]
 
 
 def _renamed(found: Sequence[Listing], rename: Sequence[str]) -> list[Listing]:
@@ -58,7 +59,8 @@ def _renamed(found: Sequence[Listing], rename: Sequence[str]) -> list[Listing]:
     names = {
         class_name(old.strip()): class_name(new.strip()) for old, _, new in (one.rpartition("=") for one in rename)
     }
-    known = {picture.label for one in found for picture in one.pictures}
+    every = [Pictures.of(one.pictures) for one in found]
+    known = {label for one in every for label in one.labels.distinct}
     for old in names:
         if old not in known:
             near = difflib.get_close_matches(old, known, n=3) or sorted(known, key=layout.natural)[:5]
@@ -66,14 +68,6 @@ def _renamed(found: Sequence[Listing], rename: Sequence[str]) -> list[Listing]:
                 f"dataset.rename speaks of {old!r}, which is no class here; use one of the classes, such as "
                 f"{' or '.join(near)}"
             )
-    return [
-        replace(
-            one,
-            pictures=tuple(
-                replace(picture, label=names.get(picture.label, picture.label))
-                for picture in one.pictures
-                if names.get(picture.label) != ""
-            ),
-        )
-        for one in found
-    ]
+    renamed = [one.renamed(lambda label: names.get(label, label)) for one in every]
+    left = [one.taken(~one.labels.where("")) for one in renamed]
+    return [replace(one, pictures=pictures) for one, pictures in zip(found, left, strict=True)]

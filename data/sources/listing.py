@@ -10,10 +10,13 @@ import io
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from data.errors import SourceError
-from data.layout import PARTS, Listed, Listing, class_name
+from data.layout import PARTS, Listed, Listing, Pictures, class_name
 from data.sources import parquet
 from data.sources.columns import NEEDED, Row, columns_of
 from data.times import at
@@ -28,35 +31,42 @@ def read(file: Path) -> Listing:
     Raises `SourceError` with the line that cannot be understood.
     """
     root, pictures = file.parent, _pictures(file)
-    missing = {name for name in pictures if not _is_file(root / name)}
-    if len(missing) == len(pictures):
+    there = np.fromiter((_is_file(root / name) for name in pictures.files), bool, len(pictures))
+    if not there.any():
         raise SourceError(
-            f"none of the {len(pictures):,} files that {file} lists is there, such as {next(iter(pictures))!r}; "
+            f"none of the {len(pictures):,} files that {file} lists is there, such as {pictures.files[0]!r}; "
             f"paths are relative to {root}"
         )
-    there = tuple(picture for name, picture in pictures.items() if name not in missing)
-    gone = {pictures[name].label for name in missing} - {picture.label for picture in there}
-    return Listing(root, there, tuple(sorted(f"{label}/" for label in gone)), tuple(sorted(missing)), file)
+    present, missing = pictures.taken(there), pictures.taken(~there)
+    gone = missing.labels.distinct - present.labels.distinct
+    return Listing(root, present, tuple(sorted(f"{label}/" for label in gone)), tuple(sorted(missing.files)), file)
 
 
-def _pictures(file: Path) -> dict[str, Listed]:
-    """File -> what its line says, in the order of the lines."""
-    found: dict[str, Listed] = {}
-    places: dict[str, str] = {}
-    for place, row in parquet.rows(file) if file.suffix.lower() == ".parquet" else _csv_rows(file):
-        try:
-            one = _listed(row)
-        except ValueError as error:
-            raise SourceError(f"{file.name}, {place}: {error}") from None
-        if found.setdefault(one.file, one) != one:
+def _pictures(file: Path) -> Pictures:
+    """What the lines say, in their order, each file once."""
+    found = Pictures.of(one for _, one in _lines(file))
+    if not len(found):
+        raise SourceError(f"{file} lists no picture; write a line for each below its header, {','.join(NEEDED)}")
+    names = np.fromiter(map(hash, found.files), np.int64, len(found))  # 64 bits, which tell a million names apart
+    _, first, which = np.unique(names, return_index=True, return_inverse=True)
+    for row in np.flatnonzero(first[which] != np.arange(len(found))).tolist():
+        before = int(first[which[row]])
+        if found[row] != found[before]:
+            place, other = (next(islice(_lines(file), one, None))[0] for one in (row, before))
             raise SourceError(
-                f"{file.name}, {place}: {one.file!r} is in {places[one.file]} too, which says otherwise; "
+                f"{file.name}, {place}: {found[row].file!r} is in {other} too, which says otherwise; "
                 "leave one of the two"
             )
-        places.setdefault(one.file, place)
-    if not found:
-        raise SourceError(f"{file} lists no picture; write a line for each below its header, {','.join(NEEDED)}")
-    return found
+    return found.taken(np.sort(first))
+
+
+def _lines(file: Path) -> Iterator[tuple[str, Listed]]:
+    """Where each stands, such as `line 17`, and what it says."""
+    for place, row in parquet.rows(file) if file.suffix.lower() == ".parquet" else _csv_rows(file):
+        try:
+            yield place, _listed(row)
+        except ValueError as error:
+            raise SourceError(f"{file.name}, {place}: {error}") from None
 
 
 def _listed(row: Mapping[str, str]) -> Listed:

@@ -17,7 +17,7 @@ def export(text: str, to: Path, form: Format) -> None:
     """Prints the folder, for scripts; where the page lies is told on standard error."""
     ref = store.resolve(text)
     manifest.verified(store.path(ref))  # what was changed since goes nowhere
-    require_new(to)
+    to = new(to)
     match form:
         case "bundle":
             page = beside(ref, to)
@@ -35,18 +35,23 @@ def export(text: str, to: Path, form: Format) -> None:
     print(f"{page} tells what {ref} is, for readers and for a hub of models", file=sys.stderr)
 
 
-def require_new(to: Path) -> None:
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+def new(to: Path) -> Path:
+    """From the root on, for it is renamed into place: the current folder, be it empty, is none to replace."""
+    whole_path = to.resolve()
+    if whole_path == Path.cwd():
+        raise InputError(f"{to} is the current folder; give the name of a new folder")
+    if whole_path.exists() and (not whole_path.is_dir() or any(whole_path.iterdir())):
         raise InputError(f"{to} is already there; give the name of a new folder")
+    return whole_path
 
 
 def beside(ref: ModelRef, to: Path) -> Path:
     """The page lies beside a bundle: in it would be a file that its manifest does not list."""
-    page = to.with_name(f"{to.absolute().name}.md")
+    page = to.with_name(f"{to.name}.md")
     if page.exists():
         raise InputError(f"{page}, where the page about {ref} goes, is already there; give another name than {to}")
     store.export(ref, to)
-    return whole.write(page, card_page(store.card(ref), files=to.absolute().name).encode())
+    return whole.write(page, card_page(store.card(ref), files=to.name).encode())
 
 
 def import_(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 
@@ -10,16 +11,18 @@ from data.history.diff import Difference, Example, Group, Side
 from flows.cli.which_pictures import pictures
 from flows.console import display, shown, stderr_console, stdout_console
 from flows.place import writable_home
+from flows.settings import overrides
 
 SIGNS = {"added": "+", "removed": "-", "relabelled": "~", "moved": ">", "renamed": "="}
 STYLES = {"added": "green", "removed": "red", "relabelled": "yellow", "moved": "cyan", "renamed": "dim"}
 
 
-def show(a: str, b: str, *, as_json: bool) -> None:
+def show(a: str, b: str, settings: Sequence[str], *, as_json: bool) -> None:
     """Raises `InputError` where one of them is nothing."""
+    asked = overrides.experiment(["--dataset.source", "digits", *settings]).dataset  # each of the two has its own
     home = writable_home()
     with shown(stderr_console()), display().stage("diff"):
-        one, other = (pictures(text, home, progress=display().moved) for text in (a, b))
+        one, other = (pictures(text, home, asked=asked, progress=display().moved) for text in (a, b))
         found = differences.diff(one, other)
     if as_json:
         told = {"a": a, "b": b, "counts": found.counts} | found.model_dump(mode="json")

@@ -20,8 +20,9 @@ SETTINGS = ("val_fraction", "test_fraction", "split_seed", "split_by")  # of the
 SPOKEN = re.compile(r"[0-9a-f]{8,64}(-seed.*)?")  # a fingerprint
 
 
-def pictures(text: str, home: Path, *, progress: Progress) -> Record:
-    """What is there decides: a run, NAME@VERSION, a fingerprint, otherwise a source. Raises `InputError`."""
+def pictures(text: str, home: Path, *, asked: DatasetSpec, progress: Progress) -> Record:
+    """What is there decides: a run, NAME@VERSION, a fingerprint, otherwise a source, which is read as `asked` says but
+    for its own. Raises `InputError`."""
     if not text.strip():
         raise InputError(f"{text!r} names no pictures; write a source, a run, NAME@VERSION, or digits of a fingerprint")
     if "/" not in text:
@@ -32,17 +33,16 @@ def pictures(text: str, home: Path, *, progress: Progress) -> Record:
         if (file := records.find(text, home)) is not None:
             return records.load(file)
     try:
-        spec = DatasetSpec(source=text)
-        fetched = catalog.fetch(spec, home, progress=progress)
+        spec = DatasetSpec.model_validate(asked.model_dump() | {"source": text})
+        fetched = catalog.fetch_all(spec, home, progress=progress)
     except SourceError as error:
         raise InputError(not_found(text, str(error), home)) from None
     taken = snapshot.take(
-        fetched.root,
-        fetched.name,
-        fetched.mirror,
+        fetched[0].root,
+        fetched[0].name,
         home=home,
-        listings=gathered.listings([fetched], spec),
-        decisions=quarantine.read(quarantine.file_of(home, fetched.name)),
+        listings=gathered.listings(fetched, spec),
+        decisions=quarantine.read(quarantine.file_of(home, fetched[0].name)),
         progress=progress,
     )
     if not taken.files:

@@ -112,15 +112,15 @@ def write_bundle(
     if not len(test):
         raise ExportError("there are no test pictures to compare the exported model with; raise dataset.test_fraction")
     tolerance = result.experiment.release.parity
-    progress("writing the graph", 0, 0)
-    model = calibrated(network, result.calibration.temperature)
-    trained = trained_answer(model)
-    slim = result.experiment.export.slim
-    graphs = graphs_of(model, images, test, tolerance=tolerance, at_once=at_once, slim=slim, make=make)
-    tests = _golden(trained, images, test, tolerance=min(golden.LOOSEST, max(TOLERANCE, 2 * tolerance)))
-    asked = partial(parity.over_files, images, test, trained=trained, evaluated=evaluated, at_once=at_once)
-    card = partial(_card, result, images.snapshot.name, graphs)
     with _in_place_of(target) as part:
+        progress("writing the graph", 0, 0)
+        model = calibrated(network, result.calibration.temperature)
+        trained = trained_answer(model)
+        slim = result.experiment.export.slim
+        graphs = graphs_of(model, images, test, tolerance=tolerance, at_once=at_once, slim=slim, make=make)
+        tests = _golden(trained, images, test, tolerance=_tolerance(tolerance))
+        asked = partial(parity.over_files, images, test, trained=trained, evaluated=evaluated, at_once=at_once)
+        card = partial(_card, result, images.snapshot.name, graphs)
         graphs.write(part, tests.pixels)
         bundle = _sealed(part, card(UNPROVED), tests)
         answering = Bundle.open(part) if graphs.kept else bundle  # here, as a service chooses
@@ -128,21 +128,29 @@ def write_bundle(
             served = partial(asked, served=service.ask, by=answering.variant) if service else asked
             found = served(exported=bundle.predict, variants=graphs.answers, tolerance=tolerance, progress=progress)
             rehearsal = service.rehearse() if service else None
-        tests = replace(tests, tolerance=max(TOLERANCE, 2 * found.largest_difference))
+        tests = replace(tests, tolerance=_tolerance(found.largest_difference))
         _sealed(part, card(found, rehearsal), tests)
     return target
+
+
+def _tolerance(difference: float) -> float:
+    """Of the golden answers, where all test pictures differ by no more than that: what a bundle may state."""
+    return min(golden.LOOSEST, max(TOLERANCE, 2 * difference))
 
 
 @contextmanager
 def _in_place_of(target: Path) -> Iterator[Path]:
     """An empty folder, which takes the place of `target` if the block ends well."""
     aside = target.with_name(f".{target.name}.old")
-    with whole.locked(target), whole.folder(target) as part:
-        yield part
+    with whole.locked(target):
+        if aside.exists() and not target.exists():  # one was killed between its two renames
+            aside.rename(target)
+        with whole.folder(target) as part:
+            yield part
+            shutil.rmtree(aside, ignore_errors=True)
+            if target.exists():  # a folder cannot be renamed over another
+                target.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
-        if target.exists():  # a folder cannot be renamed over another
-            target.rename(aside)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _sealed(folder: Path, card: ModelCard, tests: Golden) -> Bundle:

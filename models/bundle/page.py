@@ -13,6 +13,7 @@ import yaml
 from data.spec import ImageSpec
 from models.bundle.bundle import CARD, MODEL
 from models.bundle.session import INPUT, OUTPUT
+from models.evaluation.checks import percent
 from models.evaluation.metrics import ClassMetrics, Interval, Metrics
 from models.records import ModelCard
 
@@ -66,7 +67,7 @@ def _use(card: ModelCard) -> Iterator[str]:
     yield (
         "For pictures like those that it was trained on, each of which shows one of the classes below. Its "
         "probabilities are meant as such: of the answers given with 0.9 about nine in ten should be right (off by "
-        f"{_percent(card.calibration.ece_after)} on average). Who decides about people by it, or where a wrong answer "
+        f"{percent(card.calibration.ece_after)} on average). Who decides about people by it, or where a wrong answer "
         "is dear, should measure it on pictures of their own first."
     )
 
@@ -76,7 +77,7 @@ def _classes(card: ModelCard) -> Iterator[str]:
     yield "| class | test pictures | precision | recall | F1 |"
     yield "| --- | ---: | ---: | ---: | ---: |"
     for one in card.test.per_class[:MOST_CLASSES]:
-        figures = " | ".join(_percent(value) for value in (one.precision, one.recall, one.f1))
+        figures = " | ".join(percent(value) for value in (one.precision, one.recall, one.f1))
         yield f"| {_cell(one.label)} | {one.support:,} | {figures} |"
     if len(card.classes) > MOST_CLASSES:
         yield f"\nand {len(card.classes) - MOST_CLASSES:,} more, in `card.json`."
@@ -104,12 +105,12 @@ def _figures(card: ModelCard) -> Iterator[str]:
     yield "| --- | ---: | ---: |"
     rows: dict[str, Callable[[Metrics], str]] = {
         "pictures": lambda m: f"{m.n:,}",
-        "accuracy": lambda m: _percent(m.accuracy),
+        "accuracy": lambda m: percent(m.accuracy),
         "95 % interval (Wilson)": lambda m: _interval(m.interval),
-        "always the most frequent class": lambda m: _percent(m.majority),
-        "macro precision": lambda m: _percent(m.macro_precision),
-        "macro recall": lambda m: _percent(m.macro_recall),
-        "macro F1": lambda m: _percent(m.macro_f1),
+        "always the most frequent class": lambda m: percent(m.majority),
+        "macro precision": lambda m: percent(m.macro_precision),
+        "macro recall": lambda m: percent(m.macro_recall),
+        "macro F1": lambda m: percent(m.macro_f1),
         "loss (nats)": lambda m: f"{m.loss:.4f}",
     }
     for name, shown in rows.items():
@@ -117,12 +118,12 @@ def _figures(card: ModelCard) -> Iterator[str]:
     if card.crossval is not None:
         cv = card.crossval
         spread = f"{100 * cv.std:.1f} (standard deviation)"
-        yield f"\nCross-validation, {len(cv.folds)} folds: {_percent(cv.mean)} ± {spread}."
+        yield f"\nCross-validation, {len(cv.folds)} folds: {percent(cv.mean)} ± {spread}."
     calibration, parity = card.calibration, card.parity
     yield (
         f"\n**Calibration.** One temperature, {calibration.temperature:.3f}, fitted on validation pictures, is inside "
-        f"the graph. Expected calibration error: {_percent(calibration.ece_after)}, without it "
-        f"{_percent(calibration.ece_before)}."
+        f"the graph. Expected calibration error: {percent(calibration.ece_after)}, without it "
+        f"{percent(calibration.ece_before)}."
     )
     yield (
         f"\n**Parity.** Against the trained network, over {parity.n:,} test pictures: the largest difference of any "
@@ -139,7 +140,7 @@ def _limits(card: ModelCard) -> Iterator[str]:
     seen = [one for one in card.test.per_class if one.support]
     if seen:
         worst = min(seen, key=lambda one: one.recall)
-        found = f"it finds {_percent(worst.recall)} of {worst.support:,} test pictures"
+        found = f"it finds {percent(worst.recall)} of {worst.support:,} test pictures"
         yield f"- It knows {_cell(worst.label)} worst: {found}."
     if few := [one for one in card.test.per_class if one.support < FEW]:
         yield f"- Under {FEW} test pictures, so that little is known of them: {_named(few)}."
@@ -208,9 +209,5 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
 def _interval(interval: Interval) -> str:
-    return f"{_percent(interval.low)} to {_percent(interval.high)}"
+    return f"{percent(interval.low)} to {percent(interval.high)}"

@@ -132,10 +132,10 @@ def over_files(
             answers["trained"] = evaluated[done : done + len(rows)]
         if served is not None and (told := served(files)) is not None:
             answers["http"] = told
+        _require({name: tallies[name] for name in tallies.keys() - answers.keys()}, tolerance, by)  # as far as it came
         tallies = {name: tally for name, tally in tallies.items() if name in answers}
         for name, tally in tallies.items():
-            against = answers.get(by, expected) if name == "http" else expected
-            tally.add(against, answers[name], images.labels[rows])
+            tally.add(answers.get(by, expected) if name == "http" else expected, answers[name], images.labels[rows])
         done += len(rows)
         progress(ASKED, done, len(test))
     _require(tallies, tolerance, by)

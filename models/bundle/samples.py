@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from data.preprocess import read_header, to_pixels
 from data.spec import ImageSpec
-from data.turned import ORIENTATION, on_its_side
+from data.turned import ORIENTATION
+from data.upright import upright
 from models.bundle.golden import Format, Kind
 
 DIFFICULT = 4  # golden pictures that are made of plain ones, each of another
@@ -63,12 +63,7 @@ def make(sources: Sequence[tuple[Path, str]], image: ImageSpec) -> list[Picture]
 
 def _open(path: Path, image: ImageSpec) -> Image.Image:
     """Upright RGB at its own size, within limits, and never of the size the network takes."""
-    header = read_header(path)
-    width, height = (header.height, header.width) if on_its_side(path) else (header.width, header.height)
-    shrink = min(1.0, MAX_SIDE / max(width, height))
-    width, height = max(1, round(width * shrink)), max(1, round(height * shrink))
-    spec = ImageSpec(height=height, width=width, channels=3, fit="stretch")
-    picture = Image.fromarray(to_pixels(path, spec))
+    picture = upright(path, largest=MAX_SIDE, channels=3)
     own_sizes = ((image.width, image.height), (image.stored_width, image.stored_height))
     if min(picture.size) < MIN_SIDE:
         picture = _enlarge(picture, -(-MIN_SIDE // min(picture.size)) + 1)

@@ -11,7 +11,7 @@ import numpy as np
 from models.evaluation.checks import classes_kept, comparison, floors, p, percent
 from models.evaluation.config import ReleaseConfig
 from models.evaluation.metrics import checked
-from models.evaluation.pairs import Paired, paired
+from models.evaluation.pairs import Paired, of_a_loss, paired
 from models.verdict import Check, Relation, Verdict, failed
 
 OF_ACCURACY = ("new answers", "significance", "loss", "bootstrap")  # checks that `relation` sums up
@@ -73,17 +73,13 @@ def fallen_classes(
     A drop counts only if it is no accident: one-sided exact McNemar on the class's own pictures, or three or more
     right before and none now. One mistake among three pictures is 33 points and says nothing.
     """
-    from scipy.stats import binomtest
-
     fallen = []
     for index, label in enumerate(classes):
         here = labels == index
         new, old = right_new[here], right_old[here]
         if not here.any() or old.mean() - new.mean() <= config.class_margin:
             continue
-        lost, gained = int((old & ~new).sum()), int((new & ~old).sum())
-        significant = binomtest(lost, lost + gained, alternative="greater").pvalue < 1 - config.confidence
-        if significant or (old.sum() >= 3 and not new.any()):
+        if of_a_loss(new, old) < 1 - config.confidence or (old.sum() >= 3 and not new.any()):
             fallen.append(f"{label} from {old.sum()} to {new.sum()} of {here.sum()}")
     return tuple(fallen)
 

@@ -45,11 +45,11 @@ def conclude(report: Path, verdict: Verdict, model: str) -> None:
     if not report.exists():
         return
     page = report.read_text(encoding="utf-8")
-    page = _with(page, standing(verdict, model), OPEN, CLOSE)
-    whole.write(report, _with(page, checked(verdict), OPEN_CHECKS, CLOSE_CHECKS).encode())
+    page = between_marks(page, standing(verdict, model), OPEN, CLOSE)
+    whole.write(report, between_marks(page, checked(verdict), OPEN_CHECKS, CLOSE_CHECKS).encode())
 
 
-def _with(page: str, told: Markup, opening: Markup, closing: Markup) -> str:
+def between_marks(page: str, told: Markup, opening: Markup, closing: Markup) -> str:
     """The page with `told`, marks and all, in the place between these marks; as it was where it has none."""
     head, opened, rest = page.partition(opening)
     _, closed, tail = rest.partition(closing)

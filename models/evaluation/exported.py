@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from data import whole
 from models.cards import ModelCard, Rehearsal, Way
+from models.evaluation.conclusion import between_marks
 
 OPEN, CLOSE = Markup("<!-- export -->"), Markup("<!-- /export -->")
 UNDECIDED = Markup("<p>It had not been exported when this page was written.</p>")
@@ -36,10 +37,8 @@ def conclude(report: Path, card: ModelCard) -> None:
     """Put the figures into a written report, in the place of earlier ones. Nothing is done without a report."""
     if not report.exists():
         return
-    head, opening, rest = report.read_text(encoding="utf-8").partition(OPEN)
-    _, closing, tail = rest.partition(CLOSE)
-    if opening and closing:
-        whole.write(report, (head + str(section(card)) + tail).encode())
+    page = report.read_text(encoding="utf-8")
+    whole.write(report, between_marks(page, section(card), OPEN, CLOSE).encode())
 
 
 def _row(way: Way) -> Markup:

@@ -86,13 +86,14 @@ def among(dataset: Dataset, rows: np.ndarray, probabilities: np.ndarray, *, left
 
 
 def of_folds(run: RunFolder, dataset: Dataset) -> Suspects:
-    """Outside the test part, each by the fold that was not trained on it. One temperature makes their answers as sure
-    as they are right."""
+    """Outside the test part, each by the fold that was not trained on it; left out are those of a fold that was not
+    kept. One temperature makes their answers as sure as they are right."""
     from models.evaluation.evaluate import fit_temperature, probabilities  # torch: seconds
 
     answers = held_out(run)
     temperature = fit_temperature(answers.logits, dataset.images.labels[answers.rows])
-    return among(dataset, answers.rows, probabilities(answers.logits, temperature=temperature))
+    left_out = len(np.setdiff1d(dataset.split.development, answers.rows))
+    return among(dataset, answers.rows, probabilities(answers.logits, temperature=temperature), left_out=left_out)
 
 
 def of_the_run(run: RunFolder, dataset: Dataset) -> Suspects:

@@ -47,6 +47,14 @@ def paired(right_new: np.ndarray, right_old: np.ndarray, *, confidence: float) -
     return counted(gained, lost, len(right_new), confidence=confidence)
 
 
+def of_a_loss(right_new: np.ndarray, right_old: np.ndarray) -> float:
+    """p of the one-sided exact McNemar test that nothing was lost. Both (N,) bool: was the answer right."""
+    from scipy.special import bdtr
+
+    gained, lost = int((right_new & ~right_old).sum()), int((right_old & ~right_new).sum())
+    return float(bdtr(gained, gained + lost, 0.5))
+
+
 @lru_cache(maxsize=65_536)
 def counted(gained: int, lost: int, n: int, *, confidence: float) -> Paired:
     """Of `n` pictures."""

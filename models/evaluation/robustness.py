@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from data.preprocess import read_header, to_pixels
+from data.preprocess import to_pixels
 from data.progress import Progress, ignore
 from data.spec import ImageSpec
-from data.turned import on_its_side
+from data.upright import upright
 from models.evaluation.checks import p, percent, points
+from models.evaluation.pairs import of_a_loss
 from models.verdict import Check, Kind, Level
 
 LEVELS: tuple[tuple[Kind, float], ...] = (
@@ -95,16 +96,12 @@ def answered(shown: Sequence[Shown], models: Sequence[Asked], *, progress: Progr
 
 def levels(right: np.ndarray) -> tuple[Level, ...]:
     """bool (1 or 2, N, `LEVELS`), of the challenger and of the champion, if there is one -> the figures of each."""
-    from scipy.stats import binomtest
-
     found = []
     for column, (kind, strength) in enumerate(LEVELS):
         new, old = right[0, :, column], right[-1, :, column]
         level = Level(kind=kind, strength=strength, n=len(new), challenger=float(new.mean()))
         if len(right) == 2:
-            lost, gained = int((old & ~new).sum()), int((new & ~old).sum())
-            p_value = float(binomtest(lost, lost + gained, alternative="greater").pvalue) if lost else 1.0
-            level = level.model_copy(update={"champion": float(old.mean()), "p_value": p_value})
+            level = level.model_copy(update={"champion": float(old.mean()), "p_value": of_a_loss(new, old)})
         found.append(level)
     return tuple(found)
 
@@ -131,24 +128,9 @@ def robustness(found: Sequence[Level], *, margin: float, confidence: float) -> C
 
 def variants(file: Path, digest: str, *, largest: int) -> list[bytes]:
     """Picture files, one for each of `LEVELS`. Raises `UnreadableImage`."""
-    picture = _opened(file, largest)
+    picture = upright(file, largest=largest)
     rng = np.random.default_rng(int(digest[:16], 16))
     return [_changed(picture, kind, strength, rng) for kind, strength in LEVELS]
-
-
-def _opened(file: Path, largest: int) -> Image.Image:
-    """Upright, grey or colour, neither side above `largest`."""
-    header = read_header(file)
-    width, height = (header.height, header.width) if on_its_side(file) else (header.width, header.height)
-    shrink = min(1.0, largest / max(width, height))
-    spec = ImageSpec(
-        height=max(1, round(height * shrink)),
-        width=max(1, round(width * shrink)),
-        channels=1 if header.grey else 3,
-        fit="stretch",
-    )
-    pixels = to_pixels(file, spec)
-    return Image.fromarray(pixels[..., 0] if header.grey else pixels)
 
 
 def _changed(picture: Image.Image, kind: Kind, strength: float, rng: np.random.Generator) -> bytes:

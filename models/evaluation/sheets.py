@@ -9,10 +9,8 @@ from PIL import Image
 
 from data.gate.found import Finding
 from data.gate.words import printable
-from data.preprocess import read_header, to_pixels
 from data.snapshot import Snapshot
-from data.spec import ImageSpec
-from data.turned import on_its_side
+from data.upright import upright
 
 MOST = 24  # pictures of a sheet
 OF_A_GROUP = 4  # pictures of a group, so that several groups are seen
@@ -66,16 +64,9 @@ def small(file: Path, *, side: int) -> bytes | None:
     One that is much smaller is enlarged by a whole factor, so that its pixels can be seen.
     """
     try:
-        header = read_header(file)
-        width, height = header.width, header.height
-        if on_its_side(file):
-            width, height = height, width
-        scale = min(1, side / max(width, height))
-        width, height = (max(1, round(scale * length)) for length in (width, height))
-        pixels = to_pixels(file, ImageSpec(height=height, width=width, channels=3, fit="stretch"))
+        picture = upright(file, largest=side, channels=3)
     except Exception:  # noqa: BLE001 - on hostile bytes Pillow's reader of EXIF raises nearly anything
         return None
-    picture = Image.fromarray(pixels)
     if (factor := side // max(picture.size)) > 1:
         picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
     out = io.BytesIO()

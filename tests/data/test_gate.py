@@ -1,5 +1,6 @@
 """Levels and thresholds: what each rule of the gate may decide, and what it never does."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -150,6 +151,25 @@ def test_a_rule_that_would_drop_more_than_a_fifth_of_a_class_stops(flowers, home
         prepare(spec, home)
 
 
+def test_what_drop_leaves_in_a_stated_test_part_is_no_loss(flowers, home, png):
+    """Neither is it counted among what there is to lose."""
+    files = some(12, "train/") | some(8, "test/")
+    odd = {f"test/{name}/odd{i}.png": png(900 + i) for name in ("rose", "tulip") for i in range(8)}
+    dataset = prepare(flowers(files | odd, contradictions="drop"), home)
+    assert [(one.train, one.stay) for one in dataset.report.dropped] == [(0, 16)]
+    odd |= {f"train/{name}/odd{i}.png": png(800 + i) for name in ("rose", "tulip") for i in range(4)}
+    with pytest.raises(DataRefused, match=r"contradictions would drop 25% of 'tulip' \(4 of 16 different pictures\)"):
+        prepare(flowers(files | odd, contradictions="drop"), home / "another")
+
+
+def test_pictures_that_leaked_out_of_a_stated_test_part_are_no_loss(flowers, home):
+    files = some(12, "train/") | some(8, "test/")
+    source = Path(flowers(files).source)
+    for i in range(8):
+        (source / f"train/rose/leak{i}.png").write_bytes((source / f"test/rose/{i}.png").read_bytes())
+    assert found(prepare(flowers({}), home).report)["leakage"].level == "drop"
+
+
 def test_copies_are_no_loss_however_many_they_are(flowers, home, png):
     files = some() | {f"rose/copy{i}.png": png(0) for i in range(30)}
     assert prepare(flowers(files, copies="drop"), home).report.ok
@@ -262,7 +282,7 @@ def listing(rows: list[tuple[int, str, Part | None]]) -> Images:
         classes=("a", "b", "c"),
         files=tuple(f"{i}.png" for i in range(len(rows))),
         labels=np.array([row[0] for row in rows], dtype=np.int64),
-        digests=tuple(row[1] for row in rows),
+        digests=tuple(hashlib.sha256(row[1].encode()).hexdigest() for row in rows),
         sizes=np.ones(len(rows), dtype=np.int64),
         parts=tuple(row[2] for row in rows),
         mirror=True,

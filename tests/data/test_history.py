@@ -2,14 +2,16 @@
 
 import gzip
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data import snapshot
+from data import snapshot, validate
 from data.errors import DataRefused, InputError
 from data.gate.config import GateConfig
+from data.gate.found import Found
 from data.history import records
 from data.history.diff import diff
 from data.prepare import inspect, prepare
@@ -170,11 +172,40 @@ def test_changed_classes_are_refused_until_they_are_let_through_where_the_level_
     def at(level: str) -> DatasetSpec:
         return spec.model_copy(update={"gate": GateConfig.model_validate({"classes_changed": {"level": level}})})
 
-    for _ in range(2):  # a refusal is no new state of things
-        with pytest.raises(DataRefused, match="the classes changed"):
+    by_source = rf"the classes changed .* diff \w+ {source} --dataset.name=flowers` lists"
+    for _ in range(2):  # a refusal is no new state of things, and leaves no record to name
+        with pytest.raises(DataRefused, match=by_source):
             prepare(at("stop"), home)
     assert set(said(prepare(at("ignore"), home).report)) == {"changed"}
     assert prepare(at("stop"), home).report.ok
+
+
+def test_pictures_that_another_rule_refuses_are_named_by_their_source(write, home, monkeypatch):
+    prepare(flowers(write, 40), home)
+    refused = {"gate": GateConfig.model_validate({"shift": {"level": "stop"}})}
+    monkeypatch.setitem(validate.OF_THE_SPLIT, "shift", lambda *_: Found("another kind of pictures"))
+    spec = flowers(write, 41).model_copy(update=refused)
+    told = inspect(spec, home)
+    with pytest.raises(DataRefused, match="another kind"):
+        prepare(spec, home)
+    assert not told.ok
+    assert f" {spec.source} --dataset.name=flowers`" in said(told)["changed"]
+    assert len(kept(home)) == 1
+
+
+def test_a_source_is_told_with_the_settings_that_decide_which_pictures_it_has(write, home):
+    prepare(flowers(write, 12), home)
+    more = str(write({"a/extra.png": None}, "two words"))
+    spec = flowers(write, 12).model_copy(update={"more": (more,), "rename": ("a=rose",)})
+    told = said(inspect(spec, home))["changed"]
+    command = re.search(r"`trainserve data diff \w+ (.*)`", told)
+    assert command is not None
+    assert shlex.split(command[1]) == [
+        spec.source,
+        "--dataset.name=flowers",
+        f"--dataset.more={more}",
+        "--dataset.rename=a=rose",
+    ]
 
 
 def test_looking_tells_what_changed_and_is_no_run(write, home):

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -226,6 +227,29 @@ def test_a_near_copy_of_a_test_picture_leaves_the_training_part_where_that_is_as
         prepare(flowers(files, near_leakage="stop"), home)
 
 
+def test_near_copies_are_in_one_part_where_the_parts_are_split_off_here(write, home):
+    files = {f"{name}/{i}.png": png(scene(100 * n + i)) for n, name in enumerate(("rose", "tulip")) for i in range(20)}
+    files |= {f"{name}/{i}.jpg": again(100 * n + i) for n, name in enumerate(("rose", "tulip")) for i in range(20)}
+    source = str(write(files))
+
+    def split(level: str) -> Dataset:
+        gate = {rule: {"level": "ignore"} for rule in NEAR} | {"near_leakage": {"level": level}}
+        return prepare(DatasetSpec.model_validate({"source": source, "size": SIDE, "gate": gate}), home / level)
+
+    together, apart = split("warn"), split("ignore")
+    for rows in (together.split.train, together.split.val, together.split.test):
+        stems = Counter(name.partition(".")[0] for name in names(together, rows))
+        assert set(stems.values()) == {2}
+    assert together.report.findings == ()
+    assert {Counter(name.partition(".")[0] for name in names(apart, apart.split.test)).most_common()[-1][1]} == {1}
+    grown = files | {"rose/0 again.jpg": png(scene(0).point(lambda value: value * 9 // 10))}
+    write(grown)
+    later = split("warn")
+    assert names(later, later.split.test) - names(together, together.split.test) <= {"rose/0 again.jpg"}
+    assert later.report.findings[0].rule == "changed"
+    assert len(later.report.findings) == 1
+
+
 def test_a_person_may_say_that_a_near_copy_is_meant(flowers, home):
     spec = flowers({"train/rose/again.jpg": again(0)})
     prepare(spec, home)
@@ -236,5 +260,5 @@ def test_a_person_may_say_that_a_near_copy_is_meant(flowers, home):
 
 def test_more_near_copies_than_a_fifth_of_a_class_are_not_left_out_by_a_rule(flowers, home):
     files = {f"train/rose/again{i}.jpg": again(i) for i in range(12)}
-    with pytest.raises(DataRefused, match=r"gate\.near would drop 25% of 'rose'"):
+    with pytest.raises(DataRefused, match=r"gate\.near would drop 33% of 'rose'"):
         prepare(flowers(files, near="drop"), home)

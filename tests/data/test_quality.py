@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from data.gate import measuring, quality
+from data.gate.sharpness import sharpness
+from data.workers import ROOT
 
 SIDE = 96
 
@@ -45,10 +47,35 @@ def test_a_fault_has_a_worse_score_than_a_good_picture(fault):
     assert max(good, bad) <= 1
 
 
-def test_a_blurred_picture_has_a_worse_score_than_the_sharp_one():
-    sharp = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
-    scores = quality.looks(np.stack([sharp, blurred(sharp, 1), blurred(sharp, 2)]))["blurred"]
-    assert scores[0] > scores[1:].max()
+def test_the_more_a_picture_is_blurred_the_worse_its_score():
+    scores = sharpness([blurred(GOOD, radius) for radius in (0, 1.5, 3, 6)])
+    assert list(scores) == sorted(scores, reverse=True)
+    assert scores[0] - scores[-1] > 0.2
+
+
+def test_sharpness_is_that_of_edges_and_not_of_light_contrast_or_the_frame():
+    soft = blurred(GOOD, 3)
+    framed = soft.copy()
+    framed[[0, -1]], framed[:, [0, -1]] = 255 - framed[[0, -1]], 255 - framed[:, [0, -1]]
+    darker, frame = sharpness([soft // 2, framed]) - sharpness([soft])
+    assert abs(darker) < 0.02
+    assert 0 <= frame < sharpness([GOOD])[0] - sharpness([soft])[0]  # a frame is an edge, and no more than one
+
+
+def test_a_slope_of_light_is_as_soft_as_can_be_and_a_chessboard_as_sharp():
+    slope = np.tile(np.arange(32, dtype=np.uint8), (32, 1))
+    chess = (255 * (np.indices((32, 32)).sum(axis=0) % 2)).astype(np.uint8)
+    assert sharpness([slope[..., None], chess[..., None]]) == pytest.approx([0, 1])
+
+
+def test_what_has_no_edge_is_not_called_blurred():
+    assert sharpness([np.full((40, 40, 3), 90, np.uint8), np.zeros((2, 40, 1), np.uint8)]) == pytest.approx([1, 1])
+
+
+def test_a_blur_is_judged_as_a_share_of_the_picture_whatever_its_size():
+    large = photograph(1, 192)
+    small = np.asarray(Image.fromarray(large).resize((64, 64), Image.Resampling.BOX))
+    assert sharpness([blurred(large, 9)]) == pytest.approx(sharpness([blurred(small, 3)]), abs=0.02)
 
 
 def test_each_fault_is_the_worst_of_its_rule():
@@ -83,7 +110,7 @@ def test_pictures_are_measured_alike_in_one_piece_and_in_several(monkeypatch):
 
 def test_no_pictures_have_no_scores():
     scores = quality.looks(np.zeros((0, SIDE, SIDE, 3), np.uint8))
-    assert {name: len(values) for name, values in scores.items()} == dict.fromkeys(quality.ISSUES, 0)
+    assert {name: len(values) for name, values in scores.items()} == dict.fromkeys(quality.LOOKS, 0)
     rows, values = quality.odd_sizes(np.zeros((0, 2), np.int32), iqrs=3)
     assert len(rows) == len(values) == 0
 
@@ -142,7 +169,7 @@ def test_only_what_is_asked_for_is_measured():
 def test_quality_is_looked_for_without_loading_any_of_it_before():
     """The libraries take seconds, and most commands need none of them."""
     code = "import sys, data.gate.quality, data.gate.near; print(*{name.partition('.')[0] for name in sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=measuring.ROOT)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not set(done.stdout.split()) & {"cleanvision", "imagehash", "pandas", "scipy", "matplotlib", "torch"}
 
 

@@ -19,9 +19,11 @@ A, B, C = (hashlib.sha256(text).hexdigest() for text in (b"a", b"b", b"c"))
 
 @pytest.fixture
 def flowers(write):
-    def spec(files: dict[str, bytes | None] | None = None, **gate: dict[str, str]) -> DatasetSpec:
-        plain: dict[str, bytes | None] = {f"{name}/{i}.png": None for name in ("rose", "tulip") for i in range(20)}
-        source = str(write(plain | (files or {})))
+    def spec(
+        files: dict[str, bytes | None] | None = None, *, plain: bool = True, **gate: dict[str, str]
+    ) -> DatasetSpec:
+        some: dict[str, bytes | None] = {f"{name}/{i}.png": None for name in ("rose", "tulip") for i in range(20)}
+        source = str(write((some if plain else {}) | (files or {})))
         return DatasetSpec.model_validate({"source": source, "name": "flowers", "size": 8, "gate": gate})
 
     return spec
@@ -79,6 +81,20 @@ def test_keep_silences_what_is_found_about_a_picture(flowers, home, png, decide)
     dataset = prepare(spec, home)
     assert rules(dataset) == set()
     assert sum(count.train + count.val + count.test for count in dataset.report.classes) == 42
+
+
+def test_what_leaked_is_told_and_counted_though_a_person_would_keep_it(flowers, home, png, decide):
+    """Be it kept, the copy in train is not trained on."""
+    parts = {f"{part}/{name}/{i}.png": png(100 * k + 10 * n + i) for k, part in enumerate(("train", "test"))
+             for n, name in enumerate(("rose", "tulip")) for i in range(8)}  # fmt: skip
+    spec = flowers(parts | {"train/rose/leak.png": parts["test/rose/0.png"]}, plain=False)
+    before = prepare(spec, home)
+    (line,) = lines(file_of(home, "flowers"))
+    assert line["advice"] == "remove the files outside test, or drop"
+    decide({parts["test/rose/0.png"]: "keep"})
+    after = prepare(spec, home)
+    assert rules(after) == rules(before) >= {"leakage"}
+    assert after.report.dropped == before.report.dropped
 
 
 def test_drop_takes_a_picture_out_of_every_part_test_included(flowers, home, decide):

@@ -131,7 +131,7 @@ def test_an_epoch_that_is_left_early_leaves_no_thread_and_no_process_at_work(str
     for _ in batches(streamed).epoch(0):
         break
     assert begun
-    assert all(one._process.poll() is not None or one.job is None for one in begun)
+    assert all(one.process._process.poll() is not None or one.job is None for one in begun)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
@@ -146,10 +146,10 @@ def test_the_processes_of_an_epoch_go_on_with_the_next(streamed, monkeypatch):
         found = list(Pictures(fresh).batches(parts))
         assert all(np.array_equal(a.numpy(), kept[b]) for a, b in zip(found, parts, strict=True))
     (crew,) = begun
-    assert not [one for one in crew._crew if one._process.poll() is not None]
+    assert not [one for one in crew._crew if one.process._process.poll() is not None]
     del fresh
     gc.collect()
-    assert all(one._process.poll() is not None for one in crew._crew)
+    assert all(one.process._process.poll() is not None for one in crew._crew)
 
 
 def test_evaluation_reads_what_is_kept_and_starts_no_process(streamed, monkeypatch):

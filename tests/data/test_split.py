@@ -1,5 +1,6 @@
 """Splits and folds: partitions, stratified, by content, and they stay."""
 
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -20,6 +21,10 @@ Rows = list[tuple[int, str, Part | None]]  # label, content, part
 SPEC = DatasetSpec()
 
 
+def sha256(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 def images(rows: Rows, name: str = "flowers") -> Images:
     """A listing without files: splitting looks at labels, digests and parts only."""
     rows = sorted(rows, key=lambda row: row[:2])
@@ -29,7 +34,7 @@ def images(rows: Rows, name: str = "flowers") -> Images:
         classes=tuple(str(i) for i in range(max(row[0] for row in rows) + 1)),
         files=tuple(f"{i}.png" for i in range(len(rows))),
         labels=np.array([row[0] for row in rows], dtype=np.int64),
-        digests=tuple(row[1] for row in rows),
+        digests=tuple(sha256(row[1]) for row in rows),
         sizes=np.ones(len(rows), dtype=np.int64),
         parts=tuple(row[2] for row in rows),
         mirror=True,
@@ -90,6 +95,77 @@ def test_a_growing_data_set_keeps_its_parts(tmp_path_factory, counts, more):
     assert {digest: after[digest] for digest in before} == before
     for n, got in zip(np.add(counts, more[: len(counts)]), per_class(grown, split.test), strict=True):
         assert got == 1 or abs(got - SPEC.test_fraction * n) <= 2
+
+
+def alike_in(found: Images, groups: list[list[str]]) -> list[list[int]]:
+    """Rows of these digests."""
+    row_of = {found.digest(row): row for row in range(len(found.rows))}
+    return [[row_of[digest] for digest in group] for group in groups]
+
+
+def of(*contents: str) -> list[str]:
+    """Their digests."""
+    return [sha256(content) for content in contents]
+
+
+@settings(max_examples=40)
+@given(counts=st.lists(st.integers(10, 60), min_size=2, max_size=4), data=st.data())
+def test_what_is_nearly_the_same_is_in_one_part_and_no_part_is_empty(tmp_path_factory, counts, data):
+    found = images(plain(counts))
+    groups, left = [], data.draw(st.permutations([row[1] for row in plain(counts)]))
+    while len(left) > 4:
+        size = data.draw(st.integers(1, 4))  # of any classes
+        groups, left = [*groups, left[:size]], left[size:]
+    split = assign(
+        found, SPEC, tmp_path_factory.mktemp("home"), alike=alike_in(found, [of(*group) for group in groups])
+    )
+    parts = contents(found, split)
+    for group in groups:
+        own = Counter(content.partition("-")[0] for content in group)
+        if all(n <= counts[int(label)] / 5 for label, n in own.items()):
+            assert len({parts[digest] for digest in of(*group)}) == 1
+    assert sorted(parts) == sorted(of(*(row[1] for row in plain(counts))))
+    assert min(map(len, (split.train, split.val, split.test))) > 0
+
+
+def test_where_pairs_lie_within_classes_each_class_comes_into_every_part(tmp_path):
+    found = images(plain([20, 40]))
+    groups = [of(f"{label}-{i}-", f"{label}-{i + 1}-") for label, n in ((0, 20), (1, 40)) for i in range(0, n, 2)]
+    split = assign(found, SPEC, tmp_path, alike=alike_in(found, groups))
+    assert per_class(found, split.test) == [2, 6]
+    assert per_class(found, split.val) == [2, 4]
+
+
+def test_a_new_picture_goes_where_those_are_that_it_is_nearly_the_same_as_and_nothing_else_moves(tmp_path):
+    small, grown = images(plain([40, 40])), images(plain([40, 40]) + plain([5, 5], start=100))
+    before = contents(small, assign(small, SPEC, tmp_path))
+    test, val, train, other = (
+        next(digest for digest, one in sorted(before.items(), reverse=back) if one is part)
+        for part, back in ((Part.TEST, False), (Part.VAL, False), (Part.TRAIN, False), (Part.TRAIN, True))
+    )
+    new = of("0-100-", "0-101-", "0-102-", "1-100-", "1-101-")
+    groups = [[test, new[0]], [val, *new[1:3]], [train, new[3]], [other, new[4]]]
+    after = contents(grown, assign(grown, SPEC, tmp_path, alike=alike_in(grown, groups)))
+    assert {digest: after[digest] for digest in before} == before
+    assert [after[digest] for digest in new] == [Part.TEST, Part.VAL, Part.VAL, Part.TRAIN, Part.TRAIN]
+
+
+def test_of_a_group_that_spans_parts_already_the_new_ones_go_into_the_strongest(tmp_path):
+    small, grown = images(plain([40])), images([*plain([40]), (0, "new", None)])
+    before = contents(small, assign(small, SPEC, tmp_path))
+    (new,) = of("new")
+    group = [next(digest for digest, one in before.items() if one is part) for part in Part]
+    after = contents(grown, assign(grown, SPEC, tmp_path, alike=alike_in(grown, [[*group, new]])))
+    assert after == before | {new: Part.TEST}
+
+
+def test_what_is_more_than_a_fifth_of_a_class_is_its_kind_and_no_copy(tmp_path):
+    found = images(plain([20, 20]))
+    alone = contents(found, assign(found, SPEC, tmp_path / "a"))
+    film = of(*(f"0-{i}-" for i in range(5)))
+    assert contents(found, assign(found, SPEC, tmp_path / "b", alike=alike_in(found, [film]))) == alone
+    parts = contents(found, assign(found, SPEC, tmp_path / "c", alike=alike_in(found, [film[:4]])))
+    assert len({parts[digest] for digest in film[:4]}) == 1
 
 
 def test_a_picture_that_went_and_came_back_has_its_old_part(tmp_path):
@@ -159,7 +235,7 @@ def test_the_same_content_is_never_in_two_parts(tmp_path_factory, data):
 def test_a_test_picture_that_is_also_in_train_is_not_trained_on(tmp_path):
     found = images([*plain([9, 9], Part.TRAIN), *plain([3, 3], Part.TEST), (0, "x", Part.TRAIN), (0, "x", Part.TEST)])
     split = assign(found, SPEC, tmp_path)
-    assert contents(found, split)["x"] == Part.TEST
+    assert contents(found, split)[sha256("x")] == Part.TEST
     assert len(split.test) == 7
     assert len(split.train) + len(split.val) + len(split.test) == len(found.rows) - 1
 

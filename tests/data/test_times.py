@@ -29,7 +29,7 @@ def images(days: list[int], *, start: int = 0, parts: tuple[Part | None, ...] | 
         classes=("a", "b"),
         files=tuple(f"{i}.png" for i in range(num)),
         labels=np.arange(num) % 2,
-        digests=tuple(str(start + i) for i in range(num)),
+        digests=tuple(map(digest, range(start, start + num))),
         sizes=np.ones(num, dtype=np.int64),
         parts=parts or (None,) * num,
         mirror=True,
@@ -37,6 +37,10 @@ def images(days: list[int], *, start: int = 0, parts: tuple[Part | None, ...] | 
     )
     pixels = np.zeros((num, 1, 1, 1), np.uint8)
     return Images(snapshot, ImageSpec(height=1, width=1, channels=1), np.arange(num), pixels, ())
+
+
+def digest(number: int) -> str:
+    return f"{number:064x}"
 
 
 def day(number: int) -> str:
@@ -54,7 +58,7 @@ def test_every_test_picture_is_newer_than_all_others_and_validation_lies_between
     found = images(days)
     parts = contents(found, BY_TIME, tmp_path_factory.mktemp("home"))
     assert len(parts) == len(days)
-    taken = {part: {days[int(digest)] for digest, one in parts.items() if one is part} for part in Part}
+    taken = {part: {days[int(one_of, 16)] for one_of, one in parts.items() if one is part} for part in Part}
     assert max(taken[Part.TRAIN]) < min(taken[Part.VAL])
     assert max(taken[Part.VAL]) < min(taken[Part.TEST])
 
@@ -70,24 +74,24 @@ def test_a_growing_data_set_keeps_its_parts_and_what_is_newer_is_test(tmp_path_f
     home, days = tmp_path_factory.mktemp("home"), list(range(60))
     before = contents(images(days), BY_TIME, home)
     after = contents(images(days + more), BY_TIME, home)
-    assert {digest: after[digest] for digest in before} == before
+    assert {one: after[one] for one in before} == before
     for i, one in enumerate(more):
-        assert after[str(60 + i)] == before[str(min(one, 59))]
+        assert after[digest(60 + i)] == before[digest(min(one, 59))]
     anew = contents(images(days + [70] * 30), DatasetSpec(split_by="time", split_seed=1), home)
     assert list(anew.values()).count(Part.TEST) == 30
 
 
 def test_a_copy_of_an_old_picture_is_not_new(tmp_path):
     found = images([*range(40), 50])
-    copied = replace(found, snapshot=replace(found.snapshot, digests=(*found.snapshot.digests[:-1], "0")))
-    assert contents(copied, BY_TIME, tmp_path)["0"] is Part.TRAIN
+    copied = replace(found, snapshot=replace(found.snapshot, digests=(*found.snapshot.digests[:-1], digest(0))))
+    assert contents(copied, BY_TIME, tmp_path)[digest(0)] is Part.TRAIN
 
 
 def test_parts_that_the_source_states_stay(tmp_path):
     stated = (*[None] * 40, *[Part.TEST] * 10)
     parts = contents(images(list(range(50)), parts=stated), BY_TIME, tmp_path)
-    assert {digest for digest, part in parts.items() if part is Part.TEST} == {str(i) for i in range(40, 50)}
-    assert {digest for digest, part in parts.items() if part is Part.VAL} == {str(i) for i in range(36, 40)}
+    assert {one for one, part in parts.items() if part is Part.TEST} == set(map(digest, range(40, 50)))
+    assert {one for one, part in parts.items() if part is Part.VAL} == set(map(digest, range(36, 40)))
 
 
 def test_pictures_without_a_time_and_too_few_times_are_refused(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from lamps import FinishedRun
 
+from data.gate import quarantine
 from data.history import records
 from data.prepare import prepare
 from data.spec import DatasetSpec
@@ -91,6 +92,21 @@ def test_a_run_a_model_and_a_fingerprint_mean_the_same_pictures(
         assert found["counts"] == CHANGED
         assert found["a"] == text
     assert asked(capsys, run, fingerprint[:10])["counts"] == dict.fromkeys(CHANGED, 0)
+
+
+def test_a_source_is_read_with_the_settings_that_a_run_would_have(
+    lamps: Path, home: Path, capsys: pytest.CaptureFixture[str]
+):
+    spec = DatasetSpec(source=str(lamps), name="night", rename=("bright=day",))
+    dataset = prepare(spec, home)
+    quarantine.file_of(home, "night").parent.mkdir(parents=True)
+    quarantine.file_of(home, "night").write_text(f"sha256,decision\n{dataset.images.snapshot.digests[0]},label=day\n")
+    settings = ("--dataset.name=night", "--dataset.rename=bright=day")
+    found = asked(capsys, dataset.report.fingerprint, "lamps", *settings)
+    assert found["counts"] == dict.fromkeys(CHANGED, 0) | {"relabelled": 1}
+    with pytest.raises(SystemExit):
+        main(["data", "diff", "lamps", "lamps", "--dataset.nmae", "night"])
+    assert "--dataset.nmae is not a known setting; did you mean --dataset.name" in capsys.readouterr().err
 
 
 def test_json_says_each_group_and_both_sides(run: str, capsys: pytest.CaptureFixture[str]):

@@ -42,6 +42,14 @@ class Fickle(Tiny):
         return 1.1 * logits if torch.compiler.is_exporting() else logits
 
 
+class Rounded(Tiny):
+    """Nearly the same network while it is being exported."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits = super().forward(pixels)
+        return 1.06 * logits if torch.compiler.is_exporting() else logits
+
+
 class Frozen2(nn.Module):
     """Works for a batch of two only."""
 
@@ -139,6 +147,22 @@ def test_a_failed_export_leaves_the_earlier_bundle_and_nothing_else(copy: Path, 
         toy_bundle(copy, images, Fickle())
     assert (copy / "manifest.json").read_bytes() == before
     assert [path for path in copy.parent.iterdir() if path.is_dir()] == [copy]
+
+
+def test_a_bundle_that_was_set_aside_when_it_was_to_be_replaced_is_put_back(copy: Path, images: Images) -> None:
+    """By a kill between the two renames."""
+    before = (copy / "manifest.json").read_bytes()
+    copy.rename(copy.with_name(".bundle.old"))
+    with pytest.raises(ExportError, match="is not the trained one"):
+        toy_bundle(copy, images, Fickle())
+    assert (copy / "manifest.json").read_bytes() == before
+    assert [path for path in copy.parent.iterdir() if path.is_dir()] == [copy]
+
+
+def test_a_bundle_states_no_looser_tolerance_than_it_may(images: Images, tmp_path: Path) -> None:
+    folder = toy_bundle(tmp_path / "bundle", images, Rounded(), parity=0.1)
+    assert Bundle.open(folder).card.parity.largest_difference > golden.LOOSEST / 2
+    assert json.loads((folder / golden.RECORD).read_text())["tolerance"] == golden.LOOSEST
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from models.evaluation.labels import (
 )
 from models.records import CVResult, FoldResult
 from models.run import RunFolder
-from models.training.folds import HeldOut, keep_folds
+from models.training.folds import HeldOut, answers_file, keep_folds
 from tests.models.conftest import toy_dataset
 from tests.models.test_report import run_result
 
@@ -135,6 +135,14 @@ def test_folds_look_at_all_pictures_but_the_test_pictures(run: RunFolder):
     found = of_folds(run, toy())
     assert sorted(found.rows) == [0, 1, 2, 48, 49, 50]
     assert told(found) == "6 of 72 labels look wrong"
+
+
+def test_pictures_of_a_fold_that_was_not_kept_are_left_out_and_that_is_told(run: RunFolder):
+    answers_file(run, 0).unlink()
+    found = of_folds(run, toy())
+    assert (found.looked_at, found.left_out) == (36, 36)
+    assert "these are 50 % of the pictures" in told(found)
+    assert of_the_run(run, toy()).left_out == 36
 
 
 def test_the_final_model_adds_the_test_pictures_to_what_folds_found(run: RunFolder):

@@ -125,6 +125,16 @@ def test_a_service_that_stops_answering_is_left_out_and_the_graph_is_compared_to
     assert found["onnx"].n == 12
 
 
+def test_what_a_service_answered_before_it_stopped_counts(images: Images) -> None:
+    left = [True, False, True]
+
+    def failing(files: Sequence[bytes]) -> np.ndarray | None:
+        return by_file(files) + 0.1 if left.pop(0) else None
+
+    with pytest.raises(ExportError, match=r"does not answer as .* over 5 pictures"):
+        asked(images, served=failing, at_once=5)
+
+
 def test_few_pictures_and_few_bytes_are_held_at_a_time(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[list[bytes]] = []
 

@@ -105,7 +105,8 @@ def dataset(side: int) -> Dataset:
     none = np.empty(0, dtype=np.int64)
     labels = np.arange(NUM_TRAIN) % 2
     files = tuple(f"{i}.png" for i in range(NUM_TRAIN))
-    snapshot = Snapshot("lamps", Path(), ("a", "b"), files, labels, files, labels, (None,) * NUM_TRAIN, mirror=True)
+    digests = tuple(f"{i:064x}" for i in range(NUM_TRAIN))
+    snapshot = Snapshot("lamps", Path(), ("a", "b"), files, labels, digests, labels, (None,) * NUM_TRAIN, mirror=True)
     image = ImageSpec(height=side, width=side)
     images = Images(snapshot, image, np.arange(NUM_TRAIN), np.zeros((NUM_TRAIN, 1, 1, 3), np.uint8), ())
     report = ValidationReport(

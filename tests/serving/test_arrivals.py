@@ -263,6 +263,28 @@ def test_nothing_is_overwritten_and_nothing_damaged_is_exported(form, toy_bundle
     assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == {"out", "bentoml"}
 
 
+@pytest.mark.parametrize("form", ["bundle", "triton", "oci-layout"])
+@pytest.mark.parametrize("to", [".", "sub/.."])
+def test_the_current_folder_is_none_to_replace(form, to, toy_bundle, tmp_path, capsys, monkeypatch):
+    store.save(toy_bundle)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(SystemExit) as caught:
+        run("models", "export", "toy@v1", to, "--format", form)
+    assert caught.value.code == 2
+    assert f"{to} is the current folder; give the name of a new folder" in capsys.readouterr().err
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_folder_is_told_from_the_root_on_however_it_is_named(toy_bundle, tmp_path, capsys, monkeypatch):
+    store.save(toy_bundle)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    run("models", "export", "toy@v1", "../out")
+    assert capsys.readouterr().out == f"{tmp_path / 'out'}\n"
+    assert (tmp_path / "out.md").exists()
+
+
 def test_a_page_that_is_already_beside_is_not_overwritten(toy_bundle, tmp_path, capsys):
     store.save(toy_bundle)
     (tmp_path / "out.md").write_text("mine")

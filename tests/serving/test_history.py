@@ -5,6 +5,7 @@ import multiprocessing
 import re
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,15 @@ def test_a_damaged_verdict_is_a_sentence_and_no_reason_not_to_go_back(three, con
     assert "cannot be read" in (verdicts.objection(three[0]) or "")
     assert store.rollback("toy", reason="") == three[0]
     assert store.aliases("toy").history[-1].verdict is None
+
+
+def test_verdicts_that_cannot_be_read_are_a_sentence(three):
+    verdicts.file_of(three[0]).mkdir(parents=True)
+    for asked in (lambda: verdicts.given(three[0]), lambda: verdicts.keep(three[0], given(promoted=True))):
+        with pytest.raises(StoreError, match=r"v1\.json cannot be read \(Is a directory\); make it readable"):
+            asked()
+    assert "cannot be read" in (verdicts.objection(three[0]) or "")
+    assert verdicts.word(three[0]) is None
 
 
 def test_the_history_says_who_did_what_why_and_what_the_verdict_was(three):
@@ -323,17 +333,23 @@ def test_retention_takes_verdicts_with_the_version_and_never_one_that_has_a_role
     assert len(verdicts.given(three[0])) == 1
 
 
-def test_nobody_is_given_a_role_while_his_version_is_deleted(three):
-    """Either the promotion comes first and the version stays, or it finds that there is none."""
+@pytest.mark.parametrize(
+    "given_a_role",
+    [store.promote, challengers.challenge, partial(challengers.try_out, share=0.5, shadow=False)],
+    ids=["champion", "challenger", "trial"],
+)
+def test_nobody_is_given_a_role_while_his_version_is_deleted(three, given_a_role):
+    """Either the role comes first and the version stays, or it is found that there is none."""
+    before = store.promote(three[1], reason="")
     with ThreadPoolExecutor(1) as pool:
         with roles.still("toy") as held:
             assert not held.holds(three[0])
-            promotion = pool.submit(store.promote, three[0], reason="")
-            assert not wait([promotion], timeout=0.2).done  # it waits
+            role = pool.submit(given_a_role, three[0], reason="")
+            assert not wait([role], timeout=0.2).done  # it waits
             tidying.remove(store.home() / "models/toy/v1", by_way_of=store.home())
         with pytest.raises(StoreError, match="is not in the store"):
-            promotion.result(60)
-    assert store.aliases("toy").champion is None
+            role.result(60)
+    assert store.aliases("toy") == before
 
 
 def test_with_signers_named_what_they_did_not_sign_is_not_put_into_service(three, tmp_path, monkeypatch, capsys):
