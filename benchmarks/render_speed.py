@@ -8,7 +8,14 @@ Table = Callable[[list[str], list[list[str]]], str]
 
 
 def sections(read: Read, table: Table) -> list[str]:
-    return [training(read, table), decode(read, table), cache(read, table), datapath(read, table), start(read, table)]
+    return [
+        training(read, table),
+        decode(read, table),
+        cache(read, table),
+        datapath(read, table),
+        shards(read, table),
+        start(read, table),
+    ]
 
 
 def on(figures: dict[str, Any]) -> str:
@@ -147,6 +154,40 @@ def datapath(read: Read, table: Table) -> str:
                    "versions"], rows),
         ]  # fmt: skip
     return "\n\n".join(parts)
+
+
+def shards(read: Read, table: Table) -> str:
+    parts = []
+    for f in read("shards.json"):
+        rows = [
+            [
+                "{} px ({}, {:,} pictures)".format(row["side"], *told(f["pictures"][str(row["side"])])),
+                str(row["workers"]),
+                row["what"],
+                spread(row["images_per_cpu_s"]),
+                spread(row["of_imagefolder"], 2),
+                "" if row["goal"] is None else f"{row['goal']:.1f}",
+                spread(row["images_per_s"]),
+                versions(row),
+            ]
+            for row in f["rows"]
+        ]
+        parts += [
+            "## Batches out of shards",
+            "Every picture decoded in every epoch; random crop, flip, normalisation, batches of 64; nothing trained. "
+            "ImageFolder reads the files, the others the same pictures in shards; at 128 px this project cuts its "
+            "parts out of the picture at that size, the others out of the file's. CPU seconds are those of all "
+            f"processes. Median, lowest and highest of {f['repeats']} repetitions, ratios within one; {on(f)}. "
+            f"{f['note']}".strip(),
+            table(["pictures", "workers", "what", "images per CPU second", "of ImageFolder", "goal", "images/s",
+                   "versions"], rows),
+        ]  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def told(pictures: Any) -> tuple[str, int]:
+    source, size = pictures
+    return source, size["pictures"]
 
 
 def decoding(settings: dict[str, Any]) -> str:

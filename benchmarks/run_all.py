@@ -31,6 +31,7 @@ def main() -> None:
         ("cache", "--data", cifar, "--photos", flowers),
         ("size", "--data", cifar),
         ("datapath", "--data", cifar, "--photos", flowers, *peers),
+        ("shards", "--data", cifar, "--photos", flowers),
         ("training", "--data", cifar, *peers),
         ("training", "--data", cifar, "--stem", "published", *peers),
         ("serving", "--data", data),

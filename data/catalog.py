@@ -12,8 +12,22 @@ from data.address import shown
 from data.download import download
 from data.errors import DownloadError, SourceError
 from data.progress import Progress
+from data.shards import bucket, index
+from data.shards.index import Index
 from data.sources import hub, listing, parts, remote, tables
-from data.sources.kinds import URLS, Archive, Folder, ListingFile, Named, OnHub, Stored, Url, default_name, parse_source
+from data.sources.kinds import (
+    URLS,
+    Archive,
+    Folder,
+    ListingFile,
+    Named,
+    OnHub,
+    Shards,
+    Stored,
+    Url,
+    default_name,
+    parse_source,
+)
 from data.spec import DatasetSpec
 
 
@@ -25,6 +39,7 @@ class Fetched:
     name: str
     mirror: bool  # False where a mirrored picture changes its class
     listing: Path | None = None  # says which of them, and what they show; None: their folders do
+    shards: Index | None = None  # where they lie, if not in files
 
 
 def fetch(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> Fetched:
@@ -40,6 +55,9 @@ def fetch(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) ->
             return _fetch_named(source.name, name, spec, home, tell)
         case Folder():
             return _of_folder(source.path.resolve(), name, spec, home, tell)
+        case Shards():
+            found = index.opened(bucket.place_of(source.place, home), home, progress=tell)
+            return Fetched(found.place.folder, name, mirror=found.mirror, shards=found)
         case Archive():
             return _of_folder(_unpack(source.path.absolute(), name, spec, home, tell), name, spec, home, tell)
         case ListingFile():
@@ -65,6 +83,8 @@ def fetch_all(spec: DatasetSpec, home: Path, *, progress: Progress | None = None
         if (another.root, another.listing) in [(one.root, one.listing) for one in found]:
             raise SourceError(f"dataset.more has {shown(source)!r}, which is there already; leave it out")
         found.append(another)
+    if len(found) > 1 and any(one.shards for one in found):
+        raise SourceError("dataset.more cannot join shards; write all of the sources into one folder of shards")
     return found
 
 

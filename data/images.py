@@ -58,6 +58,10 @@ class Images:
         """The picture's file; `row` counts readable pictures."""
         return self.snapshot.path(int(self.rows[row]))
 
+    def content(self, row: int) -> bytes | Path:
+        """Its bytes, or its file where it has one."""
+        return self.snapshot.content(int(self.rows[row]))
+
     def digest(self, row: int) -> str:
         return self.snapshot.digests[int(self.rows[row])]
 
@@ -90,7 +94,7 @@ def _sample_headers(snapshot: Snapshot) -> list[Header]:
     headers, reason = [], "there is none"
     for row in np.unique(np.linspace(0, num - 1, min(num, SAMPLE)).astype(int)):  # the rows are ordered by class
         try:
-            headers.append(read_header(snapshot.path(int(row))))
+            headers.append(read_header(snapshot.content(int(row))))
         except UnreadableImage as error:
             reason = f"{snapshot.files[row]}: {error}"
     if not headers:

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from data.archive import is_hidden
 from data.compact import Coded, Compact, Texts, at_a_time
 from data.errors import SourceError
 from data.spec import Part
+
+if TYPE_CHECKING:  # which makes listings itself
+    from data.shards.index import Index
 
 PICTURES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 PARTS = {"train": Part.TRAIN, "val": Part.VAL, "valid": Part.VAL, "validation": Part.VAL, "test": Part.TEST}
@@ -106,6 +109,7 @@ class Listing:
     ignored: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()  # files that a listing names and that are not there
     file: Path | None = None  # the listing, where one says which pictures there are
+    shards: "Index | None" = None  # where the pictures lie, if that is not in files
 
 
 def files_of(root: Path) -> Sequence[str]:

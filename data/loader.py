@@ -1,4 +1,4 @@
-"""Batches of pictures: on the device as a whole where they fit, streamed from the memory map where they do not.
+"""Batches of pictures: on the device as a whole where they fit, else streamed, from the memory map or out of shards.
 
 The batch at (seed, epoch, step) is a function of these three numbers and the pictures, so a run goes on in the middle
 of an epoch without replaying it, and neither prefetching nor placement changes any result.
@@ -7,10 +7,11 @@ of an epoch without replaying it, and neither prefetching nor placement changes 
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from copy import copy
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,11 +20,14 @@ from torch import Tensor
 from data import sampling
 from data.augment import augment, centre_view
 from data.errors import InputError
+from data.shards import order
+from data.shards.stream import Streamed
 from data.spec import AugmentConfig, ImageSpec
 
 ROOM = 0.5  # share of the device's memory that pictures may take; the rest is for the network
 PREFETCH = 2  # batches gathered ahead while streaming
 SMALLER, SIDE_STEP = 2 / 3, 8  # of the side at the beginning of a run that grows; pixels
+T = TypeVar("T")
 
 
 class Batch(NamedTuple):
@@ -37,9 +41,15 @@ class Pictures:
     """All stored pictures (M, stored_height, stored_width, C), ready to be taken by row; shared by folds and runs."""
 
     def __init__(self, pixels: np.ndarray, device: torch.device | str = "cpu", *, resident: bool | None = None) -> None:
-        """`resident` None: on the device if it has the room. On a CPU nothing is copied: the page cache is RAM."""
+        """`resident` None: on the device if it has the room. On a CPU nothing is copied: the page cache is RAM. Those
+        in shards never are: they are decoded batch by batch."""
         self.device = torch.device(device)
-        self.resident = pixels.nbytes <= ROOM * memory(self.device) if resident is None else resident
+        self.streamed = pixels if isinstance(pixels, Streamed) else None
+        fits = pixels.nbytes <= ROOM * memory(self.device) if resident is None else resident
+        self.resident: bool = fits and self.streamed is None
+        self._pixels = torch.empty(0)
+        if self.streamed is not None:
+            return
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             self._pixels = torch.from_numpy(pixels)
@@ -47,12 +57,17 @@ class Pictures:
             self._pixels = self._pixels.to(self.device)
 
     def __len__(self) -> int:
-        return len(self._pixels)
+        return len(self._pixels if self.streamed is None else self.streamed)
 
     def gather(self, rows: np.ndarray) -> Tensor:
         """uint8 (B, ...), on the device if resident, else in memory that a GPU can fetch by itself."""
+        if self.streamed is not None:
+            return self._pinned(torch.from_numpy(self.streamed[rows]))
         picked = self._pixels.index_select(0, sent(torch.from_numpy(rows), self._pixels.device))
-        return picked.pin_memory() if self.device.type == "cuda" and not self.resident else picked
+        return picked if self.resident else self._pinned(picked)
+
+    def _pinned(self, picked: Tensor) -> Tensor:
+        return picked.pin_memory() if self.device.type == "cuda" else picked
 
     def batches(self, rows: Sequence[np.ndarray], *, prefetch: int = PREFETCH) -> Iterator[Tensor]:
         """One uint8 tensor on the device for each array of rows; read ahead in a thread while streaming."""
@@ -60,18 +75,32 @@ class Pictures:
             for there in brought(rows, self.device):
                 yield self._pixels.index_select(0, there)
             return
-        if not prefetch:
-            for some in rows:
-                yield sent(self.gather(some), self.device)
+        with closing(self._gathered(rows)) as gathered, closing(read_ahead(gathered, len(rows), by=prefetch)) as ahead:
+            for picked in ahead:
+                yield sent(picked, self.device)
+
+    def _gathered(self, rows: Sequence[np.ndarray]) -> Generator[Tensor]:
+        if self.streamed is None:
+            yield from map(self.gather, rows)
             return
-        waiting: deque[Future[Tensor]] = deque()
-        with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
-            for some in rows:
-                waiting.append(pool.submit(self.gather, some))
-                if len(waiting) > prefetch:
-                    yield sent(waiting.popleft().result(), self.device)
-            while waiting:
-                yield sent(waiting.popleft().result(), self.device)
+        with closing(self.streamed.batches(rows)) as decoded:
+            for pixels in decoded:
+                yield self._pinned(torch.from_numpy(pixels))
+
+
+def read_ahead(values: Iterator[T], num: int, *, by: int) -> Generator[T]:
+    """All `num` of them, so many asked for in a thread before they are wanted."""
+    if not by:
+        yield from values
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
+        waiting: deque[Future[T]] = deque(pool.submit(next, values) for _ in range(min(by, num)))
+        for asked in range(len(waiting), num + len(waiting)):
+            if asked < num:
+                waiting.append(pool.submit(next, values))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
 
 
 class TrainBatches:
@@ -130,11 +159,13 @@ class TrainBatches:
     def rows(self, epoch: int) -> list[np.ndarray]:
         """The rows of each step of an epoch."""
         if self._balanced:
-            order = sampling.balanced(self._rows, self._labels[self._rows], seed=self._seed, epoch=epoch)
+            shown = sampling.balanced(self._rows, self._labels[self._rows], seed=self._seed, epoch=epoch)
+        elif (streamed := self._pictures.streamed) is not None:
+            shown = order.windowed(self._rows, streamed.shards, seed=self._seed, epoch=epoch)
         else:
-            order = sampling.natural(self._rows, seed=self._seed, epoch=epoch)
+            shown = sampling.natural(self._rows, seed=self._seed, epoch=epoch)
         cuts = np.arange(1, self.steps_per_epoch) * self.batch_size
-        return np.split(order, cuts)
+        return np.split(shown, cuts)
 
     @property
     def growing(self) -> float:

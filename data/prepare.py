@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from data import catalog, images, snapshot, split, validate
 from data import progress as progress_
 from data.errors import DataRefused
@@ -12,13 +14,14 @@ from data.gate.found import Subject
 from data.history import since
 from data.images import Images
 from data.progress import Progress
+from data.shards import opening
 from data.snapshot import Snapshot
 from data.sources import gathered
 from data.spec import DatasetSpec
 from data.split import Split
 from data.validate import Finding, Told, ValidationReport
 
-__all__ = ["Dataset", "Progress", "examined", "inspect", "prepare", "refuse_early"]
+__all__ = ["Dataset", "Progress", "examined", "inspect", "listed", "prepare", "refuse_early"]
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,15 @@ def prepare(
 
 def refuse_early(spec: DatasetSpec, home: Path) -> None:
     """What the listing alone shows, before anything is decoded. Raises `InputError`."""
-    told, subject = _listed(spec, home, progress_.ignore, anew=False)
+    listed(spec, home)
+
+
+def listed(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> Snapshot:
+    """Which pictures there are. Raises `InputError` for what the listing alone shows."""
+    told, subject = _listed(spec, home, progress or progress_.ignore, anew=False)
     if validate.stops(told):
         _refuse(_refused(told, subject).report.findings)
+    return subject.snapshot
 
 
 def inspect(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> ValidationReport:
@@ -76,7 +85,8 @@ def _examine(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool, k
     listed = subject.snapshot
     if validate.stops(told):
         return _refused(told, subject)
-    decoded = images.build(listed, images.choose_spec(listed, spec), home, anew=anew, progress=progress)
+    build = images.build if listed.shards is None else opening.build
+    decoded = build(listed, images.choose_spec(listed, spec), home, anew=anew, progress=progress)
     more, subject = validate.check_images(subject, decoded)
     told |= more
     if validate.stops(told):
@@ -85,6 +95,8 @@ def _examine(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool, k
     more, subject = validate.check_parts(subject, assigned)
     told |= more
     parts, dropped, gone = judge.carried_out(told, assigned, subject)
+    if listed.shards is not None:
+        decoded = opening.keep(decoded, np.concatenate([parts.val, parts.test]), home, progress=progress)
     decoded = replace(decoded, snapshot=replace(listed, dropped=gone))
     more, subject = validate.check_split(replace(subject, images=decoded), parts)
     told |= more

@@ -18,6 +18,7 @@ from data.compact import CHUNK, DIGEST_BYTES, Coded, Digests
 from data.gate.quarantine import NOTHING, Decisions
 from data.layout import Listing, Pictures
 from data.progress import Progress
+from data.shards.index import Index
 from data.spec import Part
 
 
@@ -43,6 +44,7 @@ class Snapshot:
     missing: tuple[str, ...] = ()  # files that a listing names and that are not there
     groups: Sequence[str | None] = ()  # (N,) what must not be in two parts; empty where no picture has one
     times: Sequence[str | None] = ()  # (N,) ISO 8601 in UTC; empty where no picture has one
+    shards: Index | None = None  # where the pictures lie, if that is not in files
 
     @cached_property
     def contents(self) -> np.ndarray:
@@ -83,7 +85,11 @@ class Snapshot:
         yield "]"
 
     def path(self, row: int) -> Path:
-        return self.root / self.files[row]
+        return self.root / self.files[row] if self.shards is None else self.shards.path(self.files[row])
+
+    def content(self, row: int) -> bytes | Path:
+        """Its bytes, or its file where it has one."""
+        return self.path(row) if self.shards is None else self.shards.content(self.files[row])
 
 
 def _listed(columns: Sequence[np.ndarray | Digests | Coded[Any]], keys: Sequence[np.ndarray]) -> Iterator[str]:
@@ -114,10 +120,9 @@ def take(
     decisions: Decisions = NOTHING,
     progress: Progress | None = None,
 ) -> Snapshot:
-    """List and digest the pictures below `root`, or those of the `listings`; nothing is written there. Digests are
-    remembered below `home`; `anew` reads every file again. What a person decided of a class counts, and not its folder.
-
-    Raises `SourceError` for what cannot be read or understood, `DataRefused` for a decision on a class there is not.
+    """List and digest the pictures below `root`, or those of the `listings`. Digests are remembered below `home`;
+    `anew` reads every file again. What a person decided of a class counts, and not its folder. Raises `SourceError`
+    for what cannot be read or understood, `DataRefused` for a decision on a class there is not.
     """
     listings = [layout.read(root)] if listings is None else listings
     found, sizes = _digested(listings, home, anew=anew, progress=progress or progress_.ignore)
@@ -142,6 +147,7 @@ def take(
         ignored=listing.ignored,
         missing=listing.missing,
         relabelled=relabelled,
+        shards=listing.shards,
     )
 
 
@@ -169,7 +175,10 @@ def _digested(listings: Sequence[Listing], home: Path, *, anew: bool, progress: 
     found, sizes = [np.zeros((0, DIGEST_BYTES), np.uint8)], [np.zeros(0, np.int64)]
     for one in listings:
         names = Pictures.of(one.pictures).files
-        known = digests_.of_files(one.root, names, home, anew=anew, place=one.file, progress=progress)
+        if one.shards is None:
+            known = digests_.of_files(one.root, names, home, anew=anew, place=one.file, progress=progress)
+        else:
+            known = one.shards.digested(names)
         found.append(Digests.of(known[0]).raw)
         sizes.append(np.asarray(known[1], np.int64))
     return Digests(np.concatenate(found)), np.concatenate(sizes)

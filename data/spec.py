@@ -60,7 +60,8 @@ class DatasetSpec(Frozen):
         min_length=1,
         title="Source",
         description="digits, the name of a known data set, a folder, an archive (.zip .tar .tar.gz .tgz), a listing of "
-        "pictures (.csv .parquet), the address of one of these (https:// s3:// gs://), or hub:OWNER/NAME",
+        "pictures (.csv .parquet), the address of one of these (https:// s3:// gs://), a folder of shards "
+        "(shards:DIR), or hub:OWNER/NAME",
         json_schema_extra={"pattern": WITHOUT_SECRETS},  # for forms; whoever reads the source says it in a sentence
     )
     name: str | None = Field(

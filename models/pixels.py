@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data.shards.stream import Streamed
 from data.spec import ImageSpec
 from models.records import PixelStatistics
 
 # B batch, H height, W width, C channels
 
 CHUNK = 1 << 24  # bytes looked at in one go while measuring
+SAMPLE = 10_000  # pictures, whose mean is within a hundredth of its standard deviation of that of all
 SMALLEST_STD = 1 / 255  # one grey level: a constant channel is left at zero instead of being blown up
 
 
@@ -42,9 +44,12 @@ def measure(pixels: np.ndarray, rows: np.ndarray) -> PixelStatistics:
     """Mean and standard deviation per channel over `rows` of pixels (N, H, W, C) uint8; hand in training rows only.
 
     From exact integer sums, so neither chunks nor threads show in the result, and a memory map is never copied whole.
+    Of pictures in shards, which are decoded for it, `SAMPLE` of the rows are measured.
     """
     if not len(rows):
         raise ValueError("no rows to measure")
+    if isinstance(pixels, Streamed) and len(rows) > SAMPLE:
+        rows = rows[np.linspace(0, len(rows) - 1, SAMPLE).astype(np.int64)]
     C = pixels.shape[-1]
     total, squares, count = np.zeros(C), np.zeros(C), 0
     for part in np.array_split(np.sort(rows), max(1, len(rows) * pixels[0].nbytes // CHUNK)):

@@ -89,12 +89,12 @@ def sizes_of(subject: Subject) -> np.ndarray:
     return found["sizes"]
 
 
-def _files(subject: Subject) -> Iterator[Path]:
+def _files(subject: Subject) -> Iterator[bytes | Path]:
     num = len(subject.pictures.rows)
     for place in range(num):
         if place % TOLD_EVERY == 0 and place:
             subject.progress("sizes", place, num)
-        yield subject.pictures.path(place)
+        yield subject.pictures.content(place)
 
 
 def _low(subject: Subject, rule: str, setting: Setting, words: str) -> Found | None:

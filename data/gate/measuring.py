@@ -19,6 +19,7 @@ import numpy as np
 
 from data import progress as progress_
 from data.progress import Progress
+from data.shards.stream import Streamed
 from data.workers import Process, cores
 
 CHUNK = 256  # pictures that are in memory at a time: 7 MB at 96 pixels
@@ -36,6 +37,8 @@ def each(pixels: np.ndarray, measure: Measure, what: str, *names: str, progress:
     what: the step's name for `progress`. names: passed on to `measure`. Raises `RuntimeError` if a process dies.
     """
     tell, num = progress or progress_.ignore, len(pixels)
+    if isinstance(pixels, Streamed):
+        return _streamed(pixels, measure, what, *names, progress=tell)
     first = measure(np.asarray(pixels[:CHUNK]), *names)
     values = np.empty((num, first.shape[1]), first.dtype)
     values[: len(first)] = first
@@ -53,6 +56,18 @@ def each(pixels: np.ndarray, measure: Measure, what: str, *names: str, progress:
                 values[start_ : start_ + len(some)] = some
                 done += len(some)
                 tell(what, done, num)
+    return values
+
+
+def _streamed(pixels: Streamed, measure: Measure, what: str, *names: str, progress: Progress) -> np.ndarray:
+    """The same of pictures in shards, which are decoded for it, in the order in which they lie."""
+    parts, done, values = pixels.parts(CHUNK), 0, np.empty(0)
+    for rows, some in zip(parts, pixels.batches(parts), strict=True):
+        measured = measure(some, *names)
+        values = values if done else np.empty((len(pixels), measured.shape[1]), measured.dtype)
+        values[rows] = measured
+        done += len(rows)
+        progress(what, done, len(pixels))
     return values
 
 

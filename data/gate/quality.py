@@ -70,7 +70,7 @@ def _by_cleanvision(pixels: np.ndarray, issues: Sequence[str]) -> dict[str, np.n
     return found
 
 
-def sizes(files: Iterable[Path]) -> np.ndarray:
+def sizes(files: Iterable[bytes | Path]) -> np.ndarray:
     """(M, 2) int32, width and height of each file as stored. Headers are read, nothing is decoded.
 
     Raises `UnreadableImage` for a file that has changed since it was decoded.

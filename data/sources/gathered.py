@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # which itself asks `listing` what a listing is called
 
 def listings(fetched: Sequence["Fetched"], spec: DatasetSpec) -> list[Listing]:
     """One for each source, with the classes and groups that `spec` gives them. Raises `SourceError`."""
-    found = [_of_folder(one.root, spec) if one.listing is None else listing.read(one.listing) for one in fetched]
+    found = [_listing(one, spec) for one in fetched]
     for one in found:
         if len(found) > 1 and not one.pictures:
             raise SourceError(
@@ -29,6 +29,12 @@ def listings(fetched: Sequence["Fetched"], spec: DatasetSpec) -> list[Listing]:
     if spec.group is not None:
         found = _grouped(found, spec.group)
     return _renamed(found, spec.rename) if spec.rename else found
+
+
+def _listing(one: "Fetched", spec: DatasetSpec) -> Listing:
+    if one.shards is not None:
+        return one.shards.listing
+    return _of_folder(one.root, spec) if one.listing is None else listing.read(one.listing)
 
 
 def _of_folder(root: Path, spec: DatasetSpec) -> Listing:

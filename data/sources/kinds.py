@@ -13,9 +13,11 @@ from data import access, archive, torchvision_sets
 from data.address import secret_in, shown
 from data.errors import SourceError
 from data.frozen import Frozen
+from data.shards import index
 from data.sources import bucket, listing, parts
 
 URLS = {"hymenoptera": "https://download.pytorch.org/tutorial/hymenoptera_data.zip"}  # ants and bees: train and val
+SHARDS = "shards:"  # before a folder of tar files that bring no index
 NAMES = ("digits", *URLS, *torchvision_sets.SETS)
 
 
@@ -47,6 +49,13 @@ class ListingFile(Frozen):
     path: Path
 
 
+class Shards(Frozen):
+    """A folder of tar files, in which the pictures stay."""
+
+    kind: Literal["shards"] = "shards"
+    place: str  # a folder of this machine, or the address of one in a bucket
+
+
 class Url(Frozen):
     """An archive behind a URL, or a listing whose pictures lie beside or below it."""
 
@@ -71,26 +80,23 @@ class OnHub(Frozen):
 
 
 Local = Folder | Archive | ListingFile
-AnySource = Named | Local | Url | Stored | OnHub
+AnySource = Named | Local | Shards | Url | Stored | OnHub
 Source = Annotated[AnySource, Field(discriminator="kind")]
 
 
 def parse_source(text: str) -> AnySource:
     """What `text` names: an address, a known set, a folder, an archive or a listing. Raises `SourceError`."""
+    if text.startswith(SHARDS):
+        return _in_shards(text.removeprefix(SHARDS))
     if "://" in text:
         return _address(text)
     if (known := _known(text)) is not None:
         return Named(name=known)
     if text.startswith("hub:"):
         return _on_hub(text)
-    try:
-        path = Path(text).expanduser()
-        is_folder, is_file = path.is_dir(), path.is_file()
-    except (OSError, RuntimeError) as error:  # no right to look, a name too long, the home of nobody
-        reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"{text!r} cannot be looked at: {reason}; check its spelling and your rights") from None
+    path, is_folder, is_file = _looked_at(text)
     if is_folder:
-        return Folder(path=path)
+        return Shards(place=str(path)) if index.is_there(path) else Folder(path=path)
     if is_file:
         return _file(path, text)
     if path.name.lower().endswith(archive.SUFFIXES) and (files := parts.of(path)) != (path,):
@@ -98,13 +104,37 @@ def parse_source(text: str) -> AnySource:
     raise SourceError(_not_there(text))
 
 
-def _address(text: str) -> Url | Stored:
+def _looked_at(text: str) -> tuple[Path, bool, bool]:
+    """The path, whether it is a folder, whether a file."""
+    try:
+        path = Path(text).expanduser()
+        return path, path.is_dir(), path.is_file()
+    except (OSError, RuntimeError) as error:  # no right to look, a name too long, the home of nobody
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{text!r} cannot be looked at: {reason}; check its spelling and your rights") from None
+
+
+def _in_shards(text: str) -> Shards:
+    if "://" in text:
+        _refuse_secrets(text)
+        return Shards(place=text)
+    path, is_folder, _ = _looked_at(text)
+    if not is_folder:
+        raise SourceError(_not_there(f"{text}/"))
+    return Shards(place=str(path))
+
+
+def _refuse_secrets(text: str) -> None:
     if (secret := secret_in(text)) is not None:
         ways = bucket.WAYS.get(text.partition("://")[0], access.WAYS)
         raise SourceError(
             f"dataset.source {shown(text)} has {secret}, and would be kept with every run; leave that out, and "
             f"give what the server wants to see in {ways}"
         )
+
+
+def _address(text: str) -> Url | Stored:
+    _refuse_secrets(text)
     if text.partition("://")[0] in bucket.SCHEMES:
         return _stored(text)
     if not _is_web(text):
@@ -146,6 +176,8 @@ def default_name(source: AnySource) -> str:
             return source.name
         case Folder():
             return slug(source.path.resolve().name)
+        case Shards():
+            return slug(Path(source.place).resolve().name)
         case Archive():
             return slug(_stem(source.path.name))
         case ListingFile():

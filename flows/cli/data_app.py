@@ -11,6 +11,9 @@ from flows.cli.options import Settings
 
 Html = Annotated[Path | None, Parameter(name="--html", help="A file to write, with the pictures of what was found.")]
 
+To = Annotated[Path, Parameter(name="--to", help="The folder for the shards: a new one, or one that was begun.")]
+Megabytes = Annotated[int, Parameter(name="--megabytes", help="At most, in one shard.")]
+
 data_app = App(name="data", help="Look at pictures before anything is trained.")
 data_app.command(data_diff.diff)
 
@@ -36,3 +39,17 @@ def quarantine(source: str, /, *, as_json: Json = False) -> None:
     from flows.cli import decisions
 
     decisions.show(source, as_json=as_json)
+
+
+@data_app.command
+def shards(source: str, /, *settings: Settings, to: To, megabytes: Megabytes = 128, as_json: Json = False) -> None:
+    """Write the pictures of SOURCE into tar files, for sets too large to be decoded onto a disk; nothing is trained.
+
+    trainserve data shards flowers/ --to /data/flowers-shards
+
+    SOURCE and the settings of the data set are those of `trainserve run`. The files are as WebDataset has them; the
+    folder they lie in is a source. What was begun and killed goes on.
+    """
+    from flows.cli import sharding
+
+    sharding.shards(source, settings, to=to, megabytes=megabytes, as_json=as_json)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from data.sources.kinds import Local, parse_source
+from data.sources.kinds import SHARDS, Local, Shards, parse_source
 from data.spec import Frozen
 from flows.events import RETRAIN
 from models.config import CrossvalConfig, Experiment
@@ -172,4 +172,6 @@ def anchored(experiment: Experiment) -> Experiment:
 
 def _anchored(text: str) -> str:
     source = parse_source(text)
+    if isinstance(source, Shards) and "://" not in source.place:
+        return f"{SHARDS}{Path(source.place).resolve()}"
     return str(source.path.resolve()) if isinstance(source, Local) else text

@@ -25,7 +25,7 @@ UNPACKED = re.compile(r".+-[0-9a-f]{12}")  # name and digest: a source that chan
 def things(home: Path) -> list[Thing]:
     """In no order."""
     found = [*models_and_runs(home)]
-    caches = (home / "images").glob("[!.]*")
+    caches = [*(home / "images").glob("[!.]*"), *taken_from_shards(home)]
     found += [Thing(kind="cache", name=str(path), bytes=size(path), used=read_at(path)) for path in caches]
     found += [half_a_cache(path) for path in (home / "images").glob(".*.part")]
     found += [unpacked(path) for path in (home / "datasets").glob("*") if UNPACKED.fullmatch(path.name)]
@@ -72,6 +72,11 @@ def run_folder(folder: RunFolder, cited: str | None) -> Thing:
 def unpacked(folder: Path) -> Thing:
     """Whoever asks for it anew sets its time."""
     return Thing(kind="unpacked archive", name=str(folder), bytes=size(folder), used=written_at([folder]))
+
+
+def taken_from_shards(home: Path) -> Iterator[Path]:
+    """Pictures, and what was fetched of buckets: either is had again when somebody asks."""
+    return (path for path in (home / "datasets" / "shards").glob("[!.]*") if path.is_dir())
 
 
 def half_a_cache(part: Path) -> Thing:
@@ -151,5 +156,6 @@ def written_at(paths: Iterable[Path]) -> datetime:
 
 
 def read_at(folder: Path) -> datetime:
-    times = (max(file.st_atime, file.st_mtime) for file in states((folder, *below(folder))))
-    return datetime.fromtimestamp(max(times, default=0.0), UTC)
+    """Of the files in it: who lists the folder, as is done here, has read nothing of it."""
+    times = [max(file.st_atime, file.st_mtime) for file in states(below(folder))]
+    return datetime.fromtimestamp(max([*times, *(one.st_mtime for one in states([folder]))], default=0.0), UTC)

@@ -127,6 +127,7 @@ def sweep_up(home: Path) -> None:
         home / "runs",
         home / "images",
         home / "datasets",
+        home / "datasets" / "shards",
         records.folder(home),
         home / "sweeps",
         home / "trials",

@@ -9,6 +9,7 @@ from pathlib import Path
 from data import digests
 from data.images import cache_key
 from data.prepare import Dataset
+from data.shards.stream import Streamed
 from flows.reuse import code
 from flows.reuse.keys import Basis
 from models.config import Experiment
@@ -39,6 +40,8 @@ def digest_of(dataset: Dataset) -> str:
     images, split = dataset.images, dataset.split
     said = [cache_key(images.snapshot, images.spec), images.snapshot.fingerprint, images.snapshot.mirror]
     digest = hashlib.sha256(json.dumps(said).encode())
+    if isinstance(images.pixels, Streamed):  # which order they are trained in depends on where they lie
+        digest.update(images.pixels.shards.astype("<i8").tobytes())
     for rows in (images.rows, split.train, split.val, split.test):
         digest.update(f"{len(rows)};".encode())
         digest.update(rows.astype("<i8").tobytes())

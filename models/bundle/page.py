@@ -5,19 +5,19 @@ uncertainty, limits). All of it is in card.json, nothing is measured here. It is
 is found later, the verdict above all, is not in it.
 """
 
-import html
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import yaml
 
 from data.spec import ImageSpec
 from models.bundle.bundle import CARD, MODEL
+from models.bundle.page_figures import cell, figures, interval, plain
 from models.bundle.session import INPUT, OUTPUT
-from models.cards import ModelCard, Rehearsal
+from models.cards import ModelCard
 from models.evaluation.checks import percent
 from models.evaluation.config import NO_LICENSE
-from models.evaluation.metrics import ClassMetrics, Interval, Metrics
+from models.evaluation.metrics import ClassMetrics
 
 TASK = "image-classification"
 MOST_CLASSES = 200  # in the table; the card has them all
@@ -27,7 +27,7 @@ FEW = 30  # test pictures of a class: its recall is then known to about ten poin
 def card_page(card: ModelCard, *, files: str = ".") -> str:
     """README.md of a model. `files`: the folder with model.onnx and card.json, from where the page lies."""
     head = yaml.safe_dump(front(card), sort_keys=False, allow_unicode=True, width=1000)
-    parts = (_use, _classes, _data, _figures, _limits)
+    parts = (_use, _classes, _data, figures, _limits)
     body = "\n\n".join("\n".join(part(card)) for part in parts)
     return f"---\n{head}---\n\n{_title(card)}\n\n{body}\n\n{_run(card.image, files)}\n\n{_lineage(card)}\n"
 
@@ -36,7 +36,7 @@ def front(card: ModelCard) -> dict[str, object]:
     """The head, as the hub reads it; `model-index` has the figures on the test pictures."""
     test = card.test
     metrics = [
-        {"type": "accuracy", "value": round(test.accuracy, 6), "name": f"accuracy, {_interval(test.interval)}"},
+        {"type": "accuracy", "value": round(test.accuracy, 6), "name": f"accuracy, {interval(test.interval)}"},
         {"type": "f1", "value": round(test.macro_f1, 6), "name": "macro F1"},
         {"type": "expected_calibration_error", "value": round(test.ece, 6), "name": "expected calibration error"},
     ]
@@ -86,8 +86,8 @@ def _classes(card: ModelCard) -> Iterator[str]:
     yield "| class | test pictures | precision | recall | F1 |"
     yield "| --- | ---: | ---: | ---: | ---: |"
     for one in card.test.per_class[:MOST_CLASSES]:
-        figures = " | ".join(percent(value) for value in (one.precision, one.recall, one.f1))
-        yield f"| {_cell(one.label)} | {one.support:,} | {figures} |"
+        shown = " | ".join(percent(value) for value in (one.precision, one.recall, one.f1))
+        yield f"| {cell(one.label)} | {one.support:,} | {shown} |"
     if len(card.classes) > MOST_CLASSES:
         yield f"\nand {len(card.classes) - MOST_CLASSES:,} more, in `card.json`."
 
@@ -108,59 +108,6 @@ def _data(card: ModelCard) -> Iterator[str]:
     )
 
 
-def _figures(card: ModelCard) -> Iterator[str]:
-    yield "## Figures\n"
-    yield "| | test | validation |"
-    yield "| --- | ---: | ---: |"
-    rows: dict[str, Callable[[Metrics], str]] = {
-        "pictures": lambda m: f"{m.n:,}",
-        "accuracy": lambda m: percent(m.accuracy),
-        "95 % interval (Wilson)": lambda m: _interval(m.interval),
-        "always the most frequent class": lambda m: percent(m.majority),
-        "macro precision": lambda m: percent(m.macro_precision),
-        "macro recall": lambda m: percent(m.macro_recall),
-        "macro F1": lambda m: percent(m.macro_f1),
-        "loss (nats)": lambda m: f"{m.loss:.4f}",
-    }
-    for name, shown in rows.items():
-        yield f"| {name} | {shown(card.test)} | {shown(card.validation)} |"
-    if card.crossval is not None:
-        cv = card.crossval
-        spread = f"{100 * cv.std:.1f} (standard deviation)"
-        yield f"\nCross-validation, {len(cv.folds)} folds: {percent(cv.mean)} ± {spread}."
-    calibration, parity = card.calibration, card.parity
-    yield (
-        f"\n**Calibration.** One temperature, {calibration.temperature:.3f}, fitted on validation pictures, is inside "
-        f"the graph. Expected calibration error: {percent(calibration.ece_after)}, without it "
-        f"{percent(calibration.ece_before)}."
-    )
-    if card.selective is not None:
-        yield f"\n**Sure or not.** {card.selective.said[0].upper()}{card.selective.said[1:]}."
-    if card.outliers is not None:
-        yield f"\n**Strangers.** {card.outliers.said[0].upper()}{card.outliers.said[1:]}."
-    yield (
-        f"\n**Parity.** Against the trained network, over {parity.n:,} test pictures: the largest difference of any "
-        f"probability is {parity.largest_difference:.1e}, and {parity.changed_answers} answers are others."
-    )
-    for way in parity.ways:
-        if way.name != "onnx":
-            found = f"within {way.largest_difference:.1e}, {way.changed_answers} answers are others"
-            yield f"- {way.title}, over {way.n:,}: {found}."
-    if card.rehearsal is not None:
-        yield f"\n**As a service.** {_rehearsed(card.rehearsal)}."
-    for variant in card.variants:
-        yield f"\n**In {variant.name}.** A graph in fewer bits was {_cell(variant.said)}."
-
-
-def _rehearsed(found: Rehearsal) -> str:
-    if found.fault is not None or found.p50_ms is None or found.p95_ms is None:
-        return f"The service on it {_cell(found.fault or 'was not timed')}"
-    return (
-        f"Where it was made, a service on it took {found.p50_ms:.1f} ms for a request of one picture, over HTTP "
-        f"(95 of 100: {found.p95_ms:.1f} ms), and was overloaded and stopped in good order"
-    )
-
-
 def _limits(card: ModelCard) -> Iterator[str]:
     yield "## Limits\n"
     yield "- It always answers with one of its classes, also about a picture that shows none of them."
@@ -169,7 +116,7 @@ def _limits(card: ModelCard) -> Iterator[str]:
     if seen:
         worst = min(seen, key=lambda one: one.recall)
         found = f"it finds {percent(worst.recall)} of {worst.support:,} test pictures"
-        yield f"- It knows {_cell(worst.label)} worst: {found}."
+        yield f"- It knows {cell(worst.label)} worst: {found}."
     if few := [one for one in card.test.per_class if one.support < FEW]:
         yield f"- Under {FEW} test pictures, so that little is known of them: {_named(few)}."
     if card.test.accuracy <= card.test.majority:
@@ -216,12 +163,12 @@ def _lineage(card: ModelCard) -> str:
         "licence": licence if licence != NO_LICENSE else "none was named; ask whoever gave it to you",
         "data": f"`{card.lineage.fingerprint}`",
         "run": f"`{card.lineage.run_id}`",
-        "data since": _cell(card.lineage.data_since or "not compared with that of an earlier model"),
+        "data since": cell(card.lineage.data_since or "not compared with that of an earlier model"),
         "commit": f"`{card.lineage.commit}`{changed}" if card.lineage.commit else "not known",
         "Prefect run": card.lineage.flow_run_url or "not kept",
         "versions": ", ".join(f"{name} {version}" for name, version in sorted(card.versions.items())),
     }
-    lines = "\n".join(f"| {name} | {_plain(value)} |" for name, value in rows.items())
+    lines = "\n".join(f"| {name} | {plain(value)} |" for name, value in rows.items())
     later = (
         "Every setting of the run is in `card.json`. This page is as old as the model: what it was compared with, and "
         "whether it was put into service, came later; where it was made, `trainserve models show "
@@ -231,19 +178,5 @@ def _lineage(card: ModelCard) -> str:
 
 
 def _named(classes: Sequence[ClassMetrics], most: int = 12) -> str:
-    named = ", ".join(f"{_cell(one.label)} ({one.support})" for one in classes[:most])
+    named = ", ".join(f"{cell(one.label)} ({one.support})" for one in classes[:most])
     return f"{named} and {len(classes) - most} more" if len(classes) > most else named
-
-
-def _cell(text: str) -> str:
-    """A class is called as its folder was: no name is Markdown, or ends the row of a table."""
-    return "".join(f"\\{c}" if c in "\\`*_[]|~#" else c for c in html.escape(_plain(text), quote=False))
-
-
-def _plain(text: str) -> str:
-    """On one line."""
-    return " ".join(text.split())
-
-
-def _interval(interval: Interval) -> str:
-    return f"{percent(interval.low)} to {percent(interval.high)}"

@@ -58,7 +58,7 @@ def test_without_the_others_there_is_nothing_to_compare_with():
 
 
 def test_what_was_not_measured_has_no_section():
-    assert render_speed.sections(lambda _: [], table) == ["", "", "", "", ""]
+    assert render_speed.sections(lambda _: [], table) == ["", "", "", "", "", ""]
 
 
 def test_the_section_of_training_has_a_row_for_each_contender():
@@ -93,6 +93,20 @@ def test_filling_the_cache_is_measured_beside_decoding_alone_and_has_its_section
     figures = json.loads((tmp_path / "cache.json").read_text())
     assert [row["goal"] for row in figures["rows"]] == [0.9, 0.9]
     assert "| 32 px as they are (made up, 32 px), 420 | " in render_speed.cache(lambda _: [figures], table)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # a dozen programs that import torch
+def test_shards_are_measured_beside_imagefolder_and_have_their_section(tmp_path: Path):
+    small = ["--repeats", "1", "--epochs", "2", "--per-class", "7", "--photos-per-class", "7"]
+    command = [sys.executable, "-m", "benchmarks.shards", *small, "--results", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    figures = json.loads((tmp_path / "shards.json").read_text())
+    assert len(figures["rows"]) == 12
+    assert {row["goal"] for row in figures["rows"] if row["what"] == "trainserve"} == {2.0}
+    assert "| 32 px (made up, 32 px, 470 pictures) | 0 | trainserve | " in render_speed.shards(
+        lambda _: [figures], table
+    )
 
 
 def test_own_time_and_module_are_read_from_a_line_of_importtime():

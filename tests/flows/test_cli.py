@@ -93,6 +93,8 @@ def test_every_public_command_is_in_the_help(command: str, capsys: pytest.Captur
         (["models", "rollback"], "NAME is missing; write trainserve models rollback NAME; `trainserve models list`"),
         (["models", "verify", "there/is/none"], "there is no bundle 'there/is/none'"),
         (["data", "inspect"], "SOURCE is missing; write trainserve data inspect SOURCE"),
+        (["data", "shards", "digits"], "--to requires an argument"),
+        (["data", "shards", "no-such-set", "--to", "there"], "'no-such-set' is no folder"),
         (["serve", "--port"], "--port requires an argument"),
         (["models", "promote", "nobody@1"], "nobody@1 is not in the store"),
         (["models", "promote", "../x@1"], "cannot be stored"),
@@ -206,6 +208,18 @@ def test_inspect_tells_the_state_of_good_pictures(
     assert [c["label"] for c in report["classes"]] == ["bright", "dark"]
     main(["data", "inspect", str(pictures)])
     assert "60 pictures, 2 classes" in capsys.readouterr().out
+
+
+def test_shards_are_a_source_like_the_folder_they_were_written_of(
+    pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("TRAINSERVE_HOME", str(tmp_path / "home"))
+    main(["data", "shards", str(pictures), "--to", str(tmp_path / "shards"), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert (told["pictures"], told["shards"], told["to"]) == (60, 1, str(tmp_path / "shards"))
+    main(["data", "inspect", str(tmp_path / "shards"), "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert (report["num_examples"], report["fingerprint"]) == (60, told["fingerprint"])
 
 
 def test_run_refuses_an_empty_folder_before_anything_heavy_and_leaves_no_server(tmp_path: Path):

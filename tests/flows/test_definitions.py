@@ -81,6 +81,10 @@ def test_a_folder_is_named_by_its_full_path_in_what_is_deployed(tmp_path: Path, 
     experiment = Experiment.model_validate({"dataset": {"source": "flowers/"}})
     assert anchored(experiment).dataset.source == str(tmp_path / "flowers")
     assert anchored(Experiment()) == Experiment()
+    (tmp_path / "flowers/0.tar").touch()
+    for text, found in (("shards:flowers", f"shards:{tmp_path}/flowers"), ("shards:s3://b/f", "shards:s3://b/f")):
+        in_shards = Experiment.model_validate({"dataset": {"source": text}})
+        assert anchored(in_shards).dataset.source == found
     (tmp_path / "roses.csv").write_text("path,label\n")
     several = Experiment.model_validate({"dataset": {"source": "digits", "more": ["flowers/", "roses.csv"]}})
     assert anchored(several).dataset.source == "digits"

@@ -212,6 +212,20 @@ def test_an_unpacked_archive_that_nobody_asks_for_goes_with_what_is_remembered_o
     assert tidying.planned(place, Keep(), None).things == ()
 
 
+def test_what_was_taken_from_shards_goes_when_nobody_has_read_it(place: Path):
+    shards = place / "datasets" / "shards"
+    for number, days in enumerate((31, 1)):
+        file = shards / f"bucket{number}" / "0.tar"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"x")
+        then = (datetime.now(UTC) - days * DAY).timestamp()
+        for path in (file, file.parent):
+            os.utime(path, (then, then))
+    (shards / "what-others-shards-hold.index").touch()
+    tidying.carry_out(place, tidying.planned(place, Keep(), None), None)
+    assert {path.name for path in shards.iterdir()} == {"bucket1", "what-others-shards-hold.index"}
+
+
 def recorded(place: Path, digit: str, *, days: float, last_of: str | None = None) -> Path:
     """The record of pictures with this fingerprint."""
     file = records.folder(place) / f"{digit * 64}-seed0-val0.1-test0.15.csv.gz"

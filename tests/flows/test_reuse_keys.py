@@ -13,7 +13,8 @@ import pytest
 from lamps import draw
 
 from data.gate.quarantine import file_of
-from data.prepare import Dataset, prepare
+from data.prepare import Dataset, listed, prepare
+from data.shards.write import write
 from data.spec import DatasetSpec
 from flows.reuse import code
 from flows.reuse.basis import digest_of, timm_for, weights_of
@@ -174,15 +175,21 @@ def test_other_pictures_sizes_and_parts_are_not(lamps: Path, tmp_path: Path):
     assert len(set(digests)) == len(digests)
 
 
+def test_pictures_in_shards_are_not_for_they_are_trained_in_another_order(lamps: Path, tmp_path: Path):
+    home = tmp_path / "home"
+    write(listed(DatasetSpec(source=str(lamps)), home), tmp_path / "shards")
+    assert digest_of(prepared(tmp_path / "shards", home)) != digest_of(prepared(lamps, home))
+
+
 def test_pictures_that_were_dropped_or_relabelled_are_not(lamps: Path, tmp_path: Path):
     home = tmp_path / "home"
     before = prepared(lamps, home)
     row = int(before.split.train[0])
     digests = [digest_of(before)]
     for decision in ("drop", "label=dark", "keep"):
-        listed = file_of(home, "lamps")
-        listed.parent.mkdir(parents=True, exist_ok=True)
-        listed.write_text(f"sha256,decision\n{before.images.digest(row)},{decision}\n")
+        quarantine = file_of(home, "lamps")
+        quarantine.parent.mkdir(parents=True, exist_ok=True)
+        quarantine.write_text(f"sha256,decision\n{before.images.digest(row)},{decision}\n")
         digests.append(digest_of(prepared(lamps, home)))
     assert before.images.classes[before.images.labels[row]] == "bright"
     assert len(set(digests)) == 3

@@ -156,7 +156,7 @@ def test_what_is_decided_from_photographs_and_the_machine_is_found_again(folder)
     assert decided(Experiment(), dataset(64), folder)["train.patience"] == 5
     shown = settings(Experiment(), found)
     limits = {"Least accuracy", "Least recall", "Largest calibration error", "Latency", "Bundle size"}
-    unasked = {"SHA-256", "Minutes", "Class weights", "Group", "Quantize"}
+    unasked = {"SHA-256", "Minutes", "Class weights", "Group", "Label", "Quantize"}
     assert {line.title for line in shown if line.value == "none"} == unasked | limits
 
 

@@ -137,6 +137,8 @@ def test_a_candidate_that_is_too_large_or_too_slow_takes_no_traffic(refs, limits
 class Asked:
     """A bundle that notes how many pictures it is asked about, and may answer what is no number."""
 
+    has_energy = False
+
     def __init__(self, bundle, *, blind=False):
         self.card, self.asked = bundle.card, []
         self._bundle, self._blind = bundle, blind

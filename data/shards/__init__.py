@@ -1,0 +1,1 @@
+"""Pictures in tar files, as WebDataset lays them out: for sets that no disk has twice."""

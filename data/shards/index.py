@@ -1,0 +1,197 @@
+"""Where every picture of a folder of shards lies, and what it shows: read from the tar files once.
+
+Shards of this project bring it along: `index.json` names the shards, and beside each `NAME.tar` lies `NAME.tar.index`,
+a line for each picture. Of others' it is made by reading them through, once, and kept below the home.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data import progress as progress_
+from data import whole
+from data.compact import Digests
+from data.errors import SourceError, UnreadableImage
+from data.layout import Listed, Listing, class_name
+from data.progress import Progress
+from data.shards.place import Place
+from data.shards.read import Piece, Shards
+from data.shards.sample import Entry, entries_of
+from data.spec import Part
+
+FORMAT = 1
+INDEX, BESIDE = "index.json", ".index"
+BEGUN = "begun.json"  # while they are written; holds what they are to be
+
+
+class Shard(NamedTuple):
+    name: str
+    size: int  # bytes, of the tar file
+
+
+@dataclass(frozen=True)
+class Index:
+    """N pictures, in the order of the shards and within them."""
+
+    place: Place
+    shards: tuple[Shard, ...]
+    entries: tuple[Entry, ...]
+    shard: np.ndarray  # (N,) int32, which one
+    taken_out: Path  # folder for pictures that somebody wants as files
+    mirror: bool = True  # False where a mirrored picture changes its class
+
+    @property
+    def listing(self) -> Listing:
+        """As of a folder. A picture is called SHARD/MEMBER."""
+        both = zip(self.number, self.entries, strict=True)
+        listed = (Listed(file, e.label, e.part, e.group, e.time) for file, e in both)
+        return Listing(self.place.folder, tuple(listed), shards=self)
+
+    @cached_property
+    def number(self) -> dict[str, int]:
+        """File of the listing -> which entry. Raises `SourceError` for two of one name."""
+        names = [shard.name for shard in self.shards]
+        files = (f"{names[which]}/{e.name}" for which, e in zip(self.shard.tolist(), self.entries, strict=True))
+        found: dict[str, int] = {}
+        for number, file in enumerate(files):
+            if found.setdefault(file, number) != number:
+                raise SourceError(f"shard {file.partition('/')[0]} holds two files called {file!r}; write it again")
+        return found
+
+    def digested(self, files: Sequence[str]) -> tuple[Digests, np.ndarray]:
+        """sha256 and bytes (int64) of each."""
+        entries = [self.entries[self.number[file]] for file in files]
+        return Digests.of([one.digest for one in entries]), np.array([one.size for one in entries], np.int64)
+
+    def piece(self, file: str) -> Piece:
+        number = self.number[file]
+        entry, shard = self.entries[number], self.shards[int(self.shard[number])]
+        return Piece(str(self.place.file(shard.name)), entry.offset, entry.size, entry.digest)
+
+    def content(self, file: str) -> bytes:
+        """Raises `UnreadableImage`."""
+        shards = Shards()
+        try:
+            return shards.content(self.piece(file))
+        finally:
+            shards.close()
+
+    def path(self, file: str) -> Path:
+        """The picture as a file of this machine, by its digest; taken out of its shard if need be. A file that is not
+        there where its shard is damaged."""
+        entry = self.entries[self.number[file]]
+        to = self.taken_out / entry.digest[:2] / f"{entry.digest}{Path(entry.name).suffix.lower()}"
+        if not to.exists():
+            with suppress(UnreadableImage):
+                whole.write(to, self.content(file))
+        return to
+
+
+def is_there(folder: Path) -> bool:
+    """Whether these are shards that this project wrote, or began to."""
+    return any((folder / one).is_file() for one in (INDEX, BEGUN)) and next(folder.glob("*.tar*"), None) is not None
+
+
+def opened(place: Place, home: Path, *, progress: Progress = progress_.ignore) -> Index:
+    """Raises `SourceError` with one sentence that names the shard which is missing, cut off or damaged."""
+    there = place.sizes()
+    if BEGUN in there:
+        raise SourceError(f"the shards of {place.called} are not all written; give the command that wrote them again")
+    said = _stated(place) if INDEX in there else {}
+    names = [one["name"] for one in said["shards"]] if said else sorted(n for n in there if n.endswith(".tar"))
+    if not names:
+        raise SourceError(
+            f"{place.called} holds no shard (*.tar); `trainserve data shards SOURCE --to DIR` writes them"
+        )
+    if missing := [name for name in names if name not in there]:
+        raise SourceError(f"shard {missing[0]} is in {INDEX} of {place.called} and not there; copy or write it again")
+    entries: list[Entry] = []
+    shard: list[int] = []
+    for number, name in enumerate(names):
+        some = _brought(place, name, there[name]) if said else _found(place, name, there[name], home)
+        entries += some
+        shard += [number] * len(some)
+        progress("indexing", number + 1, len(names))
+    shards = tuple(Shard(name, there[name]) for name in names)
+    taken_out, mirror = home / "datasets" / "shards" / "pictures", bool(said.get("mirror", True))
+    return Index(place, shards, tuple(entries), np.array(shard, np.int32), taken_out, mirror)
+
+
+def lines(entries: Iterable[Entry], *, size: int, plan: str = "") -> bytes:
+    """What lies beside a shard of so many bytes. plan: what it was to hold."""
+    head = {"format": FORMAT, "bytes": size, "plan": plan}
+    return "".join(f"{json.dumps(one, ensure_ascii=False)}\n" for one in (head, *entries)).encode("utf-8", "replace")
+
+
+def head_of(raw: bytes) -> dict[str, Any]:
+    """Of what lies beside a shard; empty where it cannot be read."""
+    try:
+        head = json.loads(raw.partition(b"\n")[0])
+    except ValueError:
+        return {}
+    return head if isinstance(head, dict) else {}
+
+
+def _stated(place: Place) -> dict[str, Any]:
+    """What `index.json` says."""
+    try:
+        said = json.loads(place.content(INDEX))
+        names = [one["name"] for one in said["shards"]]
+        fine = said["format"] == FORMAT and all(isinstance(n, str) and n and "/" not in n for n in names)
+    except (ValueError, KeyError, TypeError):
+        fine = False
+    if not fine:
+        raise SourceError(f"{INDEX} of {place.called} cannot be understood; write the shards again, or remove it")
+    return dict(said)
+
+
+def _brought(place: Place, name: str, size: int) -> list[Entry]:
+    try:
+        raw = place.content(f"{name}{BESIDE}")
+    except OSError:
+        raise SourceError(f"{name}{BESIDE} is missing in {place.called}; copy or write it again") from None
+    stated = head_of(raw).get("bytes")
+    if stated != size:
+        raise SourceError(f"shard {name} has {size:,} bytes, and {stated or 'no'} by its index; copy or write it again")
+    return _parsed(raw, name, size)
+
+
+def _found(place: Place, name: str, size: int, home: Path) -> list[Entry]:
+    """By reading the shard, or as it was read before."""
+    stamp = f"{size} {place.stamp(name)}"
+    key = hashlib.sha256(f"{place.called}/{name}".encode()).hexdigest()[:24]
+    kept = home / "datasets" / "shards" / f"{key}{BESIDE}"
+    try:
+        raw = kept.read_bytes()
+        if head_of(raw).get("plan") == stamp:
+            return _parsed(raw, name, size)
+    except OSError:
+        pass
+    entries = list(entries_of(place.file(name), name))
+    whole.write(kept, lines(entries, size=size, plan=stamp))
+    return entries
+
+
+def _parsed(raw: bytes, name: str, size: int) -> list[Entry]:
+    found = []
+    for number, line in enumerate(raw.decode("utf-8", "replace").splitlines()[1:], start=2):
+        try:
+            member, offset, length, digest, label, part, group, time = json.loads(line)
+            texts = [one for one in (group, time) if one is not None]
+            if not all(isinstance(one, str) for one in (member, digest, label, *texts)):
+                raise ValueError
+            if not (0 < offset <= offset + length <= size and len(bytes.fromhex(digest)) == 32):
+                raise ValueError
+            found.append(
+                Entry(member, int(offset), int(length), digest, class_name(label), part and Part(part), group, time)
+            )
+        except (ValueError, TypeError):
+            raise SourceError(f"line {number} of {name}{BESIDE} cannot be understood; write the shard again") from None
+    return found
