@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 from data import whole
 from data.errors import SourceError
 from data.shards.order import WINDOW
 from data.shards.place import Local, Place
+from data.sources import bucket, objects
+from data.sources.bucket import State
 
 LIMIT = "TRAINSERVE_SHARDS_GB"
 LIMIT_GB = 20.0
 AT_LEAST = 2 * WINDOW + 2  # shards that stay, whatever the limit: those that are read, and the next
-CHUNK = 1 << 22  # bytes
-PACKAGES = {"s3": "pip install 'trainserve[s3]'", "gs": "pip install 'trainserve[gs]'"}
 
 
 def place_of(text: str, home: Path) -> Place:
@@ -42,18 +41,18 @@ class Bucket:
         return self.url
 
     def sizes(self) -> dict[str, int]:
-        return {name: int(one["size"]) for name, one in self._there.items()}
+        return {name: state.size for name, state in self._there.items()}
 
     def stamp(self, name: str) -> str:
-        told = self._there[name]
-        return str(told.get("ETag") or told.get("etag") or told.get("LastModified") or told.get("created") or "")
+        return self._there[name].version
 
     def content(self, name: str) -> bytes:
         return self.file(name).read_bytes()
 
     def file(self, name: str) -> Path:
         """Fetched if need be. Raises `SourceError`."""
-        known = hashlib.sha256(f"{self.stamp(name)} {self._there[name]['size']}".encode()).hexdigest()[:16]
+        state = self._there[name]
+        known = hashlib.sha256(f"{state.version} {state.size}".encode()).hexdigest()[:16]
         target = self.folder / f"{known}-{name}"
         try:
             os.utime(target)
@@ -62,7 +61,7 @@ class Bucket:
             pass
         with whole.locked(target):
             if not target.exists():
-                self._fetch(name, target)
+                self._fetch(name, target, state)
         _make_room(self.folder, limit_bytes())
         return target
 
@@ -83,41 +82,30 @@ class Bucket:
     def _threads(self) -> list[threading.Thread]:
         return []
 
-    def _fetch(self, name: str, target: Path) -> None:
+    def _fetch(self, name: str, target: Path, state: State) -> None:
+        store, folder = self._store
         try:
-            with self._system.open(f"{self.url}/{name}", "rb") as there, whole.file(target) as part:
-                while chunk := there.read(CHUNK):
-                    part.write(chunk)
-                if part.tell() != self._there[name]["size"]:
-                    raise SourceError(f"{self.url}/{name} ended at byte {part.tell():,}; run it again")
-        except SourceError:
-            raise
-        except Exception as error:  # noqa: BLE001 - every library of a bucket raises its own
-            raise SourceError(f"{self.url}/{name} cannot be fetched ({_said(error)}); run it again") from None
+            found = objects.bring(store, f"{folder}/{name}", target, state, keep_origin=False)
+        except KeyError:
+            raise SourceError(f"{self.url}/{name} is gone since it was listed; run it again") from None
+        if found != state:
+            target.unlink()
+            raise SourceError(f"{self.url}/{name} has changed since it was listed; run it again")
 
     @cached_property
-    def _system(self) -> Any:
-        import fsspec  # late: of the extra `train`
-
-        protocol = self.url.partition("://")[0]
-        try:
-            return fsspec.filesystem(protocol)
-        except ImportError:
-            remedy = PACKAGES.get(protocol, f"install what fsspec names for {protocol}")
-            raise SourceError(f"{protocol}:// needs a package that is not installed; {remedy}") from None
-        except ValueError:
-            raise SourceError(f"{self.url} is of no protocol that fsspec knows; use s3:// or gs://") from None
+    def _store(self) -> tuple[bucket.Bucket, str]:
+        """And the folder's key in it."""
+        scheme = self.url.partition("://")[0]
+        if scheme not in bucket.SCHEMES:
+            raise SourceError(f"{self.url} is no bucket; use {' or '.join(f'{one}://' for one in bucket.WAYS)}")
+        return bucket.opened(self.url)
 
     @cached_property
-    def _there(self) -> dict[str, dict[str, Any]]:
+    def _there(self) -> dict[str, State]:
         """Files by name, as they were when they were first asked for."""
-        try:
-            found = self._system.ls(self.url, detail=True, refresh=True)
-        except SourceError:
-            raise
-        except Exception as error:  # noqa: BLE001 - likewise
-            raise SourceError(f"{self.url} cannot be listed ({_said(error)}); check its name and your rights") from None
-        return {PurePosixPath(one["name"]).name: one for one in found if one["type"] == "file"}
+        store, folder = self._store
+        found = {key.removeprefix(f"{folder}/"): state for key, state in store.below(folder).items()}
+        return {name: state for name, state in found.items() if "/" not in name}
 
 
 def limit_bytes() -> int:
@@ -140,8 +128,3 @@ def _make_room(folder: Path, limit: int) -> None:
         with suppress(FileNotFoundError):
             file.unlink()
         total -= state.st_size
-
-
-def _said(error: Exception) -> str:
-    """In one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
