@@ -13,12 +13,13 @@ from flows.evaluate import moved
 from flows.home import write_verdict
 from flows.prepare import Prepared, opened
 from models.bundle import manifest, signature
+from models.bundle.manifest import BundleError
 from models.cards import ModelCard
 from models.config import ReleaseConfig
 from models.evaluation.conclusion import conclude
 from models.run import RunFolder
 from models.verdict import Check, Verdict
-from serving import challengers, store, verdicts
+from serving import challengers, settings, store, trust, verdicts
 from serving.refs import ModelRef
 
 
@@ -42,6 +43,7 @@ def release(prepared: Prepared, folder: Path, bundle: Path, config: ReleaseConfi
             verdict = judge(run, opened(prepared), ref, config, latency_ms=over_http(card), progress=moved)
             if config.rehearse:
                 verdict = held_back(verdict, card)
+            verdict = vouched_for(verdict, ref)
             verdicts.keep(ref, verdict)
             if verdict.promoted:
                 store.promote(ref, reason=verdict.reason)
@@ -70,14 +72,32 @@ def held_back(verdict: Verdict, card: ModelCard) -> Verdict:
         said = "a service on it answered as it should, bore to be overloaded, and stopped when told"
         check = Check(name="service", value=None, limit=None, ok=True, said=said)
         return verdict.model_copy(update={"checks": (*verdict.checks, check)})
-    fault = f"the service on {card.name}@{card.version} {rehearsal.fault}"
-    check = Check(name="service", value=None, limit=None, ok=False, said=fault)
+    return refused(verdict, "service", f"the service on {card.name}@{card.version} {rehearsal.fault}")
+
+
+def vouched_for(verdict: Verdict, ref: ModelRef) -> Verdict:
+    """The verdict with one more check, where the services of this machine take only what somebody named has signed: a
+    champion that they refuse would leave them with the one before, and after a restart with none."""
+    if (known := trust.signers(settings.load())) is None:
+        return verdict
+    try:
+        store.verify(ref, signers=known)
+    except BundleError as error:
+        remedy = f"sign it (`trainserve models sign {ref}`) and promote it (`trainserve models promote {ref}`)"
+        return refused(verdict, "signature", f"{error}; {remedy}")
+    check = Check(name="signature", value=None, limit=None, ok=True, said="signed by whom services here trust")
+    return verdict.model_copy(update={"checks": (*verdict.checks, check)})
+
+
+def refused(verdict: Verdict, check: str, fault: str) -> Verdict:
+    """The verdict with a check that failed."""
+    failed = Check(name=check, value=None, limit=None, ok=False, said=fault)
     if verdict.promoted:
         kept = f"Kept {verdict.champion}" if verdict.champion else "Not promoted"
         reason = f"{kept}: {fault}."
     else:
         reason = f"{verdict.reason.rstrip('.')}; besides, {fault}."
-    return verdict.model_copy(update={"promoted": False, "reason": reason, "checks": (*verdict.checks, check)})
+    return verdict.model_copy(update={"promoted": False, "reason": reason, "checks": (*verdict.checks, failed)})
 
 
 def signing_key() -> Path | None:

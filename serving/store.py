@@ -56,13 +56,14 @@ class Stored(Frozen):
 
 def save(bundle: Path, *, signers: "Signers | None" = None) -> ModelRef:
     """Copy a bundle into the store, after opening it (manifest, with `signers` who signed it, and golden replay).
-    Saving it again changes nothing."""
+    Saving it again changes nothing, but that one that was signed since is signed in the store too."""
     card = _opened(bundle, signers)
     ref = ModelRef.checked(card.name, card.version)
     with whole.locked(home() / "trainserve" / "saving" / ref.name):
         if shelf.folder(ref).is_dir():
             if _manifest(path(ref)) != _manifest(bundle):
                 raise StoreError(f"{ref} is already stored with other contents; give the new one another version")
+            _sign_too(path(ref), bundle)
             return ref
         _register(bundle, ref, card)
     return ref
@@ -117,6 +118,15 @@ def export(ref: ModelRef, to: Path) -> Path:
     with whole.locked(to), whole.folder(to) as part:
         shutil.copytree(source, part, dirs_exist_ok=True)
     return to
+
+
+def _sign_too(stored: Path, bundle: Path) -> None:
+    """With the signatures of the same manifest that the stored one lacks."""
+    from models.bundle import identity, signature  # late, as above
+
+    for name in (signature.NAME, identity.NAME):
+        if (bundle / name).is_file() and not (stored / name).exists():
+            whole.write(stored / name, (bundle / name).read_bytes())
 
 
 def _manifest(bundle: Path) -> bytes:

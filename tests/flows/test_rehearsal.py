@@ -23,14 +23,14 @@ from flows import overload, rehearsal, service
 from flows.export import opens
 from flows.overload import FaultError
 from flows.rehearsal import golden_difference, latency, rehearsed, stop
-from flows.release import held_back
+from flows.release import held_back, vouched_for
 from flows.service import HOST, Running, free_port
-from models.bundle import manifest
+from models.bundle import manifest, signature
 from models.bundle.bundle import Bundle, BundleError
 from models.cards import ModelCard, Rehearsal
 from models.records import Verdict
 from models.run import RunFolder
-from serving import start
+from serving import start, store
 
 BUNDLE = ROOT / "tests" / "golden" / "bundle-v2"
 FAULT = "took 7.1 s for one picture"
@@ -125,7 +125,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from flows.rehearsal import rehearsed
-from models.bundle import manifest
+from models.bundle import manifest, signature
 from models.bundle.bundle import Bundle, BundleError
 with rehearsed(Bundle.open(Path(sys.argv[1]))) as tried:
     print(tried._running.port, flush=True)
@@ -317,6 +317,28 @@ def test_one_that_passed_is_judged_by_its_answers_and_the_verdict_says_that_it_p
     after = held_back(before, card(golden, Rehearsal(fault=None)))
     assert (after.promoted, after.reason) == (True, before.reason)
     assert [(check.name, check.ok) for check in after.checks] == [("service", True)]
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_what_the_services_here_are_told_to_refuse_is_not_promoted(
+    golden: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signed: bool
+):
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "store"))
+    bundle = shutil.copytree(golden.folder, tmp_path / "bundle")
+    ref = store.save(bundle)
+    before = verdict(promoted=True, champion="digits@a")
+    assert vouched_for(before, ref) == before  # nobody minds who signed
+    (tmp_path / "signers").write_text(signature.new_key(tmp_path / "key", "nightly") + "\n")
+    monkeypatch.setenv("TRAINSERVE_SIGNERS", str(tmp_path / "signers"))
+    if signed:
+        signature.sign(bundle / manifest.NAME, tmp_path / "key")
+        assert store.save(bundle) == ref  # it is in the store already, and is signed there too
+    after = vouched_for(before, ref)
+    assert after.promoted == signed
+    assert [(check.name, check.ok) for check in after.checks] == [("signature", signed)]
+    if not signed:
+        assert "it is not signed, and this service takes only what nightly signed" in after.reason
+        assert f"`trainserve models promote {ref}`" in after.reason
 
 
 def test_a_bundle_that_failed_its_rehearsal_is_not_taken_over_but_made_and_tried_again(bundle: Bundle):
