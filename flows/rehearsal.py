@@ -93,12 +93,10 @@ def until_ready(running: Running, client: Client, begun: float, *, variant: str)
         if time.monotonic() - begun > START_S:
             raise FaultError(f"was not ready within {START_S:.0f} s: {running.last_words()}")
         time.sleep(0.05)
-    while not (told := _told(running.url)) and time.monotonic() - begun <= START_S:  # it was ready a moment ago
+    while not (told := _told(running.url)):  # it was ready a moment ago, so it may be busy
+        if running.process.poll() is not None or time.monotonic() - begun > START_S:
+            raise FaultError(f"was ready, and then did not say which model answers: {running.last_words()}")
         time.sleep(0.05)
-    if not told:
-        raise FaultError(
-            f"was ready and did not say which model answers within {START_S:.0f} s: {running.last_words()}"
-        )
     if (answers := told.get("variant")) != variant:
         raise FaultError(f"answers with its {answers} graph, not with the {variant} one that is to be tried")
     return round(time.monotonic() - begun, 3)

@@ -194,7 +194,7 @@ def test_few_slow_requests_are_timed_and_many_fast_ones():
     [
         ([{}, {}, {"variant": "int8"}], None),
         ([{}, {"variant": "float"}], "answers with its float graph, not with the int8 one"),
-        ([{}] * 1000, "was ready and did not say which model answers within 0 s: OSError"),
+        ([{}] * 1000, "was ready, and then did not say which model answers: OSError"),
     ],
 )
 def test_which_graph_answers_is_asked_again_where_nothing_came_back(
@@ -204,7 +204,8 @@ def test_which_graph_answers_is_asked_again_where_nothing_came_back(
     answers = iter(told)
     monkeypatch.setattr(rehearsal, "_told", lambda _: next(answers))
     monkeypatch.setattr(rehearsal, "START_S", 0.3)
-    running, ready = Running(None, 1, tmp_path / "log"), SimpleNamespace(ready=lambda: True)  # type: ignore[arg-type]
+    process, ready = SimpleNamespace(poll=lambda: None), SimpleNamespace(ready=lambda: True)
+    running = Running(process, 1, tmp_path / "log")  # type: ignore[arg-type]
     begun = time.monotonic()
     if sentence is None:
         assert rehearsal.until_ready(running, ready, begun, variant="int8") >= 0.1  # type: ignore[arg-type]

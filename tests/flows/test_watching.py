@@ -187,6 +187,15 @@ def test_the_verdict_page_has_the_figures_of_both():
     assert page.splitlines()[-2:] == ["| ✓ | size | 1 MB |", "| ✗ | classes | a class fell: a\\|b |"]
 
 
+def test_the_sentence_above_a_verdict_cannot_be_a_picture_from_elsewhere(monkeypatch: pytest.MonkeyPatch):
+    shown: dict[str, str] = {}
+    monkeypatch.setattr(artifacts, "create_markdown_artifact", lambda _, **told: shown.update(told))
+    reason = "Kept lamps@1: a class fell: ![x](//host/y)<b>"
+    verdict = Verdict(promoted=False, relation="worse", reason=reason, n=9, challenger_accuracy=0.9)
+    artifacts.show_verdict.__wrapped__(verdict, "lamps@2")  # type: ignore[attr-defined]
+    assert shown["description"] == r"Kept lamps@1: a class fell: !\[x](//host/y)&lt;b>"
+
+
 @pytest.mark.parametrize("fails", [True, False])
 def test_a_page_that_is_a_file_tells_nothing_of_the_server(fails: bool, monkeypatch: pytest.MonkeyPatch):
     def write(*_: object, home: Path) -> Path:
