@@ -41,18 +41,19 @@ def held(path: Path) -> bool:
     return False
 
 
-def write(path: Path, content: bytes) -> Path:
+def write(path: Path, content: bytes, *, within: Path | None = None) -> Path:
     """A file with this content, or what was there before."""
-    with file(path) as part:
+    with file(path, within=within) as part:
         part.write(content)
     return path
 
 
 @contextmanager
-def file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to fill; it becomes `path` if the block ends well, which is as it was before otherwise."""
+def file(path: Path, *, within: Path | None = None) -> Iterator[IO[bytes]]:
+    """A file to fill; it becomes `path` if the block ends well, which is as it was before otherwise. It is made in the
+    folder `within`, on the same disk, where what a killed process leaves does no harm; by default beside `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=within or path.parent)
     part = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as opened:

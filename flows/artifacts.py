@@ -13,12 +13,12 @@ from uuid import UUID
 import httpx
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.context import SettingsContext, get_settings_context
 from prefect.logging import get_run_logger
 
 from data.prepare import Dataset
 from flows import elsewhere, pages, proof
 from flows.data_page import FOUND_PX, PER_RULE, data_page, sample_strips
+from flows.patience import at_most
 from models.cards import ModelCard
 from models.evaluation.diagnose import diagnose
 from models.evaluation.diagnosis import pictures
@@ -43,25 +43,20 @@ def harmless(show: Callable[P, object]) -> Callable[P, None]:
     @wraps(show)
     def shown(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            with _asking_again(0 if _away.is_set() else RETRIES):
+            with at_most(0 if _away.is_set() else RETRIES):
                 show(*args, **kwargs)
             _away.clear()
         except Exception as error:  # noqa: BLE001 - drawing and posting may fail in any way
             if isinstance(error, httpx.HTTPError):
                 _away.set()
-            with suppress(Exception):
-                get_run_logger().warning("artifact %s left out: %s: %s", show.__name__, type(error).__name__, error)
+            _left_out(show.__name__, error)
 
     return shown
 
 
-@contextmanager
-def _asking_again(times: int) -> Iterator[None]:
-    """At most so often. Prefect's `temporary_settings` reads all of them anew, 27 ms; a copy does."""
-    now = get_settings_context()
-    client = now.settings.client.model_copy(update={"max_retries": min(times, now.settings.client.max_retries)})
-    with SettingsContext(profile=now.profile, settings=now.settings.model_copy(update={"client": client})):
-        yield
+def _left_out(name: str, error: Exception) -> None:
+    with suppress(Exception):
+        get_run_logger().warning("artifact %s left out: %s: %s", name, type(error).__name__, error)
 
 
 class Progress:
@@ -139,12 +134,15 @@ def show_data(dataset: Dataset) -> None:
     create_markdown_artifact(page, key="data", description=f"{dataset.report.name}: the pictures and what was found")
 
 
-@harmless
 def leave_data_page(dataset: Dataset, run: RunFolder, home: Path) -> None:
-    """What was found, with its pictures, as a file of the run."""
-    from models.evaluation.data_page import write  # jinja2
+    """What was found, with its pictures, as a file of the run. No server is asked: not `harmless`, which would take it
+    for one that is there again."""
+    try:
+        from models.evaluation.data_page import write  # jinja2
 
-    write(dataset.report, dataset.images.snapshot, run.data_file, home=home)
+        write(dataset.report, dataset.images.snapshot, run.data_file, home=home)
+    except Exception as error:  # noqa: BLE001 - drawing and writing may fail in any way
+        _left_out("leave_data_page", error)
 
 
 @harmless
@@ -224,7 +222,7 @@ def show_verdict(verdict: Verdict, model: str) -> None:
     if verdict.robustness:
         drawn = judged.robustness(verdict.robustness, verdict.champion, fmt="png")
         page += f"\n{pages.picture(drawn, judged.TITLE)}\n"
-    create_markdown_artifact(page, key="verdict", description=verdict.reason)
+    create_markdown_artifact(page, key="verdict", description=pages.cell(verdict.reason))
 
 
 @harmless

@@ -41,7 +41,7 @@ def data_page(
         "| :-- | --: | --: | --: | :-- |",
     ]
     for count in report.classes[:CLASSES_SHOWN]:
-        strip = picture(samples[count.label], count.label, kind="jpeg") if count.label in samples else ""
+        strip = picture(samples[count.label], "", kind="jpeg") if count.label in samples else ""
         lines.append(f"| {cell(count.label)} | {count.train:,} | {count.val:,} | {count.test:,} | {strip} |")
     if len(report.classes) > CLASSES_SHOWN:
         lines.append(f"| and {len(report.classes) - CLASSES_SHOWN} more | | | | |")

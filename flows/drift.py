@@ -16,6 +16,14 @@ from serving import store
 from serving.better import last_better
 from serving.refs import ModelRef, StoreError
 
+SPLIT = {
+    "val_fraction",
+    "test_fraction",
+    "split_seed",
+    "split_by",
+    "group",
+}  # settings that decide who is in which part
+
 
 def drifted(
     ours: np.ndarray,
@@ -55,11 +63,13 @@ def drifted(
 
 
 def other_split(old: dict[str, JsonValue], new: DatasetSpec) -> str:
-    """ "" where both were split alike, so that neither was trained on the other's test pictures."""
+    """ "" where both were split alike, so that neither was trained on the other's test pictures. `old`: settings from a
+    card; one of before has not all of them, and was split as is the default now."""
     before = old.get("dataset")
-    before = before if isinstance(before, dict) else {}
-    now = new.model_dump(include={"val_fraction", "test_fraction", "split_seed"})
-    changed = [f"{name} {before[name]}, now {value}" for name, value in now.items() if before.get(name, value) != value]
+    if not isinstance(before, dict):
+        return ""
+    then, now = DatasetSpec().model_dump(include=SPLIT) | before, new.model_dump(include=SPLIT)
+    changed = [f"{name} {then[name]}, now {value}" for name, value in now.items() if then[name] != value]
     if not changed:
         return ""
     return f"mind that the champion was split otherwise ({'; '.join(changed)}) and may have learned from these pictures"

@@ -5,7 +5,8 @@ asked a few times more (flows.api.BUSY), and one that was started again is to be
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 LONGEST_S = 5.0
 RETRIES = 100  # of one request: some eight minutes
@@ -25,3 +26,15 @@ def soon_again(*, on_wait: Callable[[str], None] = lambda _: None, longest_s: fl
         return jittered(min(average_interval, longest_s), clamping_factor)
 
     base.clamped_poisson_interval = pause  # type: ignore[attr-defined]
+
+
+@contextmanager
+def at_most(times: int) -> Iterator[None]:
+    """So often it asks again within the block. Prefect's `temporary_settings` reads all of them anew, 27 ms; a copy
+    does."""
+    from prefect.context import SettingsContext, get_settings_context
+
+    now = get_settings_context()
+    client = now.settings.client.model_copy(update={"max_retries": min(times, now.settings.client.max_retries)})
+    with SettingsContext(profile=now.profile, settings=now.settings.model_copy(update={"client": client})):
+        yield

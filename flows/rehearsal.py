@@ -93,7 +93,11 @@ def until_ready(running: Running, client: Client, begun: float, *, variant: str)
         if time.monotonic() - begun > START_S:
             raise FaultError(f"was not ready within {START_S:.0f} s: {running.last_words()}")
         time.sleep(0.05)
-    if (answers := _told(running.url).get("variant")) != variant:
+    while not (told := _told(running.url)):  # it was ready a moment ago, so it may be busy
+        if running.process.poll() is not None or time.monotonic() - begun > START_S:
+            raise FaultError(f"was ready, and then did not say which model answers: {running.last_words()}")
+        time.sleep(0.05)
+    if (answers := told.get("variant")) != variant:
         raise FaultError(f"answers with its {answers} graph, not with the {variant} one that is to be tried")
     return round(time.monotonic() - begun, 3)
 

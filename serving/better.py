@@ -8,23 +8,23 @@ from serving.refs import ModelRef
 
 def last_better(ref: ModelRef, history: Sequence[Change]) -> ModelRef:
     """`ref` itself where it was proved better than the champion of then, was the first one, or was put into service by
-    a person; otherwise the same of the champion whose place it took. It need not be stored any more."""
-    seen: set[str] = set()
-    at = ref.version
-    while at not in seen:
-        seen.add(at)
-        change = _promotion(at, history)
-        if change is None or change.replaced is None or _chosen(ref.name, change):
+    a person who said why; otherwise the same of the champion whose place it took, as that one had come to it by then.
+    It need not be stored any more."""
+    at, before = ref.version, len(history)
+    while (found := _promotion(at, history[:before])) is not None:
+        change, before = history[found], found  # only further back: two models may have taken turns
+        if change.replaced is None or _chosen(ref.name, change):
             break
         at = change.replaced
     return ModelRef(name=ref.name, version=at)
 
 
-def _promotion(version: str, history: Sequence[Change]) -> Change | None:
-    """The last one that made it the champion in place of another; a rollback proves nothing about either."""
-    for change in reversed(history):
+def _promotion(version: str, history: Sequence[Change]) -> int | None:
+    """Where the last one stands that made it the champion in place of another: a rollback proves nothing of either."""
+    for place in range(len(history) - 1, -1, -1):
+        change = history[place]
         if change.what == "promote" and change.version == version and change.replaced != version:
-            return change
+            return place
     return None
 
 

@@ -38,7 +38,7 @@ BATCH = Histogram(
 )
 UNSURE = Counter(
     "trainserve_unsure_pictures",
-    "Pictures whose answer the model is not sure of, by its threshold",
+    "Pictures of /predict and /predict_batch whose answer the model is not sure of, by its threshold",
     ["name", "version"],
     registry=_REGISTRY,
 )

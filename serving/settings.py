@@ -146,6 +146,15 @@ class Settings(BaseSettings):
             raise ValueError("names nobody; write IDENTITY ISSUER, as `me@example.com https://accounts.google.com`")
         return given
 
+    @model_validator(mode="after")
+    def _a_root_is_used(self) -> Self:
+        if self.sigstore_root is not None and self.sigstore is None:
+            raise ValueError(
+                f"TRAINSERVE_SIGSTORE_ROOT {self.sigstore_root} alone verifies nothing; say in TRAINSERVE_SIGSTORE who "
+                "has to have signed, or leave it out"
+            )
+        return self
+
     @field_validator("writers")
     @classmethod
     def _users(cls, named: str | None) -> str | None:

@@ -18,6 +18,7 @@ from models.zoo.config_pretrained import PretrainedConfig
 
 
 def basis_of(experiment: Experiment, dataset: Dataset, home: Path) -> Basis:
+    from flows.service import variant_here  # onnxruntime
     from models.device import choose_device, multiplies_bfloat16  # torch: seconds
 
     device, precision = choose_device(experiment.train.devices), experiment.train.precision
@@ -31,6 +32,7 @@ def basis_of(experiment: Experiment, dataset: Dataset, home: Path) -> Basis:
         timm=timm_for(experiment),
         nodes=os.environ.get("PET_NNODES", "") if several_nodes() else None,
         weights=weights_of(experiment, home),
+        variant=variant_here(),
     )
 
 

@@ -46,6 +46,7 @@ class Basis(Frozen):
     timm: str | None = None  # where a backbone of timm's is tuned: networks and weights are as this version has them
     nodes: str | None = None  # as torchrun's variable has it; None for one machine
     weights: str | None = None  # digest of the file that a backbone starts from
+    variant: str = "auto"  # which of a model's graphs services here answer with
 
 
 def keys(experiment: Experiment, basis: Basis) -> dict[Stage, str]:
@@ -54,7 +55,7 @@ def keys(experiment: Experiment, basis: Basis) -> dict[Stage, str]:
 
 
 def keys_of(settings: dict[str, Any], basis: Basis) -> dict[Stage, str]:
-    machine = basis.model_dump(exclude={"pictures", "name", "code"})
+    machine = basis.model_dump(exclude={"pictures", "name", "code", "variant"})
 
     def key(stage: Stage, *rests_on: Any) -> str:
         said = [stage, basis.code.get(stage), rests_on, [_read(settings, path) for path in READS[stage]]]
@@ -64,12 +65,15 @@ def keys_of(settings: dict[str, Any], basis: Basis) -> dict[Stage, str]:
     folds = key("cross-validate", pictures, machine)
     weights = key("train", pictures, machine)
     figures = key("evaluate", weights, folds if settings["crossval"]["folds"] else None, basis.name)
+    # Only where graphs in fewer bits are made is one of them chosen by a test, and one of them rehearsed.
+    made = settings["export"]["quantize"] != "none"
+    variants = (settings["release"]["confidence"], basis.variant) if made else ()
     return {
         "prepare": pictures,
         "cross-validate": folds,
         "train": weights,
         "evaluate": figures,
-        "export": key("export", figures),
+        "export": key("export", figures, *variants),
     }
 
 

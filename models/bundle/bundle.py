@@ -125,13 +125,13 @@ class Bundle:
             answers = goldens.of_variant(self.golden, name, contents)
             other = replace(self, variant=name, why="as asked for", golden=answers, _session=graph)
             other.replay()
+            gain = variants.times_as_fast(other.predict, self.predict, self.golden.pixels) if wanted == "auto" else None
         except Exception as error:  # noqa: BLE001 - onnxruntime's share no base class; there is one that answers
             reason = str(error).strip().partition("\n")[0].partition(";")[0][:200].replace(MODEL, file)
             logger.warning("%s@%s: its %s graph is not used: %s", self.card.name, self.card.version, name, reason)
             return replace(self, why=f"the {name} graph is not used: {reason}")
-        if wanted != "auto":
+        if gain is None:
             return other
-        gain = variants.times_as_fast(other.predict, self.predict, self.golden.pixels)
         if gain < 1:
             return replace(self, why=f"the {name} graph is slower here: {gain:.2f} times as fast")
         return replace(other, why=f"{gain:.1f} times as fast here as the graph it was made of")

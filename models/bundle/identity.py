@@ -80,5 +80,6 @@ def sign(manifest: Path) -> str:
         raise InputError(
             f"it could not be signed with sigstore ({reason}); it needs the network, and a browser or a CI job's token"
         ) from None
-    whole.write(manifest.with_name(NAME), made.to_json().encode() + b"\n")
+    # Made beside the bundle: in it, what a kill leaves would be a file too many.
+    whole.write(manifest.with_name(NAME), made.to_json().encode() + b"\n", within=manifest.resolve().parent.parent)
     return str(token.identity)

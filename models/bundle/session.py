@@ -81,7 +81,7 @@ def check_signature(session: ort.InferenceSession, *, image: ImageSpec, num_clas
         (OUTPUT, "tensor(float)", [num_classes]),
     ]
     ends = [*session.get_inputs(), *session.get_outputs()]
-    found = [(end.name, end.type, list(end.shape[1:])) for end in ends]
+    found = [(end.name, end.type, list(end.shape[1:]) if end.shape else None) for end in ends]  # None: no batch
     if found not in (wanted, [*wanted, (ENERGY, "tensor(float)", [])]):
         raise BundleError(f"model.onnx has {found}, its card says {wanted}; export the run again")
     if any(isinstance(end.shape[0], int) for end in ends):

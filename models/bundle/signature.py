@@ -73,7 +73,10 @@ def sign(manifest: Path, key_file: Path) -> str:
     """Put the signature beside a manifest; returns the signer's name. Raises `InputError` for a key that is none."""
     signer, key = _private(key_file)
     made = Signature(signer=signer, ed25519=base64.b64encode(key.sign(manifest.read_bytes())).decode())
-    whole.write(manifest.with_name(NAME), made.model_dump_json().encode() + b"\n")
+    # Made beside the bundle: in it, what a kill leaves would be a file too many.
+    whole.write(
+        manifest.with_name(NAME), made.model_dump_json().encode() + b"\n", within=manifest.resolve().parent.parent
+    )
     return signer
 
 

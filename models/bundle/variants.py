@@ -31,6 +31,7 @@ def suited(card: ModelCard, provider: str, wanted: Wanted) -> tuple[Name, str]:
 
 
 def times_as_fast(variant: Predict, original: Predict, pixels: np.ndarray) -> float:
-    """How many times, by the fastest answer of each to a few pictures; a tenth of a second, or two answers."""
+    """How many times, by the fastest answer of each to a few pictures: one round that does not count and one that does,
+    however long they take, and others as long as a tenth of a second lasts."""
     taken = in_turns([variant, original], pixels[:BATCH], rounds=ROUNDS, within_s=WITHIN_S).min(axis=0)
     return float(taken[1] / taken[0])

@@ -21,7 +21,8 @@ def write(report: ValidationReport, snapshot: Snapshot, to: Path, *, home: Path)
 
 
 def render(report: ValidationReport, snapshot: Snapshot, *, decisions: Path) -> str:
-    """`decisions`: the list in which a person decides about single pictures."""
+    """`decisions`: the list in which a person decides about single pictures. The page names it without the folders:
+    it is made to be handed on."""
     shown = sheets(report.findings, snapshot)
     return (
         environment()
@@ -31,6 +32,6 @@ def render(report: ValidationReport, snapshot: Snapshot, *, decisions: Path) -> 
             sheets=shown,
             pictures={rule: sum(map(len, groups)) for rule, groups in shown.items()},
             dropped={one.rule: one.said for one in report.dropped},
-            decisions=decisions if decisions.exists() else None,
+            decisions=decisions.name if decisions.exists() else None,
         )
     )

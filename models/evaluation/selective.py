@@ -108,9 +108,15 @@ def selective(
         said = f"no threshold gives {asked}: {why}; raise answer.risk, or bring more pictures"
     else:
         done = sure(*test, limit)
-        which = "every answer" if limit <= ANY else f"an answer of more than {percent(limit)}"
+        which = "every answer" if limit <= ANY else f"an answer of more than {_told_limit(limit)}"
         said = f"{which} counts as sure ({asked}): {told(done)}"
     return Selective(risk=risk, confidence=confidence, threshold=limit, n=n, test=done, said=said)
+
+
+def _told_limit(limit: float) -> str:
+    """Near 1 with more digits: "more than 100.0 %" would be said of no answer."""
+    digits = math.floor(-math.log10(1 - limit)) - 1 if limit < 1 else 1
+    return f"{100 * limit:.{max(1, digits)}f} %"
 
 
 def told(found: Sure) -> str:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pydantic import JsonValue
 
 from data.spec import DatasetSpec
 from flows import drift
@@ -187,6 +188,28 @@ def test_another_split_is_mentioned_since_the_champion_may_have_learned_from_the
     verdict = case.judged(theirs, theirs.argmax(axis=1), split_seed=3)
     assert verdict.champion == str(ref)
     assert "the champion was split otherwise (split_seed 0, now 3)" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ({}, {}, ""),
+        ({"split_by": None, "group": None}, {}, ""),
+        ({"split_by": "time"}, {"split_by": "time"}, ""),
+        ({}, {"split_by": "time"}, "split_by None, now time"),  # a card of before there was another way
+        ({"split_by": "group"}, {}, "split_by group, now None"),
+        ({"group": "(a)"}, {"group": "(b)"}, "group (a), now (b)"),
+        ({}, {"test_fraction": 0.2}, "test_fraction 0.15, now 0.2"),
+    ],
+)
+def test_pictures_that_were_parted_in_another_way_were_split_otherwise(
+    old: dict[str, JsonValue], new: dict[str, str], said: str
+):
+    found = drift.other_split({"dataset": old}, DatasetSpec.model_validate(new))
+    assert found == (
+        f"mind that the champion was split otherwise ({said}) and may have learned from these pictures" if said else ""
+    )
+    assert drift.other_split({}, DatasetSpec.model_validate(new)) == ""  # of which nothing is known
 
 
 def test_models_of_other_things_are_never_replaced_by_themselves(champion: Bundle, case: Case, ref: ModelRef):

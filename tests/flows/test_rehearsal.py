@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -186,6 +187,31 @@ def test_few_slow_requests_are_timed_and_many_fast_ones():
     found = latency(Slow(), [b"a", b"b"])  # type: ignore[arg-type]
     assert found["requests"] == rehearsal.REQUESTS
     assert found["p50_ms"] <= found["p95_ms"]
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        ([{}, {}, {"variant": "int8"}], None),
+        ([{}, {"variant": "float"}], "answers with its float graph, not with the int8 one"),
+        ([{}] * 1000, "was ready, and then did not say which model answers: OSError"),
+    ],
+)
+def test_which_graph_answers_is_asked_again_where_nothing_came_back(
+    told: list[dict[str, str]], sentence: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "log").write_text("OSError\n")
+    answers = iter(told)
+    monkeypatch.setattr(rehearsal, "_told", lambda _: next(answers))
+    monkeypatch.setattr(rehearsal, "START_S", 0.3)
+    process, ready = SimpleNamespace(poll=lambda: None), SimpleNamespace(ready=lambda: True)
+    running = Running(process, 1, tmp_path / "log")  # type: ignore[arg-type]
+    begun = time.monotonic()
+    if sentence is None:
+        assert rehearsal.until_ready(running, ready, begun, variant="int8") >= 0.1  # type: ignore[arg-type]
+        return
+    with pytest.raises(FaultError, match=sentence):
+        rehearsal.until_ready(running, ready, begun, variant="int8")  # type: ignore[arg-type]
 
 
 @contextmanager

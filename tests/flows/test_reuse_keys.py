@@ -108,6 +108,7 @@ def test_every_section_of_an_experiment_is_read_by_some_stage_or_decides_nothing
         ({"code": {**CODE, "train": "e" * 64}}, {"train", *FIGURES}),
         ({"code": {**CODE, "evaluate": "e" * 64}}, FIGURES),
         ({"code": {**CODE, "export": "e" * 64}}, BUNDLE),
+        ({"variant": "int8"}, NOTHING),  # there is none
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -115,6 +116,16 @@ def test_so_do_the_pictures_and_the_machine(change: dict[str, Any], stages: set[
     before, after = keys(Experiment(), BASIS), keys(Experiment(), Basis(**{**BASIS.model_dump(), **change}))
     assert {stage for stage in before if before[stage] != after[stage]} == stages
     assert change.keys() <= Basis.model_fields.keys()
+
+
+def test_where_variants_are_made_their_test_and_the_one_that_is_rehearsed_count_for_the_bundle():
+    plain = Experiment().model_dump(mode="json")
+    made = {**plain, "export": {**plain["export"], "quantize": "int8"}}
+    before = keys_of(made, BASIS)
+    stricter = keys_of({**made, "release": {**plain["release"], "confidence": 0.99}}, BASIS)
+    other = keys_of(made, Basis(**{**BASIS.model_dump(), "variant": "float"}))
+    for after in (stricter, other):
+        assert {stage for stage in before if before[stage] != after[stage]} == BUNDLE
 
 
 def test_everything_that_a_stage_depends_on_is_tried_above():
@@ -128,6 +139,7 @@ def test_everything_that_a_stage_depends_on_is_tried_above():
         "weights",
         "timm",
         "code",
+        "variant",
     }
 
 

@@ -1,21 +1,24 @@
 """What is shown of a run, at the terminal and in the Prefect UI, as values."""
 
 import io
+import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prefect.logging import disable_run_logger
 from rich.console import Console
 
 from data.validate import ClassCount, Finding, ValidationReport
-from flows import pages, server
+from flows import artifacts, pages, server
 from flows.artifacts import Progress
 from flows.console import Display, duration, going_on, shown
 from flows.data_page import data_page
 from flows.prepare import left
 from flows.train import Watch
 from models.config import TrainConfig
+from models.evaluation import data_page as data_pages
 from models.evaluation.diagnosis.remark import Remark
 from models.evaluation.report import Picture
 from models.records import EpochRecord
@@ -140,9 +143,10 @@ def report(*labels: str) -> ValidationReport:
 
 
 def test_the_data_page_shows_counts_findings_and_pictures():
-    page = data_page(report("dark", "a|b"), {"dark": b"jpeg"})
+    page = data_page(report("dark", "a|b"), {"dark": b"jpeg", "a|b": b"jpeg"})
     assert "one class is rare" in page
-    assert "| dark | 3 | 1 | 1 | ![dark](data:image/jpeg;base64," in page
+    assert "| dark | 3 | 1 | 1 | ![](data:image/jpeg;base64," in page
+    assert page.count("a|b") == 0
     assert "| a\\|b |" in page  # a label cannot break the table
 
 
@@ -181,6 +185,30 @@ def test_the_verdict_page_has_the_figures_of_both():
     assert "lamps@1: 80.0 %" in page
     assert "+10.0 points, at least +5.0" in page
     assert page.splitlines()[-2:] == ["| ✓ | size | 1 MB |", "| ✗ | classes | a class fell: a\\|b |"]
+
+
+def test_the_sentence_above_a_verdict_cannot_be_a_picture_from_elsewhere(monkeypatch: pytest.MonkeyPatch):
+    shown: dict[str, str] = {}
+    monkeypatch.setattr(artifacts, "create_markdown_artifact", lambda _, **told: shown.update(told))
+    reason = "Kept lamps@1: a class fell: ![x](//host/y)<b>"
+    verdict = Verdict(promoted=False, relation="worse", reason=reason, n=9, challenger_accuracy=0.9)
+    artifacts.show_verdict.__wrapped__(verdict, "lamps@2")  # type: ignore[attr-defined]
+    assert shown["description"] == r"Kept lamps@1: a class fell: !\[x](//host/y)&lt;b>"
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_page_that_is_a_file_tells_nothing_of_the_server(fails: bool, monkeypatch: pytest.MonkeyPatch):
+    def write(*_: object, home: Path) -> Path:
+        if fails:
+            raise OSError("no space left")
+        return home
+
+    monkeypatch.setattr(data_pages, "write", write)
+    monkeypatch.setattr(artifacts, "_away", threading.Event())
+    artifacts._away.set()
+    nothing = SimpleNamespace(report=None, images=SimpleNamespace(snapshot=None), data_file=None)
+    artifacts.leave_data_page(nothing, nothing, Path())  # type: ignore[arg-type]
+    assert artifacts._away.is_set()
 
 
 def test_the_diagnosis_page_says_what_to_try_and_shows_each_picture_once():

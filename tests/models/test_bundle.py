@@ -466,6 +466,19 @@ def test_a_graph_with_a_fixed_batch_is_refused(copy: Path) -> None:
         Bundle.open(copy)
 
 
+def test_an_energy_that_is_not_one_of_each_picture_is_refused(copy: Path) -> None:
+    graph = onnx.load(copy / "model.onnx")
+    (end,) = (end for end in graph.graph.output if end.name == "energy")
+    (node,) = (node for node in graph.graph.node if "energy" in node.output)
+    node.output[list(node.output).index("energy")] = "energies"
+    graph.graph.node.append(onnx.helper.make_node("ReduceSum", ["energies"], ["energy"], keepdims=0))
+    end.CopyFrom(onnx.helper.make_tensor_value_info("energy", onnx.TensorProto.FLOAT, []))
+    (copy / "model.onnx").write_bytes(graph.SerializeToString())
+    sign(copy)
+    with pytest.raises(BundleError, match=r"'energy', 'tensor\(float\)', None\)\], its card says"):
+        Bundle.open(copy)
+
+
 # Formats and arrows
 
 

@@ -92,7 +92,9 @@ def test_the_page_has_each_finding_with_its_pictures_and_says_how_to_decide(pict
     assert "dark warn: dark it is Left out: 2 train, 1 of test stay." in text
     assert html.count("data:image/jpeg;base64,") == 3
     assert "cannot be shown" in text
+    assert "<code>list.csv</code>" in html
     assert "trainserve data quarantine flowers" in text
+    assert str(tmp_path) not in html  # whoever is handed the page need not know who made it
     assert "rose 30 5 6" in text
 
 

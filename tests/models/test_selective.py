@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy.stats import binom
 
 from models.evaluation.config import AnswerConfig
@@ -106,6 +107,34 @@ def test_of_answers_that_are_all_equally_sure_it_is_all_or_none(value: float):
 
 def test_many_equal_answers_below_a_few_surer_ones_are_no_obstacle():
     assert threshold(*answered(np.array([0.99] * 30 + [0.9] * 370), np.zeros(400)), **ASKED) == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        (0.5, "50.0 %"),
+        (0.9949, "99.5 %"),
+        (0.9996, "99.96 %"),
+        (float(np.float32(1) - np.float32(2**-20)), "99.99990 %"),
+        (1.0, "100.0 %"),
+    ],
+)
+def test_a_threshold_near_1_is_told_with_more_digits(limit: float, told: str):
+    wrong = np.zeros(400)
+    wrong[200:] = 1
+    pictures = answered(np.array([np.nextafter(limit, 2)] * 200 + [limit] * 200), wrong)
+    found = selective(pictures, pictures, config=AnswerConfig())
+    assert found is not None
+    assert (found.threshold, found.said.partition(" counts")[0]) == (limit, f"an answer of more than {told}")
+
+
+def test_a_risk_that_no_number_of_pictures_proves_is_refused():
+    with pytest.raises(ValidationError, match=r"answer.risk|risk"):
+        AnswerConfig(risk=1e-17)
+    few = answered(np.linspace(0.5, 1, 100), np.zeros(100))
+    found = selective(few, few, config=AnswerConfig(risk=1e-4))
+    assert found is not None
+    assert "it takes 29,956 or more" in found.said
 
 
 def test_classes_that_no_validation_picture_shows_stand_in_no_way():

@@ -38,6 +38,20 @@ def test_what_was_signed_by_one_who_may_is_taken(bundle: Path, keys: Path):
     assert set(manifest.verified(bundle)) == {"card.json"}
 
 
+def test_a_kill_while_it_is_signed_leaves_nothing_in_the_bundle(
+    bundle: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def killed(part: Path, _: Path) -> None:
+        seen.append(part)
+        raise KeyboardInterrupt
+
+    seen: list[Path] = []
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        sign(bundle / manifest.NAME, keys / "nightly")
+    assert [part.parent for part in seen] == [bundle.parent]
+
+
 def test_what_nobody_signed_is_refused(bundle: Path, keys: Path):
     with pytest.raises(BundleError, match="it is not signed, and this service takes only what nightly signed"):
         manifest.verified(bundle, signers=load_signers(keys / "signers"))

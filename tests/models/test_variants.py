@@ -173,6 +173,15 @@ def test_a_variant_that_does_not_prove_itself_leaves_the_exported_graph_in_servi
     bundle.replay()
 
 
+def test_a_variant_that_fails_while_it_is_timed_is_not_used_either(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    def failing(*_: object) -> float:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(variants, "times_as_fast", failing)
+    bundle = Bundle.open(folder)
+    assert (bundle.variant, bundle.why) == ("float", "the int8 graph is not used: out of memory")
+
+
 def test_another_label_is_refused_even_within_the_tolerance(folder: Path):
     bundle = Bundle.open(folder, variant="int8")
     record = json.loads((folder / "golden/int8.json").read_text())

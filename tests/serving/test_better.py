@@ -48,6 +48,9 @@ NIGHTS = [promoted(f"v{k}", f"v{k - 1}") for k in (3, 4, 5)]
         ([FIRST, BETTER, *NIGHTS, promoted("v3", "v5", None, what="rollback")], "v3", "v2"),
         # What took its own place once more.
         ([FIRST, BETTER, NIGHTS[0], promoted("v3", "v3")], "v3", "v2"),
+        # Two that took turns: each step goes further back, to how the first of them came to its place.
+        ([FIRST, promoted("v2", "v1"), promoted("v3", "v2"), promoted("v2", "v3")], "v2", "v1"),
+        ([FIRST, BETTER, promoted("v3", "v2"), promoted("v2", "v3")], "v2", "v2"),
         # Two that took each other's place, as no history of ours does.
         ([promoted("v1", "v2"), promoted("v2", "v1")], "v2", "v2"),
         # From before it was written down, and the verdicts are gone: as far back as is known.

@@ -38,6 +38,16 @@ def test_a_request_that_could_never_fit_the_queue_is_refused_at_start():
         settings.load(max_queue=5, max_pictures=6)
 
 
+def test_a_root_of_trust_for_signatures_that_nobody_asks_for_is_refused(monkeypatch):
+    monkeypatch.setenv("TRAINSERVE_SIGSTORE_ROOT", "/somewhere/root.json")
+    with pytest.raises(
+        InputError, match=r"TRAINSERVE_SIGSTORE_ROOT /somewhere/root\.json alone verifies nothing; say in"
+    ):
+        settings.load()
+    monkeypatch.setenv("TRAINSERVE_SIGSTORE", "me@example.com https://accounts.example.com")
+    assert settings.load().sigstore_root is not None
+
+
 def test_the_graph_that_is_wanted_is_asked_for_when_a_model_is_opened(tmp_path, monkeypatch):
     folder = toy.bundle(tmp_path / "bundle", version="v1")
     monkeypatch.setenv("TRAINSERVE_VARIANT", "int8")
