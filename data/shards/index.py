@@ -179,9 +179,14 @@ def _found(place: Place, name: str, size: int, home: Path) -> list[Entry]:
     return entries
 
 
+def _lines_of(raw: bytes) -> list[str]:
+    """Texts may hold what `splitlines` splits at."""
+    return raw.decode("utf-8", "replace").removesuffix("\n").split("\n")
+
+
 def _parsed(raw: bytes, name: str, size: int) -> list[Entry]:
     found = []
-    for number, line in enumerate(raw.decode("utf-8", "replace").splitlines()[1:], start=2):
+    for number, line in enumerate(_lines_of(raw)[1:], start=2):
         try:
             member, offset, length, digest, label, part, group, time = json.loads(line)
             texts = [one for one in (group, time) if one is not None]

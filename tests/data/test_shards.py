@@ -21,7 +21,7 @@ from data.shards import bucket, index, order
 from data.shards.place import Local
 from data.shards.sample import entries_of
 from data.shards.stream import Streamed
-from data.shards.tar import BLOCK, END, Member, members, packed
+from data.shards.tar import BLOCK, END, FILLED, Member, members, packed
 from data.shards.write import write
 from data.snapshot import Snapshot
 from data.sources import gathered
@@ -181,6 +181,20 @@ def test_shards_of_others_are_read(tar, png, home, how):
     assert all(hashlib.sha256(raw[e.offset : e.offset + e.size]).hexdigest() == e.digest for e in found)
 
 
+@pytest.mark.parametrize("order", [["1.mask.png", "1.jpg"], ["1.jpg", "1.mask.png"]])
+def test_a_sample_is_the_picture_that_its_name_says_and_not_the_mask_beside_it(tar, png, home, order):
+    folder = tar({**{name: png(number) for number, name in enumerate(order)}, "1.cls": b"0"})
+    assert [one.name for one in index.opened(Local(folder), home).entries] == ["1.jpg"]
+
+
+def test_texts_with_any_kind_of_line_end_in_them_are_read_again_as_they_were(tar, png, home):
+    said = json.dumps({"label": "rose", "group": "north\u2028wing\x85 2"}).encode()
+    folder = tar({"a\u2028b.jpg": png(1), "a\u2028b.json": said})
+    first = index.opened(Local(folder), home).entries
+    assert index.opened(Local(folder), home).entries == first
+    assert first[0].name == "a\u2028b.jpg"
+
+
 def test_shards_of_others_are_read_once_and_again_when_they_change(tar, png, home, monkeypatch):
     folder = tar({"1.jpg": png(1), "1.cls": b"0", "2.jpg": png(2), "2.cls": b"1"})
     reads = []
@@ -234,17 +248,26 @@ def damaged(shard: Path, how: str) -> None:
             content = bytearray(b"<html>not found</html>" * 100)
         case "empty":
             content = bytearray()
+        case "cut between two files":
+            content = content[: 2 * BLOCK]
+        case "zeros from the second file on":
+            content[2 * BLOCK :] = bytes(len(content) - 2 * BLOCK + FILLED)
+        case "another shard behind its end":
+            content += bytes(content)
     shard.write_bytes(content)
 
 
 WRONG = ["cut in a picture", "cut in a header", "a flipped bit in a header", "no tar", "empty"]
+WRONG += ["cut between two files", "zeros from the second file on", "another shard behind its end"]
 
 
 @pytest.mark.parametrize("how", WRONG)
 def test_a_broken_shard_of_others_is_named(tar, png, home, how):
     folder = tar({"1.jpg": png(1), "1.cls": b"0"})
     damaged(folder / "0.tar", how)
-    with pytest.raises(SourceError, match=r"^shard 0\.tar is (cut off|damaged) at byte [\d,]+.*; copy or write it"):
+    with pytest.raises(
+        SourceError, match=r"^shard 0\.tar (is cut off|is damaged|ends) at byte [\d,]+.*; copy or write it"
+    ):
         index.opened(Local(folder), home)
 
 
@@ -295,6 +318,8 @@ def test_links_devices_and_names_that_lead_out_are_refused(tmp_path, home, membe
         ({"1.jpg": b"x", "1.json": b'{"label": 1, "time": "noon"}'}, "has time 'noon'; write ISO 8601"),
         ({"1.jpg": b"x", "1.cls": b"7" * 70_000}, "1.cls of sample 0.tar/1 has 70,000 bytes"),
         ({"1.jpg": b"x", "1.cls": b"7" * 300}, "sample 0.tar/1 has no class"),
+        ({"1.jpg": b"x", "1.png": b"y", "1.cls": b"7"}, "sample 0.tar/1 has 2 pictures, .jpg and .png; leave one"),
+        ({"1.left.png": b"x", "1.right.png": b"y", "1.cls": b"7"}, "has 2 pictures, .left.png and .right.png"),
     ],
 )
 def test_a_sample_that_cannot_be_understood_is_named(tar, home, files, said):
