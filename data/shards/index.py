@@ -18,7 +18,7 @@ import numpy as np
 from data import progress as progress_
 from data import whole
 from data.compact import Digests
-from data.errors import SourceError, UnreadableImage
+from data.errors import ShardUnreadable, SourceError
 from data.layout import Listed, Listing, class_name
 from data.progress import Progress
 from data.shards.place import Place
@@ -76,7 +76,7 @@ class Index:
         return Piece(str(self.place.file(shard.name)), entry.offset, entry.size, entry.digest)
 
     def content(self, file: str) -> bytes:
-        """Raises `UnreadableImage`."""
+        """Raises `ShardUnreadable`."""
         shards = Shards()
         try:
             return shards.content(self.piece(file))
@@ -89,7 +89,7 @@ class Index:
         entry = self.entries[self.number[file]]
         to = self.taken_out / entry.digest[:2] / f"{entry.digest}{Path(entry.name).suffix.lower()}"
         if not to.exists():
-            with suppress(UnreadableImage):
+            with suppress(ShardUnreadable):
                 whole.write(to, self.content(file))
         return to
 

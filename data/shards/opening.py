@@ -27,8 +27,9 @@ CHUNK = 256  # pictures
 def build(
     snapshot: Snapshot, image: ImageSpec, home: Path, *, anew: bool = False, progress: Progress | None = None
 ) -> Images:
-    """As `images.build`, but that its pixels are decoded when they are asked for."""
-    file = home / "images" / cache_key(snapshot, image) / UNREADABLE
+    """As `images.build`, but that its pixels are decoded when they are asked for. Raises `ShardUnreadable`: of such a
+    shard it is not known which of its pictures can be read, so that nothing is kept of it."""
+    file = _folder(snapshot, image, home) / UNREADABLE
     with whole.locked(file):
         refused = None if anew else _known(file, len(snapshot.files))
         if refused is None:
@@ -45,7 +46,7 @@ def keep(images: Images, rows: np.ndarray, home: Path, *, progress: Progress | N
     pixels = cast(Streamed, images.pixels)
     rows = np.sort(rows)
     called = hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()[:24]
-    file = home / "images" / cache_key(images.snapshot, images.spec) / f"kept-{called}.u8"
+    file = _folder(images.snapshot, images.spec, home) / f"kept-{called}.u8"
     shape = (len(rows), *images.pixels.shape[1:])
     with whole.locked(file):
         if len(rows) and not (file.exists() and file.stat().st_size == int(np.prod(shape))):
@@ -54,6 +55,11 @@ def keep(images: Images, rows: np.ndarray, home: Path, *, progress: Progress | N
     if len(rows):
         kept.keeping(rows, np.memmap(file, np.uint8, "r", shape=shape))
     return replace(images, pixels=cast(np.ndarray, kept))
+
+
+def _folder(snapshot: Snapshot, image: ImageSpec, home: Path) -> Path:
+    """Not that of `images.build`, which moves a whole folder to its place: the same pictures may lie in files too."""
+    return home / "images" / f"{cache_key(snapshot, image)}-streamed"
 
 
 def _refused(snapshot: Snapshot, image: ImageSpec, progress: Progress) -> Refusals:
