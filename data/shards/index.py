@@ -46,6 +46,7 @@ class Index:
     shard: np.ndarray  # (N,) int32, which one
     taken_out: Path  # folder for pictures that somebody wants as files
     mirror: bool = True  # False where a mirrored picture changes its class
+    name: str | None = None  # of the data set that they were written from
 
     @property
     def listing(self) -> Listing:
@@ -99,6 +100,14 @@ def is_there(folder: Path) -> bool:
     return any((folder / one).is_file() for one in (INDEX, BEGUN)) and next(folder.glob("*.tar*"), None) is not None
 
 
+def name_at(folder: Path) -> str | None:
+    """Of the data set that the shards of a folder were written from, where they say it."""
+    try:
+        return str(json.loads((folder / INDEX).read_bytes())["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def opened(place: Place, home: Path, *, progress: Progress = progress_.ignore) -> Index:
     """Raises `SourceError` with one sentence that names the shard which is missing, cut off or damaged."""
     there = place.sizes()
@@ -120,8 +129,15 @@ def opened(place: Place, home: Path, *, progress: Progress = progress_.ignore) -
         shard += [number] * len(some)
         progress("indexing", number + 1, len(names))
     shards = tuple(Shard(name, there[name]) for name in names)
-    taken_out, mirror = home / "datasets" / "shards" / "pictures", bool(said.get("mirror", True))
-    return Index(place, shards, tuple(entries), np.array(shard, np.int32), taken_out, mirror)
+    return Index(
+        place,
+        shards,
+        tuple(entries),
+        np.array(shard, np.int32),
+        taken_out=home / "datasets" / "shards" / "pictures",
+        mirror=bool(said.get("mirror", True)),
+        name=str(said["name"]) if said.get("name") else None,
+    )
 
 
 def lines(entries: Iterable[Entry], *, size: int, plan: str = "") -> bytes:

@@ -1,7 +1,7 @@
 """The samples of a tar file in the WebDataset layout: what lies together under one name up to its first dot.
 
-A sample is a picture (NAME.jpg, or what else of it is one, if nothing but that is) and its class, as `NAME.cls` or as `label` in `NAME.json`; the json may tell split, group and time
-too. Without a split, a shard's own name may say one.
+A sample is a picture (NAME.jpg; or NAME.left.jpg, if that is all there is) and its class, as `NAME.cls` or as `label`
+in `NAME.json`; the json may tell split, group and time too. Without a split, a shard's own name may say one.
 """
 
 import hashlib

@@ -25,6 +25,7 @@ from data.shards.tar import BLOCK, END, FILLED, Member, members, packed
 from data.shards.write import write
 from data.snapshot import Snapshot
 from data.sources import gathered
+from data.sources.kinds import default_name, parse_source
 from data.spec import DatasetSpec, ImageSpec, Part
 
 ROOT = Path(__file__).parents[2]
@@ -134,6 +135,33 @@ def test_a_writer_that_was_killed_goes_on(write, home, tmp_path, writes):
     many(listed, tmp_path / "whole")
     assert contents(to) == contents(tmp_path / "whole")
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items()), "what was done is not done again"
+
+
+def test_a_writer_that_was_killed_when_all_was_done_makes_an_end_of_it(write, home, tmp_path):
+    listed = taken(write(FOUR), home)
+    shards = write_shards(listed, tmp_path / "shards")
+    plan = json.loads((shards / "index.json").read_text())["plan"]
+    (shards / "begun.json").write_text(json.dumps({"plan": plan}))
+    write_shards(listed, shards)
+    assert len(index_of(shards).entries) == 4
+
+
+def test_shards_are_written_of_shards_without_a_file_for_each_picture(write, home, tmp_path):
+    first = write_shards(taken(write(FOUR), home), tmp_path / "first")
+    second = write_shards(taken(first, home), tmp_path / "second")
+    assert taken(second, home).fingerprint == taken(first, home).fingerprint
+    assert not (home / "datasets/shards/pictures").exists()
+
+
+def test_shards_are_called_as_what_they_were_written_from(write, home, tmp_path):
+    """By the name one knows which pictures are kept for the test, and what was decided of them."""
+    source = write(FOUR, "My Flowers")
+    shards = write_shards(taken(source, home), tmp_path / "shards")
+    assert taken(shards, home).name == default_name(parse_source(str(shards))) == "my-flowers"
+    assert taken(DatasetSpec(source=str(shards), name="others"), home).name == "others"
+    told = json.loads((shards / "index.json").read_text())
+    (shards / "index.json").write_text(json.dumps(told | {"name": "../../etc"}))
+    assert taken(shards, home).name == "etc"
 
 
 def test_a_folder_with_anything_else_in_it_is_refused(write, home, tmp_path):
@@ -375,7 +403,7 @@ def test_shards_in_a_bucket_are_those_of_a_folder(write, home, tmp_path, memory)
     uploaded(tmp_path / "shards", memory)
     there = taken(f"shards:{memory}", home)
     assert there.fingerprint == listed.fingerprint
-    assert there.name == "flowers"
+    assert there.name == listed.name
     assert [hashlib.sha256(there.content(row)).hexdigest() for row in range(4)] == list(there.digests)
 
 
