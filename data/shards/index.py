@@ -80,7 +80,8 @@ class Index:
         """Raises `ShardUnreadable`."""
         shards = Shards()
         try:
-            return shards.content(self.piece(file))
+            with self.place.in_use():
+                return shards.content(self.piece(file))
         finally:
             shards.close()
 
@@ -190,7 +191,8 @@ def _found(place: Place, name: str, size: int, home: Path) -> list[Entry]:
             return _parsed(raw, name, size)
     except OSError:
         pass
-    entries = list(entries_of(place.file(name), name))
+    with place.in_use():
+        entries = list(entries_of(place.file(name), name))
     whole.write(kept, lines(entries, size=size, plan=stamp))
     return entries
 

@@ -74,11 +74,16 @@ def _refused(snapshot: Snapshot, image: ImageSpec, progress: Progress) -> Refusa
 
 
 def _write(file: Path, pixels: Streamed, rows: np.ndarray, progress: Progress) -> None:
-    parts = np.split(rows, np.arange(CHUNK, len(rows), CHUNK))
+    """In the order in which they lie: in that of the rows, a few pictures may be of as many shards."""
+    slots = np.argsort(pixels.shards[rows], kind="stable")
+    parts, done = np.split(slots, np.arange(CHUNK, len(slots), CHUNK)), 0
     with whole.file(file) as out:
-        for number, some in enumerate(pixels.batches(parts)):
-            out.write(some.tobytes())
-            progress("validation and test", min((number + 1) * CHUNK, len(rows)), len(rows))
+        for part, some in zip(parts, pixels.batches([rows[part] for part in parts]), strict=True):
+            for slot, picture in zip(part.tolist(), some, strict=True):
+                out.seek(slot * picture.nbytes)
+                out.write(picture.tobytes())
+            done += len(part)
+            progress("validation and test", done, len(rows))
 
 
 def _known(file: Path, num: int) -> Refusals | None:

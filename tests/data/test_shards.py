@@ -422,6 +422,43 @@ def test_of_a_bucket_only_so_much_stays_on_this_machine(write, home, tmp_path, m
         [there.content(row) for row in range(120)]
 
 
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_batch_finds_all_its_shards_whatever_the_limit(write, home, tmp_path, memory, monkeypatch, processes):
+    listed = taken(write({f"{k}/{n}.png": None for k in "ab" for n in range(60)}), home)
+    assert len(many(listed, tmp_path / "shards")) > 4
+    uploaded(tmp_path / "shards", memory)
+    monkeypatch.setattr(bucket, "AT_LEAST", 2)
+    monkeypatch.setenv("TRAINSERVE_SHARDS_GB", "0.00001")
+    image, rows = ImageSpec(height=6, width=6, channels=1), np.arange(120)
+    streamed = Streamed(taken(f"shards:{memory}", home), rows, image)
+    (found,) = streamed.batches([rows], processes=processes)
+    there = Streamed(taken(tmp_path / "shards", home), rows, image)
+    assert np.array_equal(found, there[rows])
+
+
+def test_what_another_run_reads_stays_until_it_is_done_or_dead(write, home, tmp_path, memory, monkeypatch):
+    many(taken(write({f"{k}/{n}.png": None for k in "ab" for n in range(60)}), home), tmp_path / "shards")
+    uploaded(tmp_path / "shards", memory)
+    monkeypatch.setattr(bucket, "AT_LEAST", 2)
+    monkeypatch.setenv("TRAINSERVE_SHARDS_GB", "0.00001")
+    one, other = (bucket.place_of(memory, home) for _ in range(2))
+    names = sorted(name for name in one.sizes() if name.endswith(".tar"))
+
+    def read_on() -> None:
+        for name in names[1:]:
+            other.file(name)
+
+    with one.in_use():
+        first = one.file(names[0])
+        read_on()
+        assert first.exists()
+    (one.folder / ".killed.using").touch()
+    other.file(names[-1]).unlink()
+    read_on()
+    assert not first.exists()
+    assert [path.name for path in one.folder.glob(".*.using")] == []
+
+
 def test_the_shards_that_come_next_are_fetched_while_others_are_read(write, home, tmp_path, memory):
     num = len(many(taken(write({f"{k}/{n}.png": None for k in "ab" for n in range(60)}), home), tmp_path / "shards"))
     uploaded(tmp_path / "shards", memory)

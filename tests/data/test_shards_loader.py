@@ -13,6 +13,7 @@ from data.errors import DataRefused, SourceError
 from data.loader import Pictures, TrainBatches, eval_batches
 from data.prepare import Dataset, prepare
 from data.shards import decoders, opening, order, stream
+from data.shards.place import Local
 from data.shards.stream import Streamed
 from data.spec import AugmentConfig, DatasetSpec, ImageSpec
 from tests.data.conftest import png
@@ -85,6 +86,20 @@ def test_only_validation_and_test_pictures_are_kept_decoded(place, streamed):
     prepared(place / "shards", home)
     files = [path for path in home.rglob("*") if path.suffix == ".u8"]
     assert [path.stat().st_size for path in files] == [kept * 8 * 8]
+
+
+def test_pictures_are_kept_in_the_order_of_the_shards_each_of_which_is_read_once(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "CHUNK", 4)
+    asked: list[str] = []
+    file = Local.file
+    monkeypatch.setattr(Local, "file", lambda self, name: asked.append(name) or file(self, name))
+    listed, image = taken(place / "shards", tmp_path), ImageSpec(height=8, width=8, channels=1)
+    images = opening.build(listed, image, tmp_path)
+    rows, asked[:] = np.arange(0, NUM, 2), []
+    kept = opening.keep(images, rows, tmp_path)
+    turns = [name for name, before in zip(asked, [None, *asked], strict=False) if name != before]
+    assert len(turns) == len(set(turns)) > order.WINDOW
+    assert np.array_equal(kept.pixels[rows], images.pixels[rows])
 
 
 def test_an_epoch_shows_every_training_picture_once(streamed):
