@@ -98,7 +98,8 @@ class Index:
 
 def is_there(folder: Path) -> bool:
     """Whether these are shards that this project wrote, or began to."""
-    return any((folder / one).is_file() for one in (INDEX, BEGUN)) and next(folder.glob("*.tar*"), None) is not None
+    first = {INDEX: f"*.tar{BESIDE}", BEGUN: "*.tar*"}  # archives may lie beside an index.json of somebody else's
+    return any((folder / one).is_file() and next(folder.glob(many), None) for one, many in first.items())
 
 
 def name_at(folder: Path) -> str | None:

@@ -245,6 +245,10 @@ def test_a_folder_of_shards_is_a_source_with_or_without_the_word(tar, write, png
         taken(f"shards:{write({'x.txt': b''}, 'empty')}", home)
 
 
+def test_an_index_beside_an_archive_makes_no_shards(write, home):
+    assert len(taken(write(FOUR | {"index.json": b"{}", "flowers.tar.gz": b"x", "more.tar": b"x"}), home).files) == 4
+
+
 def test_shards_are_not_joined_to_other_sources(write, home, tmp_path):
     source = write(FOUR)
     shards = write_shards(taken(source, home), tmp_path / "shards")
@@ -405,6 +409,13 @@ def test_shards_in_a_bucket_are_those_of_a_folder(write, home, tmp_path, memory)
     assert there.fingerprint == listed.fingerprint
     assert there.name == listed.name
     assert [hashlib.sha256(there.content(row)).hexdigest() for row in range(4)] == list(there.digests)
+
+
+def test_shards_in_a_bucket_are_known_where_the_word_is_missing(write, home, tmp_path, memory):
+    write_shards(taken(write(FOUR), home), tmp_path / "shards")
+    uploaded(tmp_path / "shards", f"{memory}/all")
+    with pytest.raises(SourceError, match=rf"^{memory}/all holds shards; write shards:{memory}/all$"):
+        taken(f"{memory}/all", home)
 
 
 def test_of_a_bucket_only_so_much_stays_on_this_machine(write, home, tmp_path, memory, monkeypatch):
