@@ -27,6 +27,7 @@ from data.sources.kinds import (
     Url,
     default_name,
     parse_source,
+    slug,
 )
 from data.spec import DatasetSpec
 
@@ -57,7 +58,8 @@ def fetch(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) ->
             return _of_folder(source.path.resolve(), name, spec, home, tell)
         case Shards():
             found = index.opened(bucket.place_of(source.place, home), home, progress=tell)
-            return Fetched(found.place.folder, name, mirror=found.mirror, shards=found)
+            called = spec.name or (slug(found.name) if found.name else name)
+            return Fetched(found.place.folder, called, mirror=found.mirror, shards=found)
         case Archive():
             return _of_folder(_unpack(source.path.absolute(), name, spec, home, tell), name, spec, home, tell)
         case ListingFile():

@@ -4,7 +4,8 @@ import hashlib
 import json
 import operator
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,22 @@ class Snapshot:
                 yield from _listed([self.hashed, said], [_ranks(said), self.contents])
                 yield "}"
         yield "]"
+
+    def without(self, digests: AbstractSet[str]) -> "Snapshot":
+        """The pictures that are none of these; the classes stay."""
+        if not digests:
+            return self
+        rows = np.array([row for row, digest in enumerate(self.digests) if digest not in digests], np.int64)
+        return replace(
+            self,
+            files=[self.files[row] for row in rows],
+            labels=self.labels[rows],
+            digests=self.hashed.taken(rows),
+            sizes=self.sizes[rows],
+            parts=self.stated.taken(rows),
+            groups=[self.groups[row] for row in rows] if self.groups else (),
+            times=[self.times[row] for row in rows] if self.times else (),
+        )
 
     def path(self, row: int) -> Path:
         return self.root / self.files[row] if self.shards is None else self.shards.path(self.files[row])

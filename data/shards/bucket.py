@@ -4,13 +4,14 @@ import hashlib
 import os
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from data import whole
 from data.errors import SourceError
+from data.shards import room
 from data.shards.order import WINDOW
 from data.shards.place import Local, Place
 from data.sources import bucket, objects
@@ -54,16 +55,18 @@ class Bucket:
         state = self._there[name]
         known = hashlib.sha256(f"{state.version} {state.size}".encode()).hexdigest()[:16]
         target = self.folder / f"{known}-{name}"
-        try:
-            os.utime(target)
-            return target
-        except FileNotFoundError:
-            pass
-        with whole.locked(target):
-            if not target.exists():
-                self._fetch(name, target, state)
-        _make_room(self.folder, limit_bytes())
+        limit, fetched = limit_bytes(), False
+        while not room.touched(target):
+            with whole.locked(target):
+                if not target.exists():
+                    self._fetch(name, target, state)
+            fetched = True
+        if fetched:
+            room.make(self.folder, limit, at_least=AT_LEAST)
         return target
+
+    def in_use(self) -> AbstractContextManager[None]:
+        return room.in_use(self.folder)
 
     def soon(self, names: Sequence[str]) -> None:
         """Fetched in a thread, one after the other, while there is none at it."""
@@ -115,16 +118,3 @@ def limit_bytes() -> int:
         return int(float(said or LIMIT_GB) * 1e9)
     except ValueError:
         raise SourceError(f"{LIMIT} is {said!r}; give a number of gigabytes, or leave it out") from None
-
-
-def _make_room(folder: Path, limit: int) -> None:
-    """What was not used longest goes first; who has it open reads on."""
-    shards = [(file.stat(), file) for file in folder.glob("*.tar")]
-    shards.sort(key=lambda one: one[0].st_mtime_ns)
-    total = sum(state.st_size for state, _ in shards)
-    for state, file in shards[:-AT_LEAST]:
-        if total <= limit:
-            return
-        with suppress(FileNotFoundError):
-            file.unlink()
-        total -= state.st_size

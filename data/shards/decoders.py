@@ -14,6 +14,7 @@ from typing import cast
 import numpy as np
 
 from data.decode import READY
+from data.errors import ShardUnreadable
 from data.shards import order
 from data.shards.read import Piece, Shards
 from data.shards.work import decoded
@@ -31,7 +32,8 @@ Refused = Callable[[int, str], None]
 
 
 def here(parts: Iterable[np.ndarray], pieces: Pieces, spec: ImageSpec, refused: Refused) -> Iterator[np.ndarray]:
-    """uint8 (B, stored_height, stored_width, C) for each array of rows, decoded in this process."""
+    """uint8 (B, stored_height, stored_width, C) for each array of rows, decoded in this process. Raises
+    `ShardUnreadable`."""
     shards = Shards()
     try:
         for rows in parts:
@@ -166,14 +168,18 @@ class _Process:
         self.process.ask(json.dumps((job.batch.first + job.start, job.pieces)))
 
     def answer(self) -> tuple[_Job, list[tuple[int, str]] | None]:
-        """(the job, what was refused of it; None if the process died of it). Blocks until it is known."""
+        """(the job, what was refused of it; None if the process died of it). Blocks until it is known. Raises
+        `ShardUnreadable`."""
         assert self.job
         if not self._ready and self.output.readline() != READY:
             raise RuntimeError(f"a decoding process did not start: {' '.join(self.process.command)}")
         self._ready = True
         job, line = self.job, self.output.readline()
         self.job = None
-        return job, [(place, why) for place, why in json.loads(line)] if line else None
+        said = json.loads(line) if line else None
+        if isinstance(said, str):
+            raise ShardUnreadable(said)
+        return job, said
 
     def restart(self) -> str:
         """A fresh process in place of a dead one; says how that died."""

@@ -18,7 +18,7 @@ import numpy as np
 from data import progress as progress_
 from data import whole
 from data.compact import Digests
-from data.errors import SourceError, UnreadableImage
+from data.errors import ShardUnreadable, SourceError
 from data.layout import Listed, Listing, class_name
 from data.progress import Progress
 from data.shards.place import Place
@@ -46,6 +46,7 @@ class Index:
     shard: np.ndarray  # (N,) int32, which one
     taken_out: Path  # folder for pictures that somebody wants as files
     mirror: bool = True  # False where a mirrored picture changes its class
+    name: str | None = None  # of the data set that they were written from
 
     @property
     def listing(self) -> Listing:
@@ -76,10 +77,11 @@ class Index:
         return Piece(str(self.place.file(shard.name)), entry.offset, entry.size, entry.digest)
 
     def content(self, file: str) -> bytes:
-        """Raises `UnreadableImage`."""
+        """Raises `ShardUnreadable`."""
         shards = Shards()
         try:
-            return shards.content(self.piece(file))
+            with self.place.in_use():
+                return shards.content(self.piece(file))
         finally:
             shards.close()
 
@@ -89,14 +91,23 @@ class Index:
         entry = self.entries[self.number[file]]
         to = self.taken_out / entry.digest[:2] / f"{entry.digest}{Path(entry.name).suffix.lower()}"
         if not to.exists():
-            with suppress(UnreadableImage):
+            with suppress(ShardUnreadable):
                 whole.write(to, self.content(file))
         return to
 
 
 def is_there(folder: Path) -> bool:
     """Whether these are shards that this project wrote, or began to."""
-    return any((folder / one).is_file() for one in (INDEX, BEGUN)) and next(folder.glob("*.tar*"), None) is not None
+    first = {INDEX: f"*.tar{BESIDE}", BEGUN: "*.tar*"}  # archives may lie beside an index.json of somebody else's
+    return any((folder / one).is_file() and next(folder.glob(many), None) for one, many in first.items())
+
+
+def name_at(folder: Path) -> str | None:
+    """Of the data set that the shards of a folder were written from, where they say it."""
+    try:
+        return str(json.loads((folder / INDEX).read_bytes())["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def opened(place: Place, home: Path, *, progress: Progress = progress_.ignore) -> Index:
@@ -120,8 +131,15 @@ def opened(place: Place, home: Path, *, progress: Progress = progress_.ignore) -
         shard += [number] * len(some)
         progress("indexing", number + 1, len(names))
     shards = tuple(Shard(name, there[name]) for name in names)
-    taken_out, mirror = home / "datasets" / "shards" / "pictures", bool(said.get("mirror", True))
-    return Index(place, shards, tuple(entries), np.array(shard, np.int32), taken_out, mirror)
+    return Index(
+        place,
+        shards,
+        tuple(entries),
+        np.array(shard, np.int32),
+        taken_out=home / "datasets" / "shards" / "pictures",
+        mirror=bool(said.get("mirror", True)),
+        name=str(said["name"]) if said.get("name") else None,
+    )
 
 
 def lines(entries: Iterable[Entry], *, size: int, plan: str = "") -> bytes:
@@ -174,14 +192,20 @@ def _found(place: Place, name: str, size: int, home: Path) -> list[Entry]:
             return _parsed(raw, name, size)
     except OSError:
         pass
-    entries = list(entries_of(place.file(name), name))
+    with place.in_use():
+        entries = list(entries_of(place.file(name), name))
     whole.write(kept, lines(entries, size=size, plan=stamp))
     return entries
 
 
+def _lines_of(raw: bytes) -> list[str]:
+    """Texts may hold what `splitlines` splits at."""
+    return raw.decode("utf-8", "replace").removesuffix("\n").split("\n")
+
+
 def _parsed(raw: bytes, name: str, size: int) -> list[Entry]:
     found = []
-    for number, line in enumerate(raw.decode("utf-8", "replace").splitlines()[1:], start=2):
+    for number, line in enumerate(_lines_of(raw)[1:], start=2):
         try:
             member, offset, length, digest, label, part, group, time = json.loads(line)
             texts = [one for one in (group, time) if one is not None]

@@ -27,8 +27,9 @@ CHUNK = 256  # pictures
 def build(
     snapshot: Snapshot, image: ImageSpec, home: Path, *, anew: bool = False, progress: Progress | None = None
 ) -> Images:
-    """As `images.build`, but that its pixels are decoded when they are asked for."""
-    file = home / "images" / cache_key(snapshot, image) / UNREADABLE
+    """As `images.build`, but that its pixels are decoded when they are asked for. Raises `ShardUnreadable`: of such a
+    shard it is not known which of its pictures can be read, so that nothing is kept of it."""
+    file = _folder(snapshot, image, home) / UNREADABLE
     with whole.locked(file):
         refused = None if anew else _known(file, len(snapshot.files))
         if refused is None:
@@ -45,7 +46,7 @@ def keep(images: Images, rows: np.ndarray, home: Path, *, progress: Progress | N
     pixels = cast(Streamed, images.pixels)
     rows = np.sort(rows)
     called = hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()[:24]
-    file = home / "images" / cache_key(images.snapshot, images.spec) / f"kept-{called}.u8"
+    file = _folder(images.snapshot, images.spec, home) / f"kept-{called}.u8"
     shape = (len(rows), *images.pixels.shape[1:])
     with whole.locked(file):
         if len(rows) and not (file.exists() and file.stat().st_size == int(np.prod(shape))):
@@ -54,6 +55,11 @@ def keep(images: Images, rows: np.ndarray, home: Path, *, progress: Progress | N
     if len(rows):
         kept.keeping(rows, np.memmap(file, np.uint8, "r", shape=shape))
     return replace(images, pixels=cast(np.ndarray, kept))
+
+
+def _folder(snapshot: Snapshot, image: ImageSpec, home: Path) -> Path:
+    """Not that of `images.build`, which moves a whole folder to its place: the same pictures may lie in files too."""
+    return home / "images" / f"{cache_key(snapshot, image)}-streamed"
 
 
 def _refused(snapshot: Snapshot, image: ImageSpec, progress: Progress) -> Refusals:
@@ -68,11 +74,16 @@ def _refused(snapshot: Snapshot, image: ImageSpec, progress: Progress) -> Refusa
 
 
 def _write(file: Path, pixels: Streamed, rows: np.ndarray, progress: Progress) -> None:
-    parts = np.split(rows, np.arange(CHUNK, len(rows), CHUNK))
+    """In the order in which they lie: in that of the rows, a few pictures may be of as many shards."""
+    slots = np.argsort(pixels.shards[rows], kind="stable")
+    parts, done = np.split(slots, np.arange(CHUNK, len(slots), CHUNK)), 0
     with whole.file(file) as out:
-        for number, some in enumerate(pixels.batches(parts)):
-            out.write(some.tobytes())
-            progress("validation and test", min((number + 1) * CHUNK, len(rows)), len(rows))
+        for part, some in zip(parts, pixels.batches([rows[part] for part in parts]), strict=True):
+            for slot, picture in zip(part.tolist(), some, strict=True):
+                out.seek(slot * picture.nbytes)
+                out.write(picture.tobytes())
+            done += len(part)
+            progress("validation and test", done, len(rows))
 
 
 def _known(file: Path, num: int) -> Refusals | None:

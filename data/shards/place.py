@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +33,9 @@ class Place(Protocol):
     def file(self, name: str) -> Path:
         """On this machine, for a while at least. Raises `OSError` or `SourceError`."""
 
+    def in_use(self) -> AbstractContextManager[None]:
+        """Files that are asked for within stay until its end."""
+
     def soon(self, names: Sequence[str]) -> None:
         """These will be asked for."""
 
@@ -61,6 +65,9 @@ class Local:
 
     def file(self, name: str) -> Path:
         return self.folder / name
+
+    def in_use(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def soon(self, names: Sequence[str]) -> None:
         """They are there."""

@@ -5,7 +5,7 @@ import os
 from collections import OrderedDict
 from typing import NamedTuple
 
-from data.errors import UnreadableImage
+from data.errors import ShardUnreadable
 
 OPEN = 32  # shards
 
@@ -26,7 +26,7 @@ class Shards:
         self._open: OrderedDict[str, int] = OrderedDict()
 
     def content(self, piece: Piece) -> bytes:
-        """Raises `UnreadableImage` where it cannot be read, or is not what the index says."""
+        """Raises `ShardUnreadable` where it cannot be read, or is not what the index says."""
         try:
             content = os.pread(self._file(piece.shard), piece.size, piece.offset)
             while len(content) < piece.size and (more := os.pread(
@@ -34,11 +34,13 @@ class Shards:
             )):  # fmt: skip
                 content += more
         except OSError as error:
-            raise UnreadableImage(f"its shard cannot be read ({error.strerror}); put it back") from None
+            raise ShardUnreadable(f"shard {piece.shard} cannot be read ({error.strerror}); put it back") from None
         if len(content) < piece.size:
-            raise UnreadableImage("its shard is cut off; copy or write it again")
+            raise ShardUnreadable(f"shard {piece.shard} is cut off; copy or write it again")
         if piece.digest and hashlib.sha256(content).hexdigest() != piece.digest:
-            raise UnreadableImage("its bytes are not those that the shard's index says; copy or write it again")
+            raise ShardUnreadable(
+                f"shard {piece.shard} has other bytes at {piece.offset:,} than its index says; copy or write it again"
+            )
         return content
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """The samples of a tar file in the WebDataset layout: what lies together under one name up to its first dot.
 
-A sample is a picture and its class, as `NAME.cls` or as `label` in `NAME.json`; the json may tell split, group and time
-too. Without a split, a shard's own name may say one.
+A sample is a picture (NAME.jpg; or NAME.left.jpg, if that is all there is) and its class, as `NAME.cls` or as `label`
+in `NAME.json`; the json may tell split, group and time too. Without a split, a shard's own name may say one.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ def entries_of(file: Path, called: str) -> Iterator[Entry]:
             pictures = [suffix for suffix in sample if f".{suffix.rpartition('.')[2]}" in PICTURES]
             if not pictures:
                 continue
-            member = sample[pictures[0]]
+            member = sample[_one(pictures, f"{called}/{key}")]
             said = _said(sample, read, f"{called}/{key}")
             said.setdefault("part", stated)
             digest = hashlib.sha256(read(member.size, member.offset)).hexdigest()
@@ -60,6 +60,15 @@ def entries_of(file: Path, called: str) -> Iterator[Entry]:
 def _key(name: str) -> str:
     folder, slash, base = name.rpartition("/")
     return f"{folder}{slash}{base.partition('.')[0]}"
+
+
+def _one(pictures: Sequence[str], sample: str) -> str:
+    """Of the suffixes of a sample's pictures that of the picture itself: NAME.jpg before NAME.mask.png."""
+    plain = [suffix for suffix in pictures if "." not in suffix] or pictures
+    if len(plain) > 1:
+        said = " and ".join(f".{suffix}" for suffix in plain)
+        raise SourceError(f"sample {sample} has {len(plain)} pictures, {said}; leave one of them, or call it NAME.jpg")
+    return plain[0]
 
 
 def _part_of(called: str) -> Part | None:

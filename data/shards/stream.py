@@ -7,7 +7,9 @@ sources are.
 from __future__ import annotations
 
 import weakref
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,9 +65,9 @@ class Streamed:
         return self.shape[0]
 
     def __getitem__(self, rows: int | slice | np.ndarray | Sequence[int]) -> np.ndarray:
-        wanted = np.atleast_1d(np.arange(len(self))[rows])
-        found = next(self.batches([wanted], processes=0))
-        return found if np.ndim(np.arange(len(self))[rows]) else found[0]
+        wanted = range(len(self))[rows] if isinstance(rows, int | np.integer) else np.arange(len(self))[rows]
+        found = next(self.batches([np.atleast_1d(wanted)], processes=0))
+        return found if np.ndim(wanted) else found[0]
 
     def batches(self, parts: Sequence[np.ndarray], *, processes: int | None = None) -> Iterator[np.ndarray]:
         """(B, H, W, C) for each array of rows, decoded ahead by so many processes, by default one for each core."""
@@ -93,7 +95,8 @@ class Streamed:
         coming = self._announced(parts)
         wanted = decoders.cores() if processes is None else processes
         if not wanted or (processes is None and total < FEW and not self._waiting):
-            yield from decoders.here(coming, self._pieces, self._spec, refused)
+            with self._held() as pieces:
+                yield from decoders.here(coming, pieces, self._spec, refused)
             return
         crew = self._waiting.pop() if self._waiting else None
         if crew is not None and (crew.processes, crew.largest >= largest) != (wanted, True):
@@ -101,7 +104,8 @@ class Streamed:
             crew = None
         crew = crew or decoders.Crew(self._spec, processes=wanted, largest=largest)
         try:
-            yield from crew.batches(coming, self._pieces, refused)
+            with self._held() as pieces:
+                yield from crew.batches(coming, pieces, refused)
         finally:
             if crew.idle:  # to import takes a process longer than to decode hundreds of pictures
                 self._waiting.append(crew)
@@ -119,13 +123,35 @@ class Streamed:
             self._index.place.soon([self._index.shards[which].name for which in turns[after : after + WINDOW]])
             yield rows
 
+    @contextmanager
+    def _held(self) -> Iterator[decoders.Pieces]:
+        """`_pieces`, whose shards stay where they are until the batch that they were asked for is out."""
+        held = deque[ExitStack]()
+
+        def pieces(rows: np.ndarray) -> list[Piece]:
+            if len(held) == decoders.AHEAD:
+                held.popleft().close()  # no more batches than these are decoded at a time
+            held.append(ExitStack())
+            held[-1].enter_context(self._index.place.in_use())
+            return self._pieces(rows)
+
+        try:
+            yield pieces
+        finally:
+            for one in held:
+                one.close()
+
     def _pieces(self, rows: np.ndarray) -> list[Piece]:
+        paths = {which: str(self._index.place.file(self._index.shards[which].name)) for which in self._which(rows)}
         pieces = []
         for number in self._numbers[rows].tolist():
-            entry, shard = self._index.entries[number], self._index.shards[int(self._index.shard[number])]
-            path = str(self._index.place.file(shard.name))
+            entry, path = self._index.entries[number], paths[int(self._index.shard[number])]
             pieces.append(Piece(path, entry.offset, entry.size, "" if self._checked else entry.digest))
         return pieces
+
+    def _which(self, rows: np.ndarray) -> list[int]:
+        """The shards that they lie in, in the order of the rows."""
+        return list(dict.fromkeys(self.shards[rows].tolist()))
 
     def _refuse(self, row: int, reason: str) -> None:
         raise DataRefused(f"{self._files[self._rows[row]]} was read before, and now: {reason}")

@@ -14,6 +14,7 @@ from data.errors import SourceError
 BLOCK = 512  # bytes: of a header, and of what contents are filled up to
 LONGEST_NAME = 4096  # bytes, as of a path
 NOTE = 1 << 16  # bytes, of a long name or of a pax header
+FILLED = 1 << 20  # bytes, that may follow the end mark: writers fill their last record up with zeros
 
 FILE, FOLDER, LONG_NAME, PAX, PAX_FOR_ALL = b"0", b"5", b"L", b"x", b"g"
 KINDS = {b"1": "a link", b"2": "a link", b"3": "a device", b"4": "a device", b"6": "a pipe", b"S": "a sparse file"}
@@ -33,12 +34,14 @@ class Member(NamedTuple):
 def members(read: Read, total: int, *, called: str) -> Iterator[Member]:
     """The files of an archive of `total` bytes, in its order; `called`: what the archive is called in a sentence.
 
-    Raises `SourceError` with one sentence for an archive that ends early, is damaged, or holds what no shard holds.
+    Raises `SourceError` with one sentence for an archive that ends early, or without its end mark, for one that is
+    damaged or goes on behind the mark, as where a disk left zeros, and for what no shard holds.
     """
     at, name, size = 0, None, None
     while at < total:
         header = read(BLOCK, at)
         if not header.strip(b"\0") and len(header) == BLOCK:
+            _require_nothing(read, at, total, called)
             return  # the end mark
         kind, length = _checked(header, at, called)
         start = at + BLOCK
@@ -56,8 +59,7 @@ def members(read: Read, total: int, *, called: str) -> Iterator[Member]:
             what = KINDS.get(kind, f"an entry of type {kind!r}")
             raise SourceError(f"shard {called} holds {what} at byte {at:,}; write it again with files alone")
         at = start + -(-length // BLOCK) * BLOCK
-    if at == 0 or total % BLOCK:
-        raise _cut(called, total)
+    raise _cut(called, total)
 
 
 def packed(name: str, content: bytes) -> bytes:
@@ -139,6 +141,15 @@ def _safe(name: bytes, called: str) -> str:
 def _require_whole(end: int, total: int, called: str) -> None:
     if end > total:
         raise _cut(called, total)
+
+
+def _require_nothing(read: Read, at: int, total: int, called: str) -> None:
+    """Behind the end mark."""
+    left = total - at
+    if left > FILLED or read(left, at).strip(b"\0"):
+        raise SourceError(
+            f"shard {called} ends at byte {at:,}, and {left:,} bytes come after that; copy or write it again"
+        )
 
 
 def _cut(called: str, total: int) -> SourceError:

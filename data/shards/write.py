@@ -37,6 +37,7 @@ def write(listed: Snapshot, to: Path, *, megabytes: int = MEGABYTES, progress: P
     with whole.locked(to):
         finished = _finished(to, whole_plan)
         if finished and all(_written(to / f"{which:06}.tar", plan) for which, plan in enumerate(plans)):
+            (to / BEGUN).unlink(missing_ok=True)  # by a kill after all was done
             return len(shards)
         whole.write(to / BEGUN, json.dumps({"plan": whole_plan}).encode())
         number, done, said = {name: i for i, name in enumerate(listed.classes)}, 0, []
@@ -106,12 +107,15 @@ def _write_shard(
 
 
 def _content(listed: Snapshot, row: int) -> bytes:
+    lies = listed.content(row)
+    if isinstance(lies, bytes):
+        return lies  # out of a shard, and held against its digest there
     try:
-        content = listed.path(row).read_bytes()
+        content = lies.read_bytes()
     except OSError as error:
-        raise InputError(f"{listed.path(row)} cannot be read any more ({error.strerror}); put it back") from None
+        raise InputError(f"{lies} cannot be read any more ({error.strerror}); put it back") from None
     if hashlib.sha256(content).hexdigest() != listed.digests[row]:
-        raise InputError(f"{listed.path(row)} changed while shards were written; write them again")
+        raise InputError(f"{lies} changed while shards were written; write them again")
     return content
 
 
@@ -136,7 +140,8 @@ def _described(file: Path, pictures: int) -> dict[str, Any]:
 
 
 def _index(said: list[dict[str, Any]], listed: Snapshot, plan: str) -> bytes:
-    told = {"format": FORMAT, "plan": plan, "mirror": listed.mirror, "classes": listed.classes, "shards": said}
+    told = {"format": FORMAT, "plan": plan, "name": listed.name, "mirror": listed.mirror, "classes": listed.classes}
+    told["shards"] = said
     return json.dumps(told, indent=1).encode()
 
 

@@ -170,14 +170,16 @@ def _on_hub(text: str) -> OnHub:
 
 
 def default_name(source: AnySource) -> str:
-    """What a data set is called if nobody says: flowers.tar.gz -> flowers."""
+    """What a data set is called if nobody says: flowers.tar.gz -> flowers. Shards of this machine are called as what
+    they were written from, so that what was decided of those pictures, and which are kept for the test, holds on."""
     match source:
         case Named():
             return source.name
         case Folder():
             return slug(source.path.resolve().name)
         case Shards():
-            return slug(Path(source.place).resolve().name)
+            folder = Path(source.place).expanduser()
+            return slug(index.name_at(folder) or folder.resolve().name)
         case Archive():
             return slug(_stem(source.path.name))
         case ListingFile():

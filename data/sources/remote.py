@@ -15,6 +15,7 @@ from data.download import download
 from data.errors import DownloadError, SourceError
 from data.layout import PICTURES
 from data.progress import Progress
+from data.shards import index
 from data.sources import bucket as bucket_
 from data.sources import listing, mirror, objects, parts, web
 from data.sources.bucket import Bucket, State, Unreachable
@@ -49,6 +50,8 @@ def folder(url: str, datasets: Path, *, progress: Progress) -> Path:
         except Unreachable as error:
             return _of_earlier(url, target, progress, error)
         wanted = {name: state for name, state in found.items() if _is_wanted(name)}
+        if index.INDEX in found and any(name.endswith(f".tar{index.BESIDE}") for name in found):
+            raise SourceError(f"{url} holds shards; write shards:{url}")
         if not wanted:
             raise SourceError(f"there is no picture below {url}; check the address")
         fetch(store, root, wanted, target, url, progress)

@@ -21,10 +21,11 @@ from data.shards import bucket, index, order
 from data.shards.place import Local
 from data.shards.sample import entries_of
 from data.shards.stream import Streamed
-from data.shards.tar import BLOCK, END, Member, members, packed
+from data.shards.tar import BLOCK, END, FILLED, Member, members, packed
 from data.shards.write import write
 from data.snapshot import Snapshot
 from data.sources import gathered
+from data.sources.kinds import default_name, parse_source
 from data.spec import DatasetSpec, ImageSpec, Part
 
 ROOT = Path(__file__).parents[2]
@@ -136,6 +137,33 @@ def test_a_writer_that_was_killed_goes_on(write, home, tmp_path, writes):
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items()), "what was done is not done again"
 
 
+def test_a_writer_that_was_killed_when_all_was_done_makes_an_end_of_it(write, home, tmp_path):
+    listed = taken(write(FOUR), home)
+    shards = write_shards(listed, tmp_path / "shards")
+    plan = json.loads((shards / "index.json").read_text())["plan"]
+    (shards / "begun.json").write_text(json.dumps({"plan": plan}))
+    write_shards(listed, shards)
+    assert len(index_of(shards).entries) == 4
+
+
+def test_shards_are_written_of_shards_without_a_file_for_each_picture(write, home, tmp_path):
+    first = write_shards(taken(write(FOUR), home), tmp_path / "first")
+    second = write_shards(taken(first, home), tmp_path / "second")
+    assert taken(second, home).fingerprint == taken(first, home).fingerprint
+    assert not (home / "datasets/shards/pictures").exists()
+
+
+def test_shards_are_called_as_what_they_were_written_from(write, home, tmp_path):
+    """By the name one knows which pictures are kept for the test, and what was decided of them."""
+    source = write(FOUR, "My Flowers")
+    shards = write_shards(taken(source, home), tmp_path / "shards")
+    assert taken(shards, home).name == default_name(parse_source(str(shards))) == "my-flowers"
+    assert taken(DatasetSpec(source=str(shards), name="others"), home).name == "others"
+    told = json.loads((shards / "index.json").read_text())
+    (shards / "index.json").write_text(json.dumps(told | {"name": "../../etc"}))
+    assert taken(shards, home).name == "etc"
+
+
 def test_a_folder_with_anything_else_in_it_is_refused(write, home, tmp_path):
     listed = taken(write(FOUR), home)
     (tmp_path / "mine").mkdir()
@@ -181,6 +209,20 @@ def test_shards_of_others_are_read(tar, png, home, how):
     assert all(hashlib.sha256(raw[e.offset : e.offset + e.size]).hexdigest() == e.digest for e in found)
 
 
+@pytest.mark.parametrize("order", [["1.mask.png", "1.jpg"], ["1.jpg", "1.mask.png"]])
+def test_a_sample_is_the_picture_that_its_name_says_and_not_the_mask_beside_it(tar, png, home, order):
+    folder = tar({**{name: png(number) for number, name in enumerate(order)}, "1.cls": b"0"})
+    assert [one.name for one in index.opened(Local(folder), home).entries] == ["1.jpg"]
+
+
+def test_texts_with_any_kind_of_line_end_in_them_are_read_again_as_they_were(tar, png, home):
+    said = json.dumps({"label": "rose", "group": "north\u2028wing\x85 2"}).encode()
+    folder = tar({"a\u2028b.jpg": png(1), "a\u2028b.json": said})
+    first = index.opened(Local(folder), home).entries
+    assert index.opened(Local(folder), home).entries == first
+    assert first[0].name == "a\u2028b.jpg"
+
+
 def test_shards_of_others_are_read_once_and_again_when_they_change(tar, png, home, monkeypatch):
     folder = tar({"1.jpg": png(1), "1.cls": b"0", "2.jpg": png(2), "2.cls": b"1"})
     reads = []
@@ -201,6 +243,10 @@ def test_a_folder_of_shards_is_a_source_with_or_without_the_word(tar, write, png
         taken("shards:nowhere", home)
     with pytest.raises(SourceError, match=r"holds no shard \(\*\.tar\); `trainserve data shards SOURCE --to DIR`"):
         taken(f"shards:{write({'x.txt': b''}, 'empty')}", home)
+
+
+def test_an_index_beside_an_archive_makes_no_shards(write, home):
+    assert len(taken(write(FOUR | {"index.json": b"{}", "flowers.tar.gz": b"x", "more.tar": b"x"}), home).files) == 4
 
 
 def test_shards_are_not_joined_to_other_sources(write, home, tmp_path):
@@ -234,17 +280,26 @@ def damaged(shard: Path, how: str) -> None:
             content = bytearray(b"<html>not found</html>" * 100)
         case "empty":
             content = bytearray()
+        case "cut between two files":
+            content = content[: 2 * BLOCK]
+        case "zeros from the second file on":
+            content[2 * BLOCK :] = bytes(len(content) - 2 * BLOCK + FILLED)
+        case "another shard behind its end":
+            content += bytes(content)
     shard.write_bytes(content)
 
 
 WRONG = ["cut in a picture", "cut in a header", "a flipped bit in a header", "no tar", "empty"]
+WRONG += ["cut between two files", "zeros from the second file on", "another shard behind its end"]
 
 
 @pytest.mark.parametrize("how", WRONG)
 def test_a_broken_shard_of_others_is_named(tar, png, home, how):
     folder = tar({"1.jpg": png(1), "1.cls": b"0"})
     damaged(folder / "0.tar", how)
-    with pytest.raises(SourceError, match=r"^shard 0\.tar is (cut off|damaged) at byte [\d,]+.*; copy or write it"):
+    with pytest.raises(
+        SourceError, match=r"^shard 0\.tar (is cut off|is damaged|ends) at byte [\d,]+.*; copy or write it"
+    ):
         index.opened(Local(folder), home)
 
 
@@ -295,6 +350,8 @@ def test_links_devices_and_names_that_lead_out_are_refused(tmp_path, home, membe
         ({"1.jpg": b"x", "1.json": b'{"label": 1, "time": "noon"}'}, "has time 'noon'; write ISO 8601"),
         ({"1.jpg": b"x", "1.cls": b"7" * 70_000}, "1.cls of sample 0.tar/1 has 70,000 bytes"),
         ({"1.jpg": b"x", "1.cls": b"7" * 300}, "sample 0.tar/1 has no class"),
+        ({"1.jpg": b"x", "1.png": b"y", "1.cls": b"7"}, "sample 0.tar/1 has 2 pictures, .jpg and .png; leave one"),
+        ({"1.left.png": b"x", "1.right.png": b"y", "1.cls": b"7"}, "has 2 pictures, .left.png and .right.png"),
     ],
 )
 def test_a_sample_that_cannot_be_understood_is_named(tar, home, files, said):
@@ -350,8 +407,15 @@ def test_shards_in_a_bucket_are_those_of_a_folder(write, home, tmp_path, memory)
     uploaded(tmp_path / "shards", memory)
     there = taken(f"shards:{memory}", home)
     assert there.fingerprint == listed.fingerprint
-    assert there.name == "flowers"
+    assert there.name == listed.name
     assert [hashlib.sha256(there.content(row)).hexdigest() for row in range(4)] == list(there.digests)
+
+
+def test_shards_in_a_bucket_are_known_where_the_word_is_missing(write, home, tmp_path, memory):
+    write_shards(taken(write(FOUR), home), tmp_path / "shards")
+    uploaded(tmp_path / "shards", f"{memory}/all")
+    with pytest.raises(SourceError, match=rf"^{memory}/all holds shards; write shards:{memory}/all$"):
+        taken(f"{memory}/all", home)
 
 
 def test_of_a_bucket_only_so_much_stays_on_this_machine(write, home, tmp_path, memory, monkeypatch):
@@ -367,6 +431,43 @@ def test_of_a_bucket_only_so_much_stays_on_this_machine(write, home, tmp_path, m
     monkeypatch.setenv("TRAINSERVE_SHARDS_GB", "much")
     with pytest.raises(SourceError, match="TRAINSERVE_SHARDS_GB is 'much'; give a number of gigabytes"):
         [there.content(row) for row in range(120)]
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_batch_finds_all_its_shards_whatever_the_limit(write, home, tmp_path, memory, monkeypatch, processes):
+    listed = taken(write({f"{k}/{n}.png": None for k in "ab" for n in range(60)}), home)
+    assert len(many(listed, tmp_path / "shards")) > 4
+    uploaded(tmp_path / "shards", memory)
+    monkeypatch.setattr(bucket, "AT_LEAST", 2)
+    monkeypatch.setenv("TRAINSERVE_SHARDS_GB", "0.00001")
+    image, rows = ImageSpec(height=6, width=6, channels=1), np.arange(120)
+    streamed = Streamed(taken(f"shards:{memory}", home), rows, image)
+    (found,) = streamed.batches([rows], processes=processes)
+    there = Streamed(taken(tmp_path / "shards", home), rows, image)
+    assert np.array_equal(found, there[rows])
+
+
+def test_what_another_run_reads_stays_until_it_is_done_or_dead(write, home, tmp_path, memory, monkeypatch):
+    many(taken(write({f"{k}/{n}.png": None for k in "ab" for n in range(60)}), home), tmp_path / "shards")
+    uploaded(tmp_path / "shards", memory)
+    monkeypatch.setattr(bucket, "AT_LEAST", 2)
+    monkeypatch.setenv("TRAINSERVE_SHARDS_GB", "0.00001")
+    one, other = (bucket.place_of(memory, home) for _ in range(2))
+    names = sorted(name for name in one.sizes() if name.endswith(".tar"))
+
+    def read_on() -> None:
+        for name in names[1:]:
+            other.file(name)
+
+    with one.in_use():
+        first = one.file(names[0])
+        read_on()
+        assert first.exists()
+    (one.folder / ".killed.using").touch()
+    other.file(names[-1]).unlink()
+    read_on()
+    assert not first.exists()
+    assert [path.name for path in one.folder.glob(".*.using")] == []
 
 
 def test_the_shards_that_come_next_are_fetched_while_others_are_read(write, home, tmp_path, memory):

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from data.augment import resolve
-from data.errors import DataRefused
+from data.errors import DataRefused, SourceError
 from data.loader import Pictures, TrainBatches, eval_batches
 from data.prepare import Dataset, prepare
-from data.shards import decoders, order, stream
+from data.shards import decoders, opening, order, stream
+from data.shards.place import Local
 from data.shards.stream import Streamed
-from data.spec import AugmentConfig, DatasetSpec
+from data.spec import AugmentConfig, DatasetSpec, ImageSpec
 from tests.data.conftest import png
 from tests.data.test_shards import many, taken
 
@@ -85,6 +86,20 @@ def test_only_validation_and_test_pictures_are_kept_decoded(place, streamed):
     prepared(place / "shards", home)
     files = [path for path in home.rglob("*") if path.suffix == ".u8"]
     assert [path.stat().st_size for path in files] == [kept * 8 * 8]
+
+
+def test_pictures_are_kept_in_the_order_of_the_shards_each_of_which_is_read_once(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "CHUNK", 4)
+    asked: list[str] = []
+    file = Local.file
+    monkeypatch.setattr(Local, "file", lambda self, name: asked.append(name) or file(self, name))
+    listed, image = taken(place / "shards", tmp_path), ImageSpec(height=8, width=8, channels=1)
+    images = opening.build(listed, image, tmp_path)
+    rows, asked[:] = np.arange(0, NUM, 2), []
+    kept = opening.keep(images, rows, tmp_path)
+    turns = [name for name, before in zip(asked, [None, *asked], strict=False) if name != before]
+    assert len(turns) == len(set(turns)) > order.WINDOW
+    assert np.array_equal(kept.pixels[rows], images.pixels[rows])
 
 
 def test_an_epoch_shows_every_training_picture_once(streamed):
@@ -182,8 +197,41 @@ def test_bytes_that_changed_beneath_the_index_are_told(place, tmp_path):
     file.write_bytes(raw[:512] + bytes(len(raw) - 512))
     with pytest.raises(DataRefused, match=r"000001\.tar/\d+\.png was read before, and now: "):
         list(batches(dataset).epoch(0))
-    changed = prepare(DatasetSpec(source=str(tmp_path / "shards"), size=8, max_unreadable=1), tmp_path / "another home")
-    assert any("not those that the shard's index says" in one.reason for one in changed.images.unreadable)
+
+
+@pytest.mark.parametrize("few", [0, 1024], ids=["in processes", "in this one"])
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [("gone", r"cannot be read \(No such file"), ("cut", "is cut off; "), ("other", "has other bytes at 512 than its")],
+)
+def test_a_shard_that_cannot_be_read_ends_the_run_and_none_of_its_pictures_is_unreadable_for_ever(
+    place, tmp_path, monkeypatch, how, said, few
+):
+    monkeypatch.setattr(stream, "FEW", few)
+    home, shards = tmp_path / "home", tmp_path / "shards"
+    shard(place / "files", shards, home)
+    listed, image = taken(shards, home), ImageSpec(height=8, width=8, channels=1)
+    file = shards / "000001.tar"
+    raw = file.read_bytes()
+    match how:
+        case "gone":
+            file.unlink()
+        case "cut":
+            file.write_bytes(raw[: len(raw) // 2])
+        case "other":
+            file.write_bytes(raw[:512] + bytes(len(raw) - 512))
+    with pytest.raises(SourceError, match=rf"^shard /.*/000001\.tar {said}"):
+        opening.build(listed, image, home)
+    file.write_bytes(raw)
+    assert not opening.build(listed, image, home).unreadable
+
+
+def test_pictures_that_lie_in_files_and_in_shards_are_decoded_for_both(place, tmp_path):
+    prepared(place / "shards", tmp_path)
+    kept = [path for path in tmp_path.rglob("*") if path.name.startswith(("streamed", "kept"))]
+    assert len(prepared(place / "files", tmp_path).images.rows) == NUM
+    assert len(kept) == 2
+    assert all(path.exists() for path in kept)
 
 
 def test_a_picture_that_ends_its_decoder_is_refused_and_the_others_are_there(streamed, monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """The command line as a person meets it: what it prints, where, and its exit status."""
 
+import hashlib
 import io
 import json
 import os
@@ -220,6 +221,21 @@ def test_shards_are_a_source_like_the_folder_they_were_written_of(
     main(["data", "inspect", str(tmp_path / "shards"), "--json"])
     report = json.loads(capsys.readouterr().out)
     assert (report["num_examples"], report["fingerprint"]) == (60, told["fingerprint"])
+
+
+def test_pictures_that_a_person_dropped_do_not_come_back_with_shards(
+    pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("TRAINSERVE_HOME", str(tmp_path / "home"))
+    dropped = hashlib.sha256(min(path for path in pictures.rglob("*") if path.is_file()).read_bytes()).hexdigest()
+    decided = tmp_path / f"home/datasets/quarantine/{pictures.name}.csv"
+    decided.parent.mkdir(parents=True)
+    decided.write_text(f"sha256,decision\n{dropped},drop\n")
+    main(["data", "shards", str(pictures), "--to", str(tmp_path / "shards")])
+    assert f"59 pictures of 2 classes in 1 shards in {tmp_path}/shards, without 1 picture that" in (
+        capsys.readouterr().out
+    )
+    assert dropped not in (tmp_path / "shards/000000.tar.index").read_text()
 
 
 def test_run_refuses_an_empty_folder_before_anything_heavy_and_leaves_no_server(tmp_path: Path):
