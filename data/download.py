@@ -109,7 +109,7 @@ def _until_whole(
             except (_BrokenError, httpx.TransportError, httpx.TooManyRedirects) as error:
                 failures = 1 if _size(part) > before else failures + 1
                 if failures >= patience.attempts:
-                    if target.exists() and isinstance(error, httpx.ConnectError) and not sha256:
+                    if isinstance(error, httpx.ConnectError) and not sha256 and _is_of(url, target):
                         progress(f"{shown(url)} cannot be reached; using the copy of an earlier run", 0, 0)
                         return target
                     raise DownloadError(_gave_up(url, target, error, failures)) from None
@@ -237,6 +237,11 @@ def _sha256(file: Path) -> str:
 
 def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
+
+
+def _is_of(url: str, target: Path) -> bool:
+    origin = origin_of(target)
+    return target.exists() and origin is not None and origin.url == url
 
 
 def origin_file(file: Path) -> Path:

@@ -32,7 +32,9 @@ def archive(url: str, downloads: Path, *, progress: Progress) -> Path:
         raise DownloadError(f"there is no {url}; check the address")
     mirror.refuse_names(names, url)
     place = downloads / called(url)  # no archive of that name from elsewhere, and no parts of another one, lie there
-    files = [objects.download(store, f"{folder}/{one}", place / one, progress=progress) for one in names]
+    with whole.locked(place):
+        files = [objects.download(store, f"{folder}/{one}", place / one, progress=progress) for one in names]
+        mirror.prune(place, names)  # parts that it had before
     return files[0]
 
 

@@ -17,7 +17,7 @@ from data import catalog
 from data.download import Patience
 from data.errors import DownloadError, SourceError
 from data.prepare import prepare
-from data.sources import mirror, objects, remote
+from data.sources import mirror, objects, parts, remote
 from data.sources.bucket import Bucket, State
 from data.sources.kinds import Stored, default_name, parse_source
 from data.spec import DatasetSpec
@@ -273,6 +273,16 @@ def test_parts_of_an_archive_in_a_bucket_are_all_fetched(put, home):
     put({"f.zip.004": b""})
     with pytest.raises(SourceError, match=r"f.zip.003 is missing between f.zip.002 and f.zip.004"):
         catalog.fetch(DatasetSpec(source=f"{url}/f.zip.001"), home)
+
+
+def test_an_archive_that_has_fewer_parts_by_now_is_read_without_the_old_ones(put, home):
+    url = put({f"f.tar.{part}": b"x" * 100 for part in ("000", "001", "002")})
+    root = home / "downloads"
+    first = remote.archive(f"{url}/f.tar.000", root, progress=print)
+    assert len(parts.of(first)) == 3
+    fsspec.filesystem("memory").rm(f"{url}/f.tar.002")
+    assert remote.archive(f"{url}/f.tar.000", root, progress=print) == first
+    assert parts.of(first) == (first, first.with_name("f.tar.001"))
 
 
 def test_an_object_that_is_not_there_is_one_sentence(put, home):
