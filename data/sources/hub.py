@@ -20,7 +20,8 @@ from data.sources.imagefolder import METADATA
 from data.sources.tables import Shard
 
 LISTING = "listing.csv"
-WANTED = [*(f"*{suffix}" for suffix in PICTURES), *(f"*{name}" for name in METADATA), "*.parquet", "*.arrow", "*.json"]
+_ENDINGS = ["".join(f"[{one}{one.upper()}]" for one in suffix[1:]) for suffix in PICTURES]  # .JPG is a picture too
+WANTED = [*(f"*.{ending}" for ending in _ENDINGS), *(f"*{name}" for name in METADATA), "*.parquet", "*.arrow", "*.json"]
 
 
 def download(repo: str, config: str | None, revision: str | None, cache: Path, *, progress: Progress) -> Path:

@@ -199,6 +199,8 @@ def _batches(file: Path) -> Iterator[tuple[Any, Any]]:
     try:
         with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
             yield stream.schema, lambda _: (part.slice(i, ROWS) for part in stream for i in range(0, len(part), ROWS))
+    except SourceError:
+        raise
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise SourceError(f"{file} is damaged ({reason}); save the data set again") from None
