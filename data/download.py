@@ -46,7 +46,7 @@ class Origin(Frozen):
         return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
 
-class _BrokenError(Exception):
+class Broken(Exception):  # noqa: N818 - internal
     """The connection did not bring everything; another may."""
 
     def __init__(self, reason: str, *, wait_s: float | None = None) -> None:
@@ -106,7 +106,7 @@ def _until_whole(
                 doubted = True  # bytes of an earlier try may be at fault: once more, from the start
             except httpx.InvalidURL as error:
                 raise DownloadError(f"{shown(url)!r} is no URL: {error}; check its spelling") from None
-            except (_BrokenError, httpx.TransportError, httpx.TooManyRedirects) as error:
+            except (Broken, httpx.TransportError, httpx.TooManyRedirects) as error:
                 failures = 1 if _size(part) > before else failures + 1
                 if failures >= patience.attempts:
                     if isinstance(error, httpx.ConnectError) and not sha256 and _is_of(url, target):
@@ -114,7 +114,7 @@ def _until_whole(
                         return target
                     raise DownloadError(_gave_up(url, target, error, failures)) from None
                 wait_s = patience.first_wait_s * 2 ** (failures - 1)
-                if isinstance(error, _BrokenError) and error.wait_s is not None:
+                if isinstance(error, Broken) and error.wait_s is not None:
                     wait_s = max(wait_s, error.wait_s)
                 time.sleep(min(wait_s, patience.longest_wait_s))
 
@@ -149,7 +149,7 @@ def _attempt(
             part.unlink(missing_ok=True)  # before the new origin is named: they must never be of two versions
             whole.write(origin_file(part), origin.model_dump_json().encode())
         with part.open("ab", buffering=0) as file:  # what came outlives a kill
-            for chunk in _fast_enough(response, patience):
+            for chunk in fast_enough(response, patience):
                 rest = chunk
                 while rest:  # a write may take less than it is given
                     rest = rest[file.write(rest) :]
@@ -158,7 +158,7 @@ def _attempt(
     if total is not None and have != total:
         if have > total:
             part.unlink()
-        raise _BrokenError(f"{have:,} of {total:,} bytes came")
+        raise Broken(f"{have:,} of {total:,} bytes came")
     return True
 
 
@@ -190,15 +190,15 @@ def _accept(url: str, response: "httpx.Response", part: Path, have: int) -> int 
             return int(total) if total.isdecimal() else None
     if status in (206, 416):  # not the bytes asked for: begin again
         part.unlink(missing_ok=True)
-        raise _BrokenError(f"status {status} for bytes from {have:,}")
+        raise Broken(f"status {status} for bytes from {have:,}")
     if status in TRY_AGAIN:
         after = response.headers.get("retry-after", "")
-        raise _BrokenError(f"status {status}", wait_s=float(after) if after.isdecimal() else None)
+        raise Broken(f"status {status}", wait_s=float(after) if after.isdecimal() else None)
     remedy = f"give what it wants to see in {WAYS}" if status in (401, 403) else "check the address"
     raise DownloadError(f"{shown(url)} answers with status {status} {response.reason_phrase}; {remedy}")
 
 
-def _fast_enough(response: "httpx.Response", patience: Patience) -> Iterator[bytes]:
+def fast_enough(response: "httpx.Response", patience: Patience) -> Iterator[bytes]:
     """The raw bytes; raises when they drip. A time-out between two bytes alone would wait for ever."""
     since, got = time.monotonic(), 0
     for chunk in response.iter_raw():
@@ -207,7 +207,7 @@ def _fast_enough(response: "httpx.Response", patience: Patience) -> Iterator[byt
         seconds = time.monotonic() - since
         if seconds > patience.silence_s:
             if got < patience.slowest * seconds:
-                raise _BrokenError(f"only {got:,} bytes in {seconds:.0f} s")
+                raise Broken(f"only {got:,} bytes in {seconds:.0f} s")
             since, got = time.monotonic(), 0
 
 

@@ -116,6 +116,8 @@ def _wrong(name: str) -> str | None:
         return "in which a folder has no name"
     if "\\" in name or not name.isprintable():
         return "which has a character that no file name should have"
+    if name == LOG or name.endswith(".part"):
+        return "as which this project keeps what it has not fetched wholly"
     if max(len(piece.encode("utf-8", "replace")) for piece in pieces) > 240:  # of 255, and `.part` comes behind
         return "which is longer than a file name may be"
     return None

@@ -73,6 +73,11 @@ def listed(url: str, datasets: Path, *, progress: Progress) -> Path:
         except Unreachable as error:
             return _of_earlier(url, target, progress, error) / name
         wanted = {one: there[f"{root}/{one}"] for one in names if f"{root}/{one}" in there}
+        if not wanted:  # refused before what is here is cleared away
+            raise SourceError(
+                f"none of the {len(names):,} files that {url} lists is there, such as {names[0]!r}; paths are relative "
+                "to it"
+            )
         fetch(store, root, wanted, target, url, progress, beside=_listing(name))
     return file
 

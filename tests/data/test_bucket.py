@@ -222,6 +222,8 @@ def test_a_journal_that_was_torn_by_a_kill_loses_one_picture_at_most(put, tmp_pa
         ("rose\\..\\1.png", "a character that no file name should have"),
         ("rose/a\nb.png", "a character that no file name should have"),
         ("rose/\0.png", "a character that no file name should have"),
+        (mirror.LOG, "as which this project keeps what it has not fetched wholly"),
+        ("rose/1.png.part", "as which this project keeps what it has not fetched wholly"),
         (f"rose/{'x' * 250}.png", "longer than a file name may be"),
     ],
 )
@@ -396,6 +398,15 @@ def test_a_listing_that_gets_shorter_takes_its_pictures_along(put, home):
     assert catalog.fetch(DatasetSpec(source=f"{url}/l.csv"), home).root == root
     assert sorted(files(root)) == ["2.png", "l.csv", "l.csv.origin.json"]
     assert json.loads((root / mirror.LOG).read_bytes().splitlines()[-1]) == {"whole": True}
+
+
+def test_a_listing_of_which_nothing_is_there_leaves_what_was_fetched(put, home):
+    url = put({"l.csv": b"path,label\nold/1.png,a\nold/2.png,b\n", "old/1.png": b"1", "old/2.png": b"2"})
+    root = catalog.fetch(DatasetSpec(source=f"{url}/l.csv"), home).root
+    put({"l.csv": b"path,label\nnew/1.png,a\nnew/2.png,b\n"})
+    with pytest.raises(SourceError, match=r"none of the 2 files that memory://.*l.csv lists is there, such as 'new/1"):
+        catalog.fetch(DatasetSpec(source=f"{url}/l.csv"), home)
+    assert {"old/1.png", "old/2.png"} <= files(root).keys()
 
 
 def test_a_listing_that_leads_out_of_the_bucket_is_refused(put, home):

@@ -19,9 +19,11 @@ import pytest
 from PIL import Image
 
 from data import catalog
+from data.archive import Limits
 from data.errors import DownloadError, SourceError
 from data.prepare import prepare
-from data.sources import gathered, listing
+from data.sources import gathered, listing, tables
+from data.sources.hub import unpack
 from data.sources.kinds import OnHub, default_name, parse_source
 from data.spec import DatasetSpec, Part
 
@@ -210,6 +212,17 @@ def test_a_saved_set_without_classes_is_not_said_to_be_damaged(tmp_path, home):
     assert "damaged" not in str(caught.value)
 
 
+@pytest.mark.parametrize("limits", [Limits(files=8), Limits(total_bytes=1999)])
+def test_a_small_table_that_becomes_very_many_pictures_is_refused(tmp_path, home, limits):
+    one = pa.array([b"\x89PNG" + bytes(196)]).dictionary_encode()
+    rows = pa.DictionaryArray.from_arrays(pa.array([0] * 10, pa.int32()), one.dictionary)
+    pq.write_table(pa.table({"image": rows, "label": ["a", "b"] * 5}), tmp_path / "train.parquet")
+    found = tables.shards(tmp_path, "here")
+    with pytest.raises(SourceError, match=r"hold more than [\d,]+ pictures or [\d,]+ bytes; unpack them yourself"):
+        unpack(tmp_path, found, "many", home, label=None, progress=lambda *_: None, limits=limits)
+    assert not list(home.glob("many-*"))
+
+
 def test_two_columns_of_classes_or_of_pictures_are_named(tmp_path, home):
     two = table(0, 9).add_column("fine", [0] * 9).cast_column("fine", hf.ClassLabel(names=["x"]))
     two.rename_column("label", "coarse").to_parquet(tmp_path / "a/train.parquet")
@@ -274,6 +287,14 @@ def test_pointers_of_git_lfs_are_told(tmp_path, home):
 def test_a_listing_among_pictures_stays_a_listing(write, home):
     root = write({"a/1.png": None, "b/1.png": None})
     pq.write_table(pa.table({"path": ["a/1.png"], "label": ["a"]}), root / "labels.parquet")
+    assert {label for label, _ in found(root, home)} == {"a", "b"}
+
+
+def test_bytes_that_are_no_pictures_make_no_table_of_a_folder(write, home):
+    root = write({"a/1.png": None, "b/1.png": None})
+    for name, cells in {"vectors": [bytes(16)] * 2, "nothing": [None] * 2, "late": [None, b"\x00\x01"]}.items():
+        column = pa.array(cells, pa.binary())
+        pq.write_table(pa.table({"embedding": column, "id": ["a", "b"]}), root / f"{name}.parquet")
     assert {label for label, _ in found(root, home)} == {"a", "b"}
 
 

@@ -3,15 +3,19 @@
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
+from itertools import count
 
 import pytest
 
 from data import catalog
+from data.download import Patience
 from data.errors import DownloadError, SourceError
 from data.prepare import prepare
 from data.sources import remote, web
+from data.sources.web import pictures
 from data.spec import DatasetSpec
 from tests.data.test_bucket import files
 
@@ -135,6 +139,16 @@ def test_a_picture_without_end_is_refused(web, home, monkeypatch):
     web.answers = [site({"/l.csv": listing(["1.png"]), "/1.png": b"x" * 20})]
     with pytest.raises(DownloadError, match="is larger than 10 bytes, and so no picture; leave it out"):
         catalog.fetch(DatasetSpec(source=web.url("l.csv")), home)
+
+
+def test_a_picture_that_drips_is_given_up(web, tmp_path, monkeypatch):
+    """A minute passes from one look at the clock to the next, and there is one for each piece that came."""
+    web.answers = [site({"/1.png": b"x" * 200})]
+    minutes = count()
+    monkeypatch.setattr(time, "monotonic", lambda: 60.0 * next(minutes))
+    with pictures(web.url("l.csv"), {}, Patience(attempts=1)) as bring, pytest.raises(DownloadError, match="in 60 s"):
+        bring("1.png", None, tmp_path / "1.png")
+    assert not (tmp_path / "1.png").exists()
 
 
 @pytest.mark.slow  # a process of its own
