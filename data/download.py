@@ -12,7 +12,7 @@ from data import progress as progress_
 from data import whole
 from data.access import WAYS, Only
 from data.address import shown
-from data.errors import DownloadError
+from data.errors import DownloadError, Unreachable
 from data.progress import Progress
 from data.spec import Frozen
 
@@ -60,6 +60,7 @@ def download(
     *,
     sha256: str | None = None,
     headers: dict[str, str] | None = None,
+    or_copy: bool = True,
     progress: Progress = progress_.ignore,
     patience: Patience | None = None,
 ) -> Path:
@@ -71,13 +72,18 @@ def download(
     names the version of the file by a strong ETag or a date. Otherwise each try begins anew.
 
     A file that is there already is kept if its sha256 is the one asked for, if it was put there by hand,
-    or if the server says that it has not changed (or cannot be reached).
+    or if the server says that it has not changed (or cannot be reached; not `or_copy`: then `Unreachable` is raised).
     """
     with whole.locked(target):
         if target.exists() and (_matches(target, sha256) if sha256 else not origin_file(target).exists()):
             return target
         try:
             return _until_whole(url, target, sha256, headers or {}, progress, patience or Patience())
+        except Unreachable:
+            if sha256 or not or_copy or not _is_of(url, target):
+                raise
+            progress(f"{shown(url)} cannot be reached; using the copy of an earlier run", 0, 0)
+            return target
         except OSError as error:
             raise DownloadError(f"{target} cannot be written: {error.strerror}; make room or rights for it") from None
 
@@ -109,10 +115,8 @@ def _until_whole(
             except (Broken, httpx.TransportError, httpx.TooManyRedirects) as error:
                 failures = 1 if _size(part) > before else failures + 1
                 if failures >= patience.attempts:
-                    if isinstance(error, httpx.ConnectError) and not sha256 and _is_of(url, target):
-                        progress(f"{shown(url)} cannot be reached; using the copy of an earlier run", 0, 0)
-                        return target
-                    raise DownloadError(_gave_up(url, target, error, failures)) from None
+                    kind = Unreachable if isinstance(error, httpx.ConnectError) else DownloadError
+                    raise kind(_gave_up(url, target, error, failures)) from None
                 wait_s = patience.first_wait_s * 2 ** (failures - 1)
                 if isinstance(error, Broken) and error.wait_s is not None:
                     wait_s = max(wait_s, error.wait_s)

@@ -12,12 +12,12 @@ from data import access, whole
 from data.address import shown
 from data.archive import is_hidden
 from data.download import download
-from data.errors import DownloadError, SourceError
+from data.errors import DownloadError, SourceError, Unreachable
 from data.layout import PICTURES
 from data.progress import Progress
 from data.sources import bucket as bucket_
 from data.sources import listing, mirror, objects, parts, web
-from data.sources.bucket import Bucket, State, Unreachable
+from data.sources.bucket import Bucket, State
 
 BESIDE = (".csv", ".jsonl", ".json", ".parquet", ".arrow")  # what may say of pictures what they show, or hold them
 MOST_LISTED = 100_000  # pictures that are asked for one by one
@@ -89,7 +89,10 @@ def listed_on_the_web(url: str, datasets: Path, *, sha256: str | None, progress:
     headers = access.headers_for(url)
     target = datasets / called(url)
     with whole.locked(target):
-        file = download(url, target / name, sha256=sha256, headers=headers, progress=progress)
+        try:
+            file = download(url, target / name, sha256=sha256, headers=headers, or_copy=False, progress=progress)
+        except Unreachable as error:
+            return _of_earlier(where, target, progress, error) / name
         names = listing.names(file)
         if len(names) > MOST_LISTED:
             raise SourceError(
