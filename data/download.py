@@ -1,7 +1,6 @@
 """A URL -> a file: resumed where it broke, verified, whole or absent."""
 
 import hashlib
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from data import whole
 from data.access import WAYS, Only
 from data.address import shown
 from data.errors import DownloadError, Unreachable
+from data.origin import Origin, is_of, origin_file, origin_of
 from data.progress import Progress
-from data.spec import Frozen
 
 if TYPE_CHECKING:
     import httpx
@@ -31,19 +30,6 @@ class Patience:
     longest_wait_s: float = 30.0
     silence_s: float = 30.0  # without a byte, or with fewer than `slowest` bytes a second
     slowest: int = 1024  # bytes a second
-
-
-class Origin(Frozen):
-    """What the server said of a file: kept beside it, to resume it and to ask later whether it changed."""
-
-    url: str
-    etag: str | None
-    modified: str | None
-
-    @property
-    def validator(self) -> str | None:
-        """For If-Range: a strong ETag, or the date. Without one, two versions could be mixed into one file."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
 
 
 class Broken(Exception):  # noqa: N818 - internal
@@ -80,7 +66,7 @@ def download(
         try:
             return _until_whole(url, target, sha256, headers or {}, progress, patience or Patience())
         except Unreachable:
-            if sha256 or not or_copy or not _is_of(url, target):
+            if sha256 or not or_copy or not is_of(url, target):
                 raise
             progress(f"{shown(url)} cannot be reached; using the copy of an earlier run", 0, 0)
             return target
@@ -241,19 +227,3 @@ def _sha256(file: Path) -> str:
 
 def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
-
-
-def _is_of(url: str, target: Path) -> bool:
-    origin = origin_of(target)
-    return target.exists() and origin is not None and origin.url == url
-
-
-def origin_file(file: Path) -> Path:
-    return file.with_name(f"{file.name}.origin.json")
-
-
-def origin_of(file: Path) -> Origin | None:
-    try:
-        return Origin.model_validate(json.loads(origin_file(file).read_bytes()))
-    except (OSError, ValueError):
-        return None

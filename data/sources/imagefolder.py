@@ -112,7 +112,7 @@ def _rows(file: Path) -> Iterator[Row]:
 def _csv_rows(file: Path, text: str) -> Iterator[Row]:
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     for row in rows:
-        more = row.pop(None, None)  # type: ignore[call-overload]  # where cells stand that no column is above
+        more = row.pop(None, None)  # where cells stand that no column is above
         if more and any(more) and _file_columns(row):
             raise SourceError(
                 f"{file}, line {rows.line_num}: {len(row) + len(more)} cells under {len(row)} columns; put quotes "

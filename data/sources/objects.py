@@ -4,8 +4,8 @@ from pathlib import Path
 
 from data import progress as progress_
 from data import whole
-from data.download import Origin, origin_file, origin_of
 from data.errors import DownloadError, Unreachable
+from data.origin import Origin, origin_file, origin_of
 from data.progress import Progress
 from data.sources.bucket import Bucket, Changed, State
 
