@@ -2,21 +2,21 @@
 
 import re
 
-USER = r"[A-Za-z][\w+.-]*://[^/?#]*@"
+USER = r"://[^/?#]*@"  # wherever it stands: behind a blank, behind `shards:`
 NAMED = (
     r"([\w-]*[-_])?([Tt]oken|[Ss]ecret|[Pp]asswo?r?d|[Pp]assphrase|[Ss]ig|[Ss]ignature|[Cc]redentials?|[Aa]uth"
     r"|[Aa]uthorization|[Aa]pi[-_]?[Kk]ey|[Aa]ccess[-_]?[Kk]ey)"
 )
 
-WITHOUT_SECRETS = rf"^(?!{USER})(?![A-Za-z][\w+.-]*://.*[?&#]{NAMED}=)"
+WITHOUT_SECRETS = rf"^(?![\s\S]*{USER})(?![\s\S]*://[\s\S]*[?&#]{NAMED}=)"
 """For the JSON schema of a form, which then refuses an address before it is kept anywhere."""
 
 
 def secret_in(url: str) -> str | None:
     """What of it looks like a secret, in words that do not tell it; None where nothing does."""
-    if re.match(USER, url):
+    if re.search(USER, url):
         return "a user or a password in it"
-    named = re.match(rf"[a-z][\w+.-]*://.*[?&#]({NAMED})=", url, re.IGNORECASE)
+    named = re.search(rf"://[\s\S]*[?&#]({NAMED})=", url, re.IGNORECASE)
     return f"a secret in it, as `{named[1]}`" if named else None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import assert_never
 from urllib.parse import unquote, urlsplit
 
-from data import access, archive, digits, torchvision_sets
+from data import access, archive, digits, torchvision_sets, whole
 from data import progress as progress_
 from data.address import shown
 from data.download import download
@@ -95,7 +95,7 @@ def _fetch_named(known: str, name: str, spec: DatasetSpec, home: Path, progress:
     if known == "digits":
         return Fetched(digits.write(datasets / known, progress=progress), name, mirror=False)
     if known in URLS:
-        return Fetched(_fetch_url(URLS[known], known, spec, home, progress), name, mirror=True)
+        return Fetched(_fetch_url(URLS[known], datasets / "downloads", known, spec, home, progress), name, mirror=True)
     data_set = torchvision_sets.SETS[known]
     downloads = datasets / "downloads" / known
     root = torchvision_sets.write(data_set, datasets / known, name=known, downloads=downloads, progress=progress)
@@ -106,15 +106,18 @@ def _fetch_web(url: str, name: str, spec: DatasetSpec, home: Path, progress: Pro
     if urlsplit(url).path.lower().endswith(listing.SUFFIXES):
         file = remote.listed_on_the_web(url, home / "datasets", sha256=spec.sha256, progress=progress)
         return Fetched(file.parent, name, mirror=True, listing=file)
-    secret = access.headers_for(url)
-    return _of_folder(_fetch_url(url, name, spec, home, progress, headers=secret), name, spec, home, progress)
+    place = home / "datasets" / "downloads" / remote.called(url)  # no archive of that name from elsewhere lies there
+    root = _fetch_url(url, place, name, spec, home, progress, headers=access.headers_for(url))
+    return _of_folder(root, name, spec, home, progress)
 
 
 def _fetch_stored(url: str, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Fetched:
     datasets = home / "datasets"
     if parts.whole_name(url).lower().endswith(archive.SUFFIXES):
         file = remote.archive(url, datasets / "downloads", progress=progress)
-        return _of_folder(_unpack(file, name, spec, home, progress), name, spec, home, progress)
+        with whole.locked(file.parent):  # nobody replaces it between the digest and the last picture
+            root = _unpack(file, name, spec, home, progress)
+        return _of_folder(root, name, spec, home, progress)
     if url.lower().endswith(listing.SUFFIXES):
         file = remote.listed(url, datasets, progress=progress)
         return Fetched(file.parent, name, mirror=True, listing=file)
@@ -143,12 +146,20 @@ def _of_folder(root: Path, name: str, spec: DatasetSpec, home: Path, progress: P
 
 
 def _fetch_url(
-    url: str, name: str, spec: DatasetSpec, home: Path, progress: Progress, *, headers: dict[str, str] | None = None
+    url: str,
+    place: Path,
+    name: str,
+    spec: DatasetSpec,
+    home: Path,
+    progress: Progress,
+    *,
+    headers: dict[str, str] | None = None,
 ) -> Path:
     called = Path(unquote(urlsplit(url).path)).name
-    target = home / "datasets" / "downloads" / (re.sub(r"[^\w.-]+", "-", called)[-100:].lstrip(".") or "archive")
+    target = place / (re.sub(r"[^\w.-]+", "-", called)[-100:].lstrip(".") or "archive")
     file = download(url, target, sha256=spec.sha256, headers=headers, progress=progress)
-    return _unpack(file, name, spec, home, progress)
+    with whole.locked(file):  # nobody replaces it between the digest and the last picture
+        return _unpack(file, name, spec, home, progress)
 
 
 def _unpack(file: Path, name: str, spec: DatasetSpec, home: Path, progress: Progress) -> Path:

@@ -1,7 +1,6 @@
 """A URL -> a file: resumed where it broke, verified, whole or absent."""
 
 import hashlib
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from data import progress as progress_
 from data import whole
 from data.access import WAYS, Only
 from data.address import shown
-from data.errors import DownloadError
+from data.errors import DownloadError, Unreachable
+from data.origin import Origin, is_of, origin_file, origin_of
 from data.progress import Progress
-from data.spec import Frozen
 
 if TYPE_CHECKING:
     import httpx
@@ -33,20 +32,7 @@ class Patience:
     slowest: int = 1024  # bytes a second
 
 
-class Origin(Frozen):
-    """What the server said of a file: kept beside it, to resume it and to ask later whether it changed."""
-
-    url: str
-    etag: str | None
-    modified: str | None
-
-    @property
-    def validator(self) -> str | None:
-        """For If-Range: a strong ETag, or the date. Without one, two versions could be mixed into one file."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else self.modified
-
-
-class _BrokenError(Exception):
+class Broken(Exception):  # noqa: N818 - internal
     """The connection did not bring everything; another may."""
 
     def __init__(self, reason: str, *, wait_s: float | None = None) -> None:
@@ -60,6 +46,7 @@ def download(
     *,
     sha256: str | None = None,
     headers: dict[str, str] | None = None,
+    or_copy: bool = True,
     progress: Progress = progress_.ignore,
     patience: Patience | None = None,
 ) -> Path:
@@ -71,13 +58,18 @@ def download(
     names the version of the file by a strong ETag or a date. Otherwise each try begins anew.
 
     A file that is there already is kept if its sha256 is the one asked for, if it was put there by hand,
-    or if the server says that it has not changed (or cannot be reached).
+    or if the server says that it has not changed (or cannot be reached; not `or_copy`: then `Unreachable` is raised).
     """
     with whole.locked(target):
         if target.exists() and (_matches(target, sha256) if sha256 else not origin_file(target).exists()):
             return target
         try:
             return _until_whole(url, target, sha256, headers or {}, progress, patience or Patience())
+        except Unreachable:
+            if sha256 or not or_copy or not is_of(url, target):
+                raise
+            progress(f"{shown(url)} cannot be reached; using the copy of an earlier run", 0, 0)
+            return target
         except OSError as error:
             raise DownloadError(f"{target} cannot be written: {error.strerror}; make room or rights for it") from None
 
@@ -106,15 +98,13 @@ def _until_whole(
                 doubted = True  # bytes of an earlier try may be at fault: once more, from the start
             except httpx.InvalidURL as error:
                 raise DownloadError(f"{shown(url)!r} is no URL: {error}; check its spelling") from None
-            except (_BrokenError, httpx.TransportError, httpx.TooManyRedirects) as error:
+            except (Broken, httpx.TransportError, httpx.TooManyRedirects) as error:
                 failures = 1 if _size(part) > before else failures + 1
                 if failures >= patience.attempts:
-                    if target.exists() and isinstance(error, httpx.ConnectError) and not sha256:
-                        progress(f"{shown(url)} cannot be reached; using the copy of an earlier run", 0, 0)
-                        return target
-                    raise DownloadError(_gave_up(url, target, error, failures)) from None
+                    kind = Unreachable if isinstance(error, httpx.ConnectError) else DownloadError
+                    raise kind(_gave_up(url, target, error, failures)) from None
                 wait_s = patience.first_wait_s * 2 ** (failures - 1)
-                if isinstance(error, _BrokenError) and error.wait_s is not None:
+                if isinstance(error, Broken) and error.wait_s is not None:
                     wait_s = max(wait_s, error.wait_s)
                 time.sleep(min(wait_s, patience.longest_wait_s))
 
@@ -149,7 +139,7 @@ def _attempt(
             part.unlink(missing_ok=True)  # before the new origin is named: they must never be of two versions
             whole.write(origin_file(part), origin.model_dump_json().encode())
         with part.open("ab", buffering=0) as file:  # what came outlives a kill
-            for chunk in _fast_enough(response, patience):
+            for chunk in fast_enough(response, patience):
                 rest = chunk
                 while rest:  # a write may take less than it is given
                     rest = rest[file.write(rest) :]
@@ -158,7 +148,7 @@ def _attempt(
     if total is not None and have != total:
         if have > total:
             part.unlink()
-        raise _BrokenError(f"{have:,} of {total:,} bytes came")
+        raise Broken(f"{have:,} of {total:,} bytes came")
     return True
 
 
@@ -190,15 +180,15 @@ def _accept(url: str, response: "httpx.Response", part: Path, have: int) -> int 
             return int(total) if total.isdecimal() else None
     if status in (206, 416):  # not the bytes asked for: begin again
         part.unlink(missing_ok=True)
-        raise _BrokenError(f"status {status} for bytes from {have:,}")
+        raise Broken(f"status {status} for bytes from {have:,}")
     if status in TRY_AGAIN:
         after = response.headers.get("retry-after", "")
-        raise _BrokenError(f"status {status}", wait_s=float(after) if after.isdecimal() else None)
+        raise Broken(f"status {status}", wait_s=float(after) if after.isdecimal() else None)
     remedy = f"give what it wants to see in {WAYS}" if status in (401, 403) else "check the address"
     raise DownloadError(f"{shown(url)} answers with status {status} {response.reason_phrase}; {remedy}")
 
 
-def _fast_enough(response: "httpx.Response", patience: Patience) -> Iterator[bytes]:
+def fast_enough(response: "httpx.Response", patience: Patience) -> Iterator[bytes]:
     """The raw bytes; raises when they drip. A time-out between two bytes alone would wait for ever."""
     since, got = time.monotonic(), 0
     for chunk in response.iter_raw():
@@ -207,7 +197,7 @@ def _fast_enough(response: "httpx.Response", patience: Patience) -> Iterator[byt
         seconds = time.monotonic() - since
         if seconds > patience.silence_s:
             if got < patience.slowest * seconds:
-                raise _BrokenError(f"only {got:,} bytes in {seconds:.0f} s")
+                raise Broken(f"only {got:,} bytes in {seconds:.0f} s")
             since, got = time.monotonic(), 0
 
 
@@ -237,14 +227,3 @@ def _sha256(file: Path) -> str:
 
 def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
-
-
-def origin_file(file: Path) -> Path:
-    return file.with_name(f"{file.name}.origin.json")
-
-
-def origin_of(file: Path) -> Origin | None:
-    try:
-        return Origin.model_validate(json.loads(origin_file(file).read_bytes()))
-    except (OSError, ValueError):
-        return None

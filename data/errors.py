@@ -21,6 +21,10 @@ class DownloadError(SourceError):
     """A download that did not arrive whole."""
 
 
+class Unreachable(DownloadError):  # noqa: N818 - a state of the network
+    """Nobody answers; a copy of before may do."""
+
+
 class DataRefused(InputError):  # noqa: N818
     """The pictures do not pass the checks; raised before any training."""
 

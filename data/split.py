@@ -55,13 +55,15 @@ def assign(images: Images, spec: DatasetSpec, home: Path, *, alike: Iterable[Seq
     stated, contents = strengths(images.snapshot)[images.rows], images.snapshot.contents[images.rows]
     fixed, missing = _stated(contents, stated)
     here = np.flatnonzero(fixed[contents] == LEFT_OPEN)
+    place = np.full(len(contents), -1)  # of each row in `here`
+    place[here] = np.arange(len(here))
     pool = Pool.of(
         images,
         here,
         stated=stated[here],
         taken=_taken(images, contents, fixed, stated),
         missing=missing,
-        alike=[np.flatnonzero(np.isin(here, group)) for group in alike],
+        alike=[at[at >= 0] for at in (np.sort(place[np.asarray(group, np.int64)]) for group in alike)],
     )
     parts = np.full(len(contents), LEFT_OPEN, np.int8)
     parts[here] = WAYS[way_of(images.snapshot, spec)](pool, spec, file_of(images, spec, home))

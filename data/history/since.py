@@ -17,7 +17,14 @@ from data.spec import DatasetSpec
 from data.split import Split
 from data.validate import Finding, ValidationReport
 
-OF_THE_PICTURES = ("name", "sha256", "more", "group", "rename")  # settings beside the source that decide which they are
+OF_THE_PICTURES = (
+    "name",
+    "sha256",
+    "more",
+    "group",
+    "label",
+    "rename",
+)  # settings beside the source that decide which they are
 
 
 def told(

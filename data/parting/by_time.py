@@ -37,6 +37,11 @@ def parts(pool: Pool, spec: DatasetSpec, file: Path) -> np.ndarray:
     later = sorted(((begin, Part(part)) for part, begin in begins.items()), reverse=True)
     of_time = coded(next((part for begin, part in later if time >= begin), Part.TRAIN) for time in times)
     found: np.ndarray = of_time[first[content]]
+    if len(found) and not (found == coded([Part.TRAIN])).any():  # what was there before is gone
+        raise DataRefused(
+            f"all {count(len(pool), 'picture')} to be split by time are from {times[0]} on, and so newer "
+            "than what is trained on; set another dataset.split_seed, which chooses the days anew"
+        )
     return found
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from data.address import shown
 from data.download import Patience
-from data.errors import DownloadError, SourceError
+from data.errors import DownloadError, SourceError, Unreachable
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -38,10 +38,6 @@ UNREACHABLE = {"EndpointConnectionError", "ConnectTimeoutError", "ClientConnecto
 WRONG = {"ParamValidationError", "ValueError", "NotADirectoryError", "IsADirectoryError"}
 
 Result = TypeVar("Result")
-
-
-class Unreachable(DownloadError):  # noqa: N818 - a state of the network
-    """Nobody answers; a copy of before may do."""
 
 
 class Changed(Exception):  # noqa: N818 - internal

@@ -12,15 +12,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from data import digests, whole
+from data.archive import Limits
 from data.errors import DownloadError, SourceError
 from data.layout import PARTS, PICTURES
 from data.progress import Progress
 from data.sources import tables
+from data.sources.endings import suffix_of
 from data.sources.imagefolder import METADATA
 from data.sources.tables import Shard
 
 LISTING = "listing.csv"
-WANTED = [*(f"*{suffix}" for suffix in PICTURES), *(f"*{name}" for name in METADATA), "*.parquet", "*.arrow", "*.json"]
+_ENDINGS = ["".join(f"[{one}{one.upper()}]" for one in suffix[1:]) for suffix in PICTURES]  # .JPG is a picture too
+WANTED = [*(f"*.{ending}" for ending in _ENDINGS), *(f"*{name}" for name in METADATA), "*.parquet", "*.arrow", "*.json"]
 
 
 def download(repo: str, config: str | None, revision: str | None, cache: Path, *, progress: Progress) -> Path:
@@ -51,7 +54,14 @@ def download(repo: str, config: str | None, revision: str | None, cache: Path, *
 
 
 def unpack(
-    root: Path, shards: Sequence[Shard], name: str, datasets: Path, *, label: str | None, progress: Progress
+    root: Path,
+    shards: Sequence[Shard],
+    name: str,
+    datasets: Path,
+    *,
+    label: str | None,
+    progress: Progress,
+    limits: Limits | None = None,
 ) -> Path:
     """The pictures of tables as files, their bytes as they are; -> the listing of them. Raises `SourceError`."""
     files = [shard.file for shard in shards]
@@ -64,12 +74,14 @@ def unpack(
                 os.utime(target)
             return target / LISTING
         with whole.folder(target) as part:
-            _write(root, shards, part, label, progress)
+            _write(root, shards, part, label, limits or Limits(), progress)
     return target / LISTING
 
 
-def _write(root: Path, shards: Sequence[Shard], part: Path, label: str | None, progress: Progress) -> None:
-    listing, unlabelled, number = io.StringIO(), 0, 0
+def _write(
+    root: Path, shards: Sequence[Shard], part: Path, label: str | None, limits: Limits, progress: Progress
+) -> None:
+    listing, unlabelled, number, size = io.StringIO(), 0, 0, 0
     lines = csv.writer(listing)
     lines.writerow(("path", "label", "split"))
     for shard in shards:
@@ -77,11 +89,16 @@ def _write(root: Path, shards: Sequence[Shard], part: Path, label: str | None, p
         folder = str(split or "pictures")
         (part / folder).mkdir(exist_ok=True)
         for content, path, said in tables.rows(root, shard, label):
-            number += 1
+            number, size = number + 1, size + len(content or b"")
+            if number > limits.files or size > limits.total_bytes:  # a table says a picture once for many rows
+                raise SourceError(
+                    f"the tables in {root} hold more than {limits.files:,} pictures or {limits.total_bytes:,} bytes; "
+                    "unpack them yourself and name the folder"
+                )
             if said is None:
                 unlabelled += 1
                 continue
-            file = f"{folder}/{number:07d}{tables.suffix_of(content or b'', path)}"
+            file = f"{folder}/{number:07d}{suffix_of(content or b'', path)}"
             if content is not None:  # otherwise the listing names what is not there, which is told
                 (part / file).write_bytes(content)
             lines.writerow((file, said, split or ""))

@@ -94,11 +94,11 @@ def _rows(file: Path) -> Iterator[Row]:
     text = listing.text_of(file)
     if file.suffix == ".csv":
         try:
-            yield from csv.DictReader(io.StringIO(text, newline=""), strict=True)
+            yield from _csv_rows(file, text)
         except csv.Error as error:
             raise SourceError(f"{file} is no CSV ({error}); mend it, mostly a quote is missing") from None
         return
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # `splitlines` breaks at what JSON has inside a text
         if line.strip():
             try:
                 row = json.loads(line)
@@ -107,3 +107,15 @@ def _rows(file: Path) -> Iterator[Row]:
             if not isinstance(row, dict):
                 raise SourceError(f"{file}, line {number}: {line[:40]!r} is no JSON object; mend it")
             yield row
+
+
+def _csv_rows(file: Path, text: str) -> Iterator[Row]:
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    for row in rows:
+        more = row.pop(None, None)  # where cells stand that no column is above
+        if more and any(more) and _file_columns(row):
+            raise SourceError(
+                f"{file}, line {rows.line_num}: {len(row) + len(more)} cells under {len(row)} columns; put quotes "
+                "around what holds a comma"
+            )
+        yield row

@@ -128,7 +128,7 @@ def _refuse_secrets(text: str) -> None:
     if (secret := secret_in(text)) is not None:
         ways = bucket.WAYS.get(text.partition("://")[0], access.WAYS)
         raise SourceError(
-            f"dataset.source {shown(text)} has {secret}, and would be kept with every run; leave that out, and "
+            f"dataset.source {shown(text).strip()} has {secret}, and would be kept with every run; leave that out, and "
             f"give what the server wants to see in {ways}"
         )
 

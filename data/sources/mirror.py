@@ -77,7 +77,7 @@ def update(
         there = known(folder)
         lines = [{"name": name, "version": version, "size": _size(folder, name)} for name, version in there.items()]
         whole.write(folder / LOG, b"".join(map(_line, lines)))  # which does not say that it is whole
-        _prune(folder, {*names, *beside})
+        prune(folder, {*names, *beside})
         with (folder / LOG).open("ab", buffering=0) as log, ThreadPoolExecutor(WORKERS) as pool:
             one_by_one = (
                 one
@@ -116,12 +116,14 @@ def _wrong(name: str) -> str | None:
         return "in which a folder has no name"
     if "\\" in name or not name.isprintable():
         return "which has a character that no file name should have"
+    if name == LOG or name.endswith(".part"):
+        return "as which this project keeps what it has not fetched wholly"
     if max(len(piece.encode("utf-8", "replace")) for piece in pieces) > 240:  # of 255, and `.part` comes behind
         return "which is longer than a file name may be"
     return None
 
 
-def _prune(folder: Path, names: Collection[str]) -> None:
+def prune(folder: Path, names: Collection[str]) -> None:
     """What is not among them any more, and folders that nothing is left in."""
     for place, folders, files in os.walk(folder, topdown=False):
         for file in files:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from data import progress as progress_
 from data import whole
-from data.download import Origin, origin_file, origin_of
-from data.errors import DownloadError
+from data.errors import DownloadError, Unreachable
+from data.origin import Origin, origin_file, origin_of
 from data.progress import Progress
-from data.sources.bucket import Bucket, Changed, State, Unreachable
+from data.sources.bucket import Bucket, Changed, State
 
 CHUNK = 8 << 20  # bytes asked for at once
 TRIES = 3  # of versions: something that is written for ever is never whole

@@ -12,13 +12,13 @@ from data import access, whole
 from data.address import shown
 from data.archive import is_hidden
 from data.download import download
-from data.errors import DownloadError, SourceError
+from data.errors import DownloadError, SourceError, Unreachable
 from data.layout import PICTURES
 from data.progress import Progress
 from data.shards import index
 from data.sources import bucket as bucket_
 from data.sources import listing, mirror, objects, parts, web
-from data.sources.bucket import Bucket, State, Unreachable
+from data.sources.bucket import Bucket, State
 
 BESIDE = (".csv", ".jsonl", ".json", ".parquet", ".arrow")  # what may say of pictures what they show, or hold them
 MOST_LISTED = 100_000  # pictures that are asked for one by one
@@ -33,7 +33,9 @@ def archive(url: str, downloads: Path, *, progress: Progress) -> Path:
         raise DownloadError(f"there is no {url}; check the address")
     mirror.refuse_names(names, url)
     place = downloads / called(url)  # no archive of that name from elsewhere, and no parts of another one, lie there
-    files = [objects.download(store, f"{folder}/{one}", place / one, progress=progress) for one in names]
+    with whole.locked(place):
+        files = [objects.download(store, f"{folder}/{one}", place / one, progress=progress) for one in names]
+        mirror.prune(place, names)  # parts that it had before
     return files[0]
 
 
@@ -74,6 +76,11 @@ def listed(url: str, datasets: Path, *, progress: Progress) -> Path:
         except Unreachable as error:
             return _of_earlier(url, target, progress, error) / name
         wanted = {one: there[f"{root}/{one}"] for one in names if f"{root}/{one}" in there}
+        if not wanted:  # refused before what is here is cleared away
+            raise SourceError(
+                f"none of the {len(names):,} files that {url} lists is there, such as {names[0]!r}; paths are relative "
+                "to it"
+            )
         fetch(store, root, wanted, target, url, progress, beside=_listing(name))
     return file
 
@@ -85,7 +92,10 @@ def listed_on_the_web(url: str, datasets: Path, *, sha256: str | None, progress:
     headers = access.headers_for(url)
     target = datasets / called(url)
     with whole.locked(target):
-        file = download(url, target / name, sha256=sha256, headers=headers, progress=progress)
+        try:
+            file = download(url, target / name, sha256=sha256, headers=headers, or_copy=False, progress=progress)
+        except Unreachable as error:
+            return _of_earlier(where, target, progress, error) / name
         names = listing.names(file)
         if len(names) > MOST_LISTED:
             raise SourceError(

@@ -19,6 +19,7 @@ from data.archive import is_hidden
 from data.errors import SourceError
 from data.layout import PICTURES
 from data.sources import choosing, parquet
+from data.sources.endings import suffix_of
 
 SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-\d{5}.*|(?P<number>\d{4,})")
 ROWS = 64  # at once: as many pictures are in memory
@@ -104,16 +105,6 @@ def rows(root: Path, shard: Shard, label: str | None) -> Iterator[tuple[bytes | 
                 yield content, path, _class(said, columns.names)
 
 
-def suffix_of(content: bytes, path: str) -> str:
-    """That of its name, or of its first bytes; nothing where neither tells."""
-    said = posixpath.splitext(path)[1].lower()
-    if said in PICTURES:
-        return said
-    starts = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"BM": ".bmp", b"II*\0": ".tif"}
-    known = [suffix for start, suffix in starts.items() if content.startswith(start)]
-    return known[0] if known else ".webp" if content[8:12] == b"WEBP" else ""
-
-
 def _saved(root: Path) -> list[Shard]:
     """What `save_to_disk` wrote, of one split or of several."""
     if (root / "dataset_dict.json").is_file():
@@ -179,7 +170,19 @@ def _has_pictures(file: Path) -> bool:
     with parquet.opened(file) as table:
         schema = table.schema_arrow
         features = _features(schema)
-        return any(_kind(schema.field(name).type, features.get(name)) == "image" for name in schema.names)
+        return any(_is_of_pictures(table, name, features.get(name)) for name in schema.names)
+
+
+def _is_of_pictures(table: Any, name: str, noted: Any) -> bool:
+    """Where nobody says so, the first cell does: a vector is bytes, too."""
+    column = table.schema_arrow.field(name).type
+    if _kind(column, noted) != "image":
+        return False
+    if noted or column.num_fields:  # with a path beside the bytes
+        return True
+    batches = table.iter_batches(batch_size=ROWS, columns=[name])
+    first = next((cell for batch in batches for cell in batch.column(0).to_pylist() if cell is not None), b"")
+    return bool(suffix_of(first, ""))
 
 
 @contextmanager
@@ -199,6 +202,8 @@ def _batches(file: Path) -> Iterator[tuple[Any, Any]]:
     try:
         with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
             yield stream.schema, lambda _: (part.slice(i, ROWS) for part in stream for i in range(0, len(part), ROWS))
+    except SourceError:
+        raise
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise SourceError(f"{file} is damaged ({reason}); save the data set again") from None

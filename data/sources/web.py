@@ -10,7 +10,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from data.access import WAYS, Only
 from data.address import shown
-from data.download import TRY_AGAIN, Patience
+from data.download import TRY_AGAIN, Broken, Patience, fast_enough
 from data.errors import DownloadError
 from data.sources.bucket import WORKERS
 from data.sources.mirror import Bring
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     import httpx
 
 LARGEST = 1 << 30  # bytes of one picture
-
-
-class _BrokenError(Exception):
-    """The connection did not bring everything; another may."""
 
 
 @contextmanager
@@ -51,8 +47,8 @@ def _bring(client: "httpx.Client", url: str, version: str | None, target: Path, 
 
     for attempt in range(1, patience.attempts + 1):
         try:
-            return _attempt(client, url, version, target)
-        except (_BrokenError, httpx.TransportError, httpx.TooManyRedirects) as error:
+            return _attempt(client, url, version, target, patience)
+        except (Broken, httpx.TransportError, httpx.TooManyRedirects) as error:
             if attempt == patience.attempts:
                 reason = str(error) or type(error).__name__
                 raise DownloadError(
@@ -63,7 +59,7 @@ def _bring(client: "httpx.Client", url: str, version: str | None, target: Path, 
     return None
 
 
-def _attempt(client: "httpx.Client", url: str, version: str | None, target: Path) -> str | None:
+def _attempt(client: "httpx.Client", url: str, version: str | None, target: Path, patience: Patience) -> str | None:
     """One request; -> what the server calls this version. Raises `KeyError` where there is no such picture."""
     with client.stream("GET", url, headers=json.loads(version) if version else {}) as response:
         status = response.status_code
@@ -72,11 +68,11 @@ def _attempt(client: "httpx.Client", url: str, version: str | None, target: Path
         if status in (404, 410):
             raise KeyError(url)
         if status in TRY_AGAIN:
-            raise _BrokenError(f"status {status}")
+            raise Broken(f"status {status}")
         if status != 200:
             remedy = f"give what it wants to see in {WAYS}" if status in (401, 403) else "check the address"
             raise DownloadError(f"{shown(url)} answers with status {status} {response.reason_phrase}; {remedy}")
-        _write(url, response, target)
+        _write(url, response, target, patience)
         said = {
             "If-None-Match": response.headers.get("etag"),
             "If-Modified-Since": response.headers.get("last-modified"),
@@ -84,16 +80,16 @@ def _attempt(client: "httpx.Client", url: str, version: str | None, target: Path
         return json.dumps({name: value for name, value in said.items() if value})
 
 
-def _write(url: str, response: "httpx.Response", target: Path) -> None:
+def _write(url: str, response: "httpx.Response", target: Path, patience: Patience) -> None:
     """Whole or absent."""
     part = target.with_name(f"{target.name}.part")
     have, length = 0, response.headers.get("content-length", "")
     with part.open("wb") as file:
-        for chunk in response.iter_raw():
+        for chunk in fast_enough(response, patience):
             file.write(chunk)
             have += len(chunk)
             if have > LARGEST:
                 raise DownloadError(f"{shown(url)} is larger than {LARGEST:,} bytes, and so no picture; leave it out")
     if length.isdecimal() and have != int(length):
-        raise _BrokenError(f"{have:,} of {length} bytes came")
+        raise Broken(f"{have:,} of {length} bytes came")
     part.replace(target)

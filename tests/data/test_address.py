@@ -8,7 +8,8 @@ import pytest
 
 from data.access import headers_for
 from data.address import secret_in, shown
-from data.errors import DownloadError
+from data.errors import DownloadError, SourceError
+from data.sources.kinds import parse_source
 from data.spec import DatasetSpec
 
 HARMLESS = (
@@ -31,6 +32,12 @@ SECRET = (
     "https://host.org/a.zip?api_key=swordfish",
     "https://host.org/a.zip?password=swordfish",
     "https://host.org/a.zip#token=swordfish",
+    " https://me:swordfish@host.org/a.zip",
+    "\nhttps://me:swordfish@host.org/a.zip",
+    " https://host.org/a.zip?token=swordfish",
+    "shards:s3://KEY:swordfish@garden/flowers",
+    "Shards:s3://KEY:swordfish@garden/flowers",
+    "shards:s3://garden/flowers?X-Amz-Signature=swordfish",
 )
 
 
@@ -53,6 +60,9 @@ def test_a_secret_is_found_and_the_form_refuses_it_before_it_is_kept_anywhere(te
     assert said is not None
     assert "swordfish" not in said
     assert not re.search(pattern(), text)
+    with pytest.raises(SourceError, match=r"^dataset.source .* would be kept with every run") as caught:
+        parse_source(text)
+    assert "swordfish" not in str(caught.value)
 
 
 def pattern() -> str:

@@ -17,7 +17,7 @@ from data import catalog
 from data.download import Patience
 from data.errors import DownloadError, SourceError
 from data.prepare import prepare
-from data.sources import mirror, objects, remote
+from data.sources import mirror, objects, parts, remote
 from data.sources.bucket import Bucket, State
 from data.sources.kinds import Stored, default_name, parse_source
 from data.spec import DatasetSpec
@@ -222,6 +222,8 @@ def test_a_journal_that_was_torn_by_a_kill_loses_one_picture_at_most(put, tmp_pa
         ("rose\\..\\1.png", "a character that no file name should have"),
         ("rose/a\nb.png", "a character that no file name should have"),
         ("rose/\0.png", "a character that no file name should have"),
+        (mirror.LOG, "as which this project keeps what it has not fetched wholly"),
+        ("rose/1.png.part", "as which this project keeps what it has not fetched wholly"),
         (f"rose/{'x' * 250}.png", "longer than a file name may be"),
     ],
 )
@@ -273,6 +275,16 @@ def test_parts_of_an_archive_in_a_bucket_are_all_fetched(put, home):
     put({"f.zip.004": b""})
     with pytest.raises(SourceError, match=r"f.zip.003 is missing between f.zip.002 and f.zip.004"):
         catalog.fetch(DatasetSpec(source=f"{url}/f.zip.001"), home)
+
+
+def test_an_archive_that_has_fewer_parts_by_now_is_read_without_the_old_ones(put, home):
+    url = put({f"f.tar.{part}": b"x" * 100 for part in ("000", "001", "002")})
+    root = home / "downloads"
+    first = remote.archive(f"{url}/f.tar.000", root, progress=print)
+    assert len(parts.of(first)) == 3
+    fsspec.filesystem("memory").rm(f"{url}/f.tar.002")
+    assert remote.archive(f"{url}/f.tar.000", root, progress=print) == first
+    assert parts.of(first) == (first, first.with_name("f.tar.001"))
 
 
 def test_an_object_that_is_not_there_is_one_sentence(put, home):
@@ -386,6 +398,15 @@ def test_a_listing_that_gets_shorter_takes_its_pictures_along(put, home):
     assert catalog.fetch(DatasetSpec(source=f"{url}/l.csv"), home).root == root
     assert sorted(files(root)) == ["2.png", "l.csv", "l.csv.origin.json"]
     assert json.loads((root / mirror.LOG).read_bytes().splitlines()[-1]) == {"whole": True}
+
+
+def test_a_listing_of_which_nothing_is_there_leaves_what_was_fetched(put, home):
+    url = put({"l.csv": b"path,label\nold/1.png,a\nold/2.png,b\n", "old/1.png": b"1", "old/2.png": b"2"})
+    root = catalog.fetch(DatasetSpec(source=f"{url}/l.csv"), home).root
+    put({"l.csv": b"path,label\nnew/1.png,a\nnew/2.png,b\n"})
+    with pytest.raises(SourceError, match=r"none of the 2 files that memory://.*l.csv lists is there, such as 'new/1"):
+        catalog.fetch(DatasetSpec(source=f"{url}/l.csv"), home)
+    assert {"old/1.png", "old/2.png"} <= files(root).keys()
 
 
 def test_a_listing_that_leads_out_of_the_bucket_is_refused(put, home):

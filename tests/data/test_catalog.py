@@ -5,15 +5,18 @@ import io
 import struct
 import tarfile
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from data import torchvision_sets
+from data import archive, torchvision_sets, whole
 from data.catalog import fetch
 from data.errors import DownloadError, SourceError
 from data.sources.kinds import Archive, Folder, Named, Url, default_name, parse_source
@@ -180,6 +183,41 @@ def test_a_web_page_instead_of_an_archive_is_one_sentence(web, home):
     with pytest.raises(SourceError, match="is no zip or tar archive"):
         fetch(DatasetSpec(source=web.url("flowers.zip")), home)
     assert not list((home / "datasets").glob("flowers-*"))
+
+
+def zips(*contents: dict[str, bytes]) -> list[Callable[[BaseHTTPRequestHandler], None]]:
+    """Answers, one after the other."""
+
+    def answer(content: bytes, request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(content)))
+        request.end_headers()
+        request.wfile.write(content)
+
+    return [partial(answer, zipped(one)) for one in contents]
+
+
+def test_archives_of_one_name_from_two_addresses_are_two(web, home):
+    web.answers = zips({"rose/1.jpg": b"x"}, {"tulip/1.jpg": b"y"})
+    first, second = (DatasetSpec(source=web.url(f"{folder}/flowers.zip")) for folder in ("north", "south"))
+    fetch(first, home)
+    assert pictures(fetch(second, home).root) == ["tulip/1.jpg"]
+    kept = [path for path in (home / "datasets/downloads").rglob("flowers.zip") if path.is_file()]
+    assert len(kept) == 2
+
+
+def test_nobody_replaces_an_archive_while_it_is_unpacked(web, home, monkeypatch):
+    web.answers = zips({"rose/1.jpg": b"x"})
+    seen: list[bool] = []
+    extract = archive.extract
+
+    def looking(file: Path, *args: Any, **settings: Any) -> Path:
+        seen.append(whole.held(file))
+        return extract(file, *args, **settings)
+
+    monkeypatch.setattr(archive, "extract", looking)
+    fetch(DatasetSpec(source=web.url()), home)
+    assert seen == [True]
 
 
 def test_hymenoptera_put_there_by_hand_needs_no_network(home):

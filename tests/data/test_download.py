@@ -266,6 +266,13 @@ def test_an_earlier_copy_serves_while_the_server_is_away(web, tmp_path):
     assert "earlier run" in said[-1]
 
 
+def test_a_copy_from_another_address_does_not_serve_while_the_server_is_away(web, tmp_path):
+    web.answers = [whole()]
+    download(web.url(), tmp_path / "a.zip")
+    with pytest.raises(DownloadError, match="could not be downloaded after"):
+        download("http://127.0.0.1:9/a.zip", tmp_path / "a.zip", patience=QUICK)
+
+
 def test_a_redirect_is_followed(web, tmp_path):
     web.answers = [status(302, Location=web.url("other.zip")), whole()]
     assert download(web.url(), tmp_path / "a.zip").read_bytes() == CONTENT

@@ -196,7 +196,7 @@ def test_pictures_that_another_rule_refuses_are_named_by_their_source(write, hom
 def test_a_source_is_told_with_the_settings_that_decide_which_pictures_it_has(write, home):
     prepare(flowers(write, 12), home)
     more = str(write({"a/extra.png": None}, "two words"))
-    spec = flowers(write, 12).model_copy(update={"more": (more,), "rename": ("a=rose",)})
+    spec = flowers(write, 12).model_copy(update={"more": (more,), "rename": ("a=rose",), "label": "species"})
     told = said(inspect(spec, home))["changed"]
     command = re.search(r"`trainserve data diff \w+ (.*)`", told)
     assert command is not None
@@ -204,6 +204,7 @@ def test_a_source_is_told_with_the_settings_that_decide_which_pictures_it_has(wr
         spec.source,
         "--dataset.name=flowers",
         f"--dataset.more={more}",
+        "--dataset.label=species",
         "--dataset.rename=a=rose",
     ]
 

@@ -19,9 +19,11 @@ import pytest
 from PIL import Image
 
 from data import catalog
+from data.archive import Limits
 from data.errors import DownloadError, SourceError
 from data.prepare import prepare
-from data.sources import gathered, listing
+from data.sources import gathered, listing, tables
+from data.sources.hub import unpack
 from data.sources.kinds import OnHub, default_name, parse_source
 from data.spec import DatasetSpec, Part
 
@@ -203,6 +205,24 @@ def test_the_column_of_classes_is_told_by_its_type_or_chosen(tmp_path, home, col
     assert sentence in str(caught.value)
 
 
+def test_a_saved_set_without_classes_is_not_said_to_be_damaged(tmp_path, home):
+    table(0, 9).remove_columns(["label"]).save_to_disk(tmp_path / "a")
+    with pytest.raises(SourceError, match=r"has no column of classes beside 'image'; name another data set") as caught:
+        found(tmp_path / "a", home)
+    assert "damaged" not in str(caught.value)
+
+
+@pytest.mark.parametrize("limits", [Limits(files=8), Limits(total_bytes=1999)])
+def test_a_small_table_that_becomes_very_many_pictures_is_refused(tmp_path, home, limits):
+    one = pa.array([b"\x89PNG" + bytes(196)]).dictionary_encode()
+    rows = pa.DictionaryArray.from_arrays(pa.array([0] * 10, pa.int32()), one.dictionary)
+    pq.write_table(pa.table({"image": rows, "label": ["a", "b"] * 5}), tmp_path / "train.parquet")
+    found = tables.shards(tmp_path, "here")
+    with pytest.raises(SourceError, match=r"hold more than [\d,]+ pictures or [\d,]+ bytes; unpack them yourself"):
+        unpack(tmp_path, found, "many", home, label=None, progress=lambda *_: None, limits=limits)
+    assert not list(home.glob("many-*"))
+
+
 def test_two_columns_of_classes_or_of_pictures_are_named(tmp_path, home):
     two = table(0, 9).add_column("fine", [0] * 9).cast_column("fine", hf.ClassLabel(names=["x"]))
     two.rename_column("label", "coarse").to_parquet(tmp_path / "a/train.parquet")
@@ -270,6 +290,14 @@ def test_a_listing_among_pictures_stays_a_listing(write, home):
     assert {label for label, _ in found(root, home)} == {"a", "b"}
 
 
+def test_bytes_that_are_no_pictures_make_no_table_of_a_folder(write, home):
+    root = write({"a/1.png": None, "b/1.png": None})
+    for name, cells in {"vectors": [bytes(16)] * 2, "nothing": [None] * 2, "late": [None, b"\x00\x01"]}.items():
+        column = pa.array(cells, pa.binary())
+        pq.write_table(pa.table({"embedding": column, "id": ["a", "b"]}), root / f"{name}.parquet")
+    assert {label for label, _ in found(root, home)} == {"a", "b"}
+
+
 def test_without_pyarrow_a_saved_set_names_the_extra(tmp_path, home, monkeypatch):
     table(0, 9).save_to_disk(tmp_path / "a")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -305,6 +333,17 @@ def test_an_imagefolder_is_read_by_its_metadata(folder, home):
         }  # fmt: skip
 
 
+def test_a_line_of_metadata_ends_where_json_lines_end(folder, home):
+    rows = [{"file_name": f"train/{i}.png", "label": "ab"[i % 2], "caption": "one\u2028two\x85three"} for i in range(4)]
+    text = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    assert {label for label, _ in found(folder(text, "metadata.jsonl"), home, label="label")} == {"a", "b"}
+
+
+def test_a_longer_row_of_other_metadata_is_none_of_our_business(write, home):
+    root = write({"a/1.png": None, "b/2.png": None, "metadata.csv": b"camera,lens\nx,y,z\n"})
+    assert {label for label, _ in found(root, home)} == {"a", "b"}
+
+
 def test_the_library_itself_reads_an_imagefolder_so(folder, home, tmp_path):
     root = folder("file_name,label\n" + "".join(f"{i}.png,{'ab'[i % 2]}\n" for i in range(4)), "train/metadata.csv")
     (root / "test/metadata.csv").write_text("file_name,label\n4.png,a\n5.png,b\n")
@@ -332,6 +371,7 @@ def test_pictures_that_metadata_leaves_out_are_ignored_and_those_that_are_not_th
         ("file_name,label\n/etc/1.png,a\n", "row 1: '/etc/1.png' is an absolute path"),
         ("file_name,label\n1.png,a\n2.png,b\n", "none of the 2 files that the metadata in"),
         ('file_name,label\n"1.png,a\n', "is no CSV"),
+        ("file_name,label\ntrain/1.png,a,b\n", "line 2: 3 cells under 2 columns; put quotes around what holds a comma"),
         ("file_name,label\ntrain/1.png,a\ntrain/1.png,b\n", "row 2: 'train/1.png' is there twice, otherwise; leave"),
         ("file_name,mask_file_name,label\na,b,c\n", "several columns of images, 'file_name', 'mask_file_name'"),
     ],
@@ -462,6 +502,13 @@ def test_a_configuration_of_a_set_is_chosen_by_its_folder(hub, home):
     with pytest.raises(SourceError, match=r"2 configurations, large, small; name one, such as hub:garden/flowers/l"):
         found("hub:garden/flowers", home)
     assert found("hub:garden/flowers/small", home)
+
+
+def test_pictures_of_the_hub_come_however_their_endings_are_written(hub, home):
+    hub |= {"rose/1.JPG": PICTURES[1], "rose/2.jpg": PICTURES[4], "tulip/1.Png": PICTURES[0], "tulip/A.TIFF": b"x"}
+    assert {label: sum(n.values()) for (label, _), n in found("hub:garden/flowers", home).items()} == {
+        "rose": 2, "tulip": 2,
+    }  # fmt: skip
 
 
 def test_a_set_that_is_code_alone_is_refused_with_what_to_try(hub, home):

@@ -108,6 +108,17 @@ def test_pictures_without_a_time_and_too_few_times_are_refused(tmp_path):
         assign(images([1, 1, 2]), BY_TIME, tmp_path)
 
 
+def test_where_all_that_is_trained_on_is_gone_it_is_said_how_to_choose_the_days_anew(tmp_path):
+    assign(images(list(range(40))), BY_TIME, tmp_path)
+    later = images(list(range(38, 78)), start=100)
+    with pytest.raises(
+        DataRefused, match=r"all 40 pictures to be split by time are from .*; set another dataset.split"
+    ):
+        assign(later, BY_TIME, tmp_path)
+    parts = list(contents(later, DatasetSpec(split_by="time", split_seed=1), tmp_path).values())
+    assert parts.count(Part.TRAIN) == 30
+
+
 def test_damaged_days_are_not_silently_made_anew(tmp_path):
     assign(images([1, 2, 3, 4]), BY_TIME, tmp_path)
     (file,) = (tmp_path / "datasets/splits").glob("*.json")

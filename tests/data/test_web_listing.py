@@ -3,15 +3,19 @@
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
+from itertools import count
 
 import pytest
 
-from data import catalog
+from data import catalog, download
+from data.download import Patience
 from data.errors import DownloadError, SourceError
 from data.prepare import prepare
-from data.sources import remote, web
+from data.sources import mirror, remote, web
+from data.sources.web import pictures
 from data.spec import DatasetSpec
 from tests.data.test_bucket import files
 
@@ -76,6 +80,23 @@ def test_only_what_changed_comes_again_and_what_is_not_there_is_missing(web, hom
     assert "1.png" not in files(catalog.fetch(spec, home).root)
 
 
+def test_without_the_server_the_copy_of_an_earlier_run_is_used_if_it_is_whole(web, home, monkeypatch):
+    monkeypatch.setattr(download, "Patience", lambda: Patience(attempts=2, first_wait_s=0.001))
+    web.answers = [site({"/l.csv": listing(["1.png", "2.png"]), "/1.png": b"one", "/2.png": b"two!"})]
+    spec = DatasetSpec(source=web.url("l.csv"))
+    before = catalog.fetch(spec, home)
+    web.shutdown()
+    web.server_close()
+    told: list[str] = []
+    for _ in range(2):
+        assert catalog.fetch(spec, home, progress=lambda what, *_: told.append(what)) == before
+    assert files(before.root).keys() == {"1.png", "2.png", "l.csv", "l.csv.origin.json"}
+    assert told == [f"{spec.source} cannot be reached; using the copy of an earlier run"] * 2
+    (before.root / mirror.LOG).unlink()
+    with pytest.raises(DownloadError, match="check the network and run again"):
+        catalog.fetch(spec, home)
+
+
 def test_a_secret_of_the_environment_is_sent_and_kept_nowhere(web, other_web, home, monkeypatch):
     content = {"/l.csv": listing(["1.png", "2.png"]), "/1.png": b"1", "/2.png": b"2"}
     web.answers = [site(content, secret="Bearer swordfish")]
@@ -135,6 +156,16 @@ def test_a_picture_without_end_is_refused(web, home, monkeypatch):
     web.answers = [site({"/l.csv": listing(["1.png"]), "/1.png": b"x" * 20})]
     with pytest.raises(DownloadError, match="is larger than 10 bytes, and so no picture; leave it out"):
         catalog.fetch(DatasetSpec(source=web.url("l.csv")), home)
+
+
+def test_a_picture_that_drips_is_given_up(web, tmp_path, monkeypatch):
+    """A minute passes from one look at the clock to the next, and there is one for each piece that came."""
+    web.answers = [site({"/1.png": b"x" * 200})]
+    minutes = count()
+    monkeypatch.setattr(time, "monotonic", lambda: 60.0 * next(minutes))
+    with pictures(web.url("l.csv"), {}, Patience(attempts=1)) as bring, pytest.raises(DownloadError, match="in 60 s"):
+        bring("1.png", None, tmp_path / "1.png")
+    assert not (tmp_path / "1.png").exists()
 
 
 @pytest.mark.slow  # a process of its own
