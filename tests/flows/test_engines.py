@@ -158,7 +158,6 @@ def test_a_pool_of_processes_that_loses_one_is_made_anew(
 def test_ray_gives_the_fold_of_a_killed_worker_to_another(
     api: str, pictures: Path, plain: dict[str, Any], tmp_path: Path
 ):
-    pytest.importorskip("prefect_ray")
     folding = Folding(tmp_path / "home", api, settings(pictures), kind="ray", workers=2)
     check(folding, plain, folding.kill_in_the_middle("worker"))
 

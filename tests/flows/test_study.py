@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("optuna")
-
 from flows.sweep.plots import importance, parallel
 from flows.sweep.result import SweepResult, TrialResult
 from flows.sweep.search import parsed

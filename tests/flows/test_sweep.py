@@ -15,8 +15,6 @@ from data.errors import InputError
 from flows.cli.sweeping import sweep
 from flows.engines import RunnerConfig
 
-pytest.importorskip("optuna")
-
 pytestmark = [pytest.mark.flow, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 SETTINGS = [*SMALL, "--train.batch_size", "4", "--train.epochs", "12", "--train.patience", "11"]
