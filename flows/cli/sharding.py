@@ -37,7 +37,7 @@ def shards(source: str, settings: Sequence[str], *, to: Path, megabytes: int, as
     if as_json:
         sys.stdout.write(json.dumps(said) + "\n")
         return
-    words = f"{len(listed.files):,} pictures of {len(listed.classes)} classes in {num:,} shards in {to}"
+    words = f"{len(listed.files):,} pictures of {len(listed.classes)} classes in {count(num, 'shard')} in {to}"
     words += f", without {count(dropped, 'picture')} that {decided.file} drops" if dropped else ""
     stdout_console().print(
         f"{words}; train on them: trainserve run --dataset.source {to}", markup=False, highlight=False, soft_wrap=True

@@ -232,7 +232,7 @@ def test_pictures_that_a_person_dropped_do_not_come_back_with_shards(
     decided.parent.mkdir(parents=True)
     decided.write_text(f"sha256,decision\n{dropped},drop\n")
     main(["data", "shards", str(pictures), "--to", str(tmp_path / "shards")])
-    assert f"59 pictures of 2 classes in 1 shards in {tmp_path}/shards, without 1 picture that" in (
+    assert f"59 pictures of 2 classes in 1 shard in {tmp_path}/shards, without 1 picture that" in (
         capsys.readouterr().out
     )
     assert dropped not in (tmp_path / "shards/000000.tar.index").read_text()
