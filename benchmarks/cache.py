@@ -2,11 +2,14 @@
 
     python -m benchmarks.cache [--data cifar10.tar.gz] [--photos flowers.tar.gz] [--repeats 5]
 
-Alone: one process on one core calls `data.preprocess.stored_pixels` on every file and throws the pixels away. Build:
-`data.images.build` by all cores into an empty home, from the listing to the finished cache, its processes' start, its
-journal and what it writes to the disk among it. The same files, read once before so that both have them from memory;
-wall time; in turns which comes first, ratios within a repetition. The goal is 0.90 of alone, for each core. Pictures of
-32 px as they are, and photographs at 96 px; without archives they are made up, the photographs 500 px.
+Alone: one process on one core calls `data.preprocess.stored_pixels` on every file and throws the pixels away. Together:
+as many such processes as there are cores, each on its own, from the start of the first to the end of the last; what
+cores that are busy at once cost each other. Build: `data.images.build` by all cores into an empty home, from the
+listing to the finished cache, its processes' start, its journal and what it writes to the disk among it. The same
+files, read once before so that all have them from memory; wall time; in turns which comes first, ratios within a
+repetition. The goal is 0.90 of alone, for each core. Pictures of 32 px as they are, and photographs at 96 px; each file
+is there several times, since a data set of some seconds shows how processes start, and not how it would go on.
+Without archives pictures are made up, the photographs 500 px.
 
 What a kill costs: a build is killed half way and taken up; told is the time of both together, of that of one build.
 
@@ -53,6 +56,26 @@ def alone(listed: Snapshot, spec: ImageSpec) -> float:
         os.sched_setaffinity(0, everywhere)
 
 
+def together(listed: Snapshot, spec: ImageSpec) -> float:
+    """Seconds, on all cores."""
+    paths = [listed.path(row) for row in range(len(listed.files))]
+    fork = multiprocessing.get_context("fork")
+    parts = [(core, paths[number::CORES], spec) for number, core in enumerate(sorted(os.sched_getaffinity(0)))]
+    processes = [fork.Process(target=decoded, args=part) for part in parts]
+    began = time.perf_counter()
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return time.perf_counter() - began
+
+
+def decoded(core: int, paths: list[Path], spec: ImageSpec) -> None:
+    os.sched_setaffinity(0, {core})
+    for path in paths:
+        stored_pixels(path, spec)
+
+
 def built(listed: Snapshot, spec: ImageSpec, home: Path) -> float:
     """Seconds, into a home that has nothing, or what a killed build left."""
     began = time.perf_counter()
@@ -83,14 +106,16 @@ def done(journal: Path) -> int:
 def measured(what: str, listed: Snapshot, spec: ImageSpec, place: Path, *, repeats: int) -> dict[str, Any]:
     num = len(listed.files)
     alone(listed, spec)  # reads the files
-    taken: dict[str, list[float]] = {"alone": [], "build": [], "resumed": []}
+    taken: dict[str, list[float]] = {"alone": [], "together": [], "build": [], "resumed": []}
     for repeat in range(repeats):
-        for name in ("alone", "build", "resumed")[:: 1 if repeat % 2 else -1]:
+        for name in tuple(taken)[:: 1 if repeat % 2 else -1]:
             home = place / "home"
             shutil.rmtree(home, ignore_errors=True)
             match name:
                 case "alone":
                     taken[name].append(alone(listed, spec))
+                case "together":
+                    taken[name].append(together(listed, spec))
                 case "build":
                     taken[name].append(built(listed, spec, home))
                 case _:
@@ -104,13 +129,18 @@ def measured(what: str, listed: Snapshot, spec: ImageSpec, place: Path, *, repea
         "alone_per_s": spread(rates["alone"]),
         "build_per_s_and_core": spread(per_core),
         "of_alone": ratios(per_core, rates["alone"]),
+        "of_together": ratios(rates["build"], rates["together"]),
         "killed_and_taken_up": ratios(taken["resumed"], taken["build"]),
         "goal": GOAL,
     }
 
 
-def listing(place: Path, archive: Path | None, *, per_class: int, side: int) -> tuple[Snapshot, str]:
+def listing(place: Path, archive: Path | None, *, per_class: int, side: int, copies: int) -> tuple[Snapshot, str]:
+    """Of files that are there `copies` times: one content, several names."""
     source = pictures.folder_of(place / "pictures", per_class=per_class, side=side, archive=archive)
+    for file in list((place / "pictures").rglob("*.jpg")):
+        for number in range(1, copies):
+            os.link(file, file.with_name(f"{file.stem}-{number}.jpg"))
     return snapshot.take(place / "pictures", "pictures", home=place), source
 
 
@@ -121,16 +151,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--per-class", type=int, default=5000, help="pictures of 32 px")
     parser.add_argument("--photos-per-class", type=int, default=600)
+    parser.add_argument("--copies", type=int, default=4, help="of each file of 32 px")
+    parser.add_argument("--photo-copies", type=int, default=16)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     cases = (
-        ("32 px as they are", options.data, options.per_class, 32, SMALL),
-        ("photographs at 96 px", options.photos, options.photos_per_class, PHOTOGRAPH, LARGE),
+        ("32 px as they are", options.data, options.per_class, 32, SMALL, options.copies),
+        ("photographs at 96 px", options.photos, options.photos_per_class, PHOTOGRAPH, LARGE, options.photo_copies),
     )
     rows = []
-    for what, archive, per_class, side, spec in cases:
+    for what, archive, per_class, side, spec, copies in cases:
         with tempfile.TemporaryDirectory(prefix="trainserve-bench-") as name:
-            listed, source = listing(Path(name), archive, per_class=per_class, side=side)
+            listed, source = listing(Path(name), archive, per_class=per_class, side=side, copies=copies)
             rows.append(measured(f"{what} ({source})", listed, spec, Path(name), repeats=options.repeats))
     figures = {
         "command": machine.command("cache"),

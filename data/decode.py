@@ -5,13 +5,14 @@ It ends when its input does, so none outlives the process that started it, howev
 """
 
 import json
+import math
 import os
 import signal
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from io import FileIO
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import cast
@@ -29,19 +30,26 @@ Job = Sequence[tuple[int, str]]
 Refusals = list[tuple[int, str]]
 """Slots that stay empty, and why."""
 
+WRITE_BYTES = 1_000_000  # of pixels, that wait to be written
+
 READY = b"ready\n"
 
 
 def decode(job: Job, spec: ImageSpec, target: int) -> Refusals:
-    """Each picture into its slot of the file open at `target`. Written, not mapped: a full disk is then an OSError."""
+    """Each picture into its slot of the file open at `target`; the slots of a job follow each other. Written, not
+    mapped: a full disk is then an OSError. Many at once: a call for each small picture took a sixth of the time."""
+    shape = (spec.stored_height, spec.stored_width, spec.channels)
+    together = max(1, WRITE_BYTES // math.prod(shape))
     refused: Refusals = []
-    for slot, path in job:
-        try:
-            pixels = stored_pixels(_content(path), spec)
-        except UnreadableImage as error:
-            refused.append((slot, str(error)))
-        else:
-            _write(target, pixels, slot * pixels.nbytes)
+    for start in range(0, len(job), together):
+        some = job[start : start + together]
+        pixels = np.zeros((len(some), *shape), np.uint8)
+        for place, (slot, path) in enumerate(some):
+            try:
+                pixels[place] = stored_pixels(_content(path), spec)
+            except UnreadableImage as error:
+                refused.append((slot, str(error)))
+        _write(target, pixels, some[0][0] * pixels[0].nbytes)
     return refused
 
 
@@ -69,16 +77,19 @@ def decode_in_processes(
 
     The open file `lock` is held by the processes too: who waits for it waits until none of them can write any more.
 
-    A file that kills its decoder is refused like any other damaged one.
+    A file that kills its decoder is refused like any other damaged one. While all decode, the next jobs are made, so
+    that none waits for its own.
     """
-    coming, again = iter(jobs), deque[Job]()
+    coming, ahead, again = iter(jobs), deque[Job](), deque[Job]()
     workers: list[Worker] = []
     try:
         for job in islice(coming, processes):
             workers.append(Worker(spec, pixels, lock))
             workers[-1].ask(job)
         while busy := {worker.output.fileno(): worker for worker in workers if worker.job}:
-            for output in wait(list(busy)):
+            while not (answered := wait(list(busy), 0)) and len(ahead) < processes and (made := next(coming, None)):
+                ahead.append(made)
+            for output in answered or wait(list(busy)):
                 worker = busy[cast(int, output)]  # `wait` gives back what it was given
                 job, refused = worker.job, worker.answer()
                 if refused is None:
@@ -88,12 +99,17 @@ def decode_in_processes(
                         job, refused = (), []
                     else:
                         refused = [(job[0][0], reason)]
-                if following := again.popleft() if again else next(coming, None):
+                if following := next(chain(_taken(again), _taken(ahead), coming), None):
                     worker.ask(following)
                 yield job, refused
     finally:
         for worker in workers:
             worker.end()
+
+
+def _taken(jobs: deque[Job]) -> Iterator[Job]:
+    while jobs:
+        yield jobs.popleft()
 
 
 class Worker:

@@ -87,12 +87,12 @@ def test_decoding_is_measured_beside_pillow_alone_and_has_its_section(tmp_path: 
 
 @pytest.mark.slow
 def test_filling_the_cache_is_measured_beside_decoding_alone_and_has_its_section(tmp_path: Path):
-    small = ["--repeats", "1", "--per-class", "2", "--photos-per-class", "2"]
+    small = ["--repeats", "1", "--per-class", "2", "--photos-per-class", "2", "--copies", "2", "--photo-copies", "1"]
     command = [sys.executable, "-m", "benchmarks.cache", *small, "--results", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     figures = json.loads((tmp_path / "cache.json").read_text())
     assert [row["goal"] for row in figures["rows"]] == [0.9, 0.9]
-    assert "| 32 px as they are (made up, 32 px), 420 | " in render_speed.cache(lambda _: [figures], table)
+    assert "| 32 px as they are (made up, 32 px), 840 | " in render_speed.cache(lambda _: [figures], table)
 
 
 @pytest.mark.slow
