@@ -64,7 +64,7 @@ class Entries(Compact[Entry]):
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def taken(self, rows: np.ndarray) -> "Entries":  # type: ignore[override]  # nobody derives from it
+    def taken(self, rows: np.ndarray) -> "Entries":
         return Entries(
             *(column[rows] if isinstance(column, np.ndarray) else column.taken(rows) for column in self._all)
         )
@@ -110,7 +110,7 @@ class Numbers:
         known = self._sorted[at] == wanted if len(self._sorted) else np.zeros(len(wanted), bool)
         if not known.all():
             raise KeyError(texts[int(np.argmin(known))])
-        found = self._order[at].astype(np.int64)
+        found: np.ndarray = self._order[at].astype(np.int64)
         for place in np.flatnonzero(np.isin(wanted, self._several)).tolist() if len(self._several) else ():
             found[place] = self._those[texts[place]]
         return found

@@ -160,9 +160,7 @@ def _chosen(rows: int | slice | np.ndarray | Sequence[int], num: int) -> np.ndar
     if isinstance(rows, int | np.integer):
         return np.array(range(num)[rows], np.int64)
     chosen = np.asarray(rows)
-    if chosen.dtype == bool:
-        return np.arange(num)[chosen]
-    chosen = chosen.astype(np.int64)
+    chosen = np.arange(num)[chosen] if chosen.dtype == bool else chosen.astype(np.int64)
     if len(chosen) and not (-num <= chosen.min() and chosen.max() < num):
         raise IndexError(f"rows {chosen.min()} to {chosen.max()} of {num}")
     return np.where(chosen < 0, chosen + num, chosen)

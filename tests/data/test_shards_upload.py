@@ -242,13 +242,13 @@ def test_no_credentials_and_no_bucket_are_one_sentence(write, tmp_path, monkeypa
     source = str(write({f"{k}/{n}.png": None for k in "ab" for n in range(9)}))
     done = command(tmp_path / "home", "shards", source, "--to", "s3://nowhere/flowers")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "there is no bucket for s3://nowhere/flowers; make it first"
+    assert done.stderr.splitlines()[-1] == "trainserve: there is no bucket for s3://nowhere/flowers; make it first"
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
         monkeypatch.delenv(f"AWS_{name}")
     done = command(tmp_path / "home", "shards", source, "--to", "s3://garden/flowers")
     assert done.returncode == 2
     assert re.fullmatch(
-        r"s3://garden/flowers may not be written to \(.*\); set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+        r"trainserve: s3://garden/flowers may not be written to \(.*\); set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
         "AWS_SECRET_ACCESS_KEY in the environment",
         done.stderr.splitlines()[-1],
     )
