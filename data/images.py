@@ -92,9 +92,11 @@ def choose_spec(snapshot: Snapshot, spec: DatasetSpec) -> ImageSpec:
 def _sample_headers(snapshot: Snapshot) -> list[Header]:
     num = len(snapshot.files)
     headers, reason = [], "there is none"
-    for row in np.unique(np.linspace(0, num - 1, min(num, SAMPLE)).astype(int)):  # the rows are ordered by class
+    rows = np.unique(np.linspace(0, num - 1, min(num, SAMPLE)).astype(int))  # the rows are ordered by class
+    rows = rows[snapshot.order(rows)]
+    for row, content in zip(rows.tolist(), snapshot.contents_of(rows), strict=True):
         try:
-            headers.append(read_header(snapshot.content(int(row))))
+            headers.append(read_header(content))
         except UnreadableImage as error:
             reason = f"{snapshot.files[row]}: {error}"
     if not headers:
@@ -120,7 +122,7 @@ def build(
     pictures are left out and listed. Two builders of one key take turns, and the second finds the work done. What a
     builder had done when it was stopped or killed is not done again, unless `anew`.
     """
-    folder = home / "images" / cache_key(snapshot, image)
+    folder = folder_of(snapshot, image, home)
     images = _open(folder, snapshot, image)
     if images is not None and not anew:
         return images
@@ -135,6 +137,12 @@ def build(
     images = _open(folder, snapshot, image)
     assert images is not None, f"{folder} was written and cannot be read"
     return images
+
+
+def folder_of(snapshot: Snapshot, image: ImageSpec, home: Path) -> Path:
+    """For what is kept of them decoded, and for what is measured of them. One of their own where they lie in shards:
+    the same pictures may lie in files too, and that folder is moved to its place as a whole."""
+    return home / "images" / f"{cache_key(snapshot, image)}{'' if snapshot.shards is None else '-streamed'}"
 
 
 def cache_key(snapshot: Snapshot, image: ImageSpec) -> str:

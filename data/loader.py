@@ -6,28 +6,27 @@ of an epoch without replaying it, and neither prefetching nor placement changes 
 
 import os
 import warnings
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from copy import copy
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from data import sampling
+from data.ahead import read_ahead
 from data.augment import augment, centre_view
 from data.errors import InputError
-from data.shards import order
+from data.shards import order, own_part
+from data.shards.own_part import Own
 from data.shards.stream import Streamed
 from data.spec import AugmentConfig, ImageSpec
 
 ROOM = 0.5  # share of the device's memory that pictures may take; the rest is for the network
 PREFETCH = 2  # batches gathered ahead while streaming
 SMALLER, SIDE_STEP = 2 / 3, 8  # of the side at the beginning of a run that grows; pixels
-T = TypeVar("T")
 
 
 class Batch(NamedTuple):
@@ -69,38 +68,29 @@ class Pictures:
     def _pinned(self, picked: Tensor) -> Tensor:
         return picked.pin_memory() if self.device.type == "cuda" else picked
 
-    def batches(self, rows: Sequence[np.ndarray], *, prefetch: int = PREFETCH) -> Iterator[Tensor]:
-        """One uint8 tensor on the device for each array of rows; read ahead in a thread while streaming."""
+    def batches(
+        self, rows: Sequence[np.ndarray], *, prefetch: int = PREFETCH, own: Own | None = None
+    ) -> Iterator[Tensor]:
+        """One uint8 tensor on the device for each array of rows; read ahead in a thread while streaming. What lies in
+        shards is black where nobody looks at it, by `own`."""
         if self.resident:
             for there in brought(rows, self.device):
                 yield self._pixels.index_select(0, there)
             return
-        with closing(self._gathered(rows)) as gathered, closing(read_ahead(gathered, len(rows), by=prefetch)) as ahead:
+        with (
+            closing(self._gathered(rows, own)) as gathered,
+            closing(read_ahead(gathered, len(rows), by=prefetch)) as ahead,
+        ):
             for picked in ahead:
                 yield sent(picked, self.device)
 
-    def _gathered(self, rows: Sequence[np.ndarray]) -> Generator[Tensor]:
+    def _gathered(self, rows: Sequence[np.ndarray], own: Own | None) -> Generator[Tensor]:
         if self.streamed is None:
             yield from map(self.gather, rows)
             return
-        with closing(self.streamed.batches(rows)) as decoded:
+        with closing(own_part.batches(self.streamed, rows, own)) as decoded:
             for pixels in decoded:
                 yield self._pinned(torch.from_numpy(pixels))
-
-
-def read_ahead(values: Iterator[T], num: int, *, by: int) -> Generator[T]:
-    """All `num` of them, so many asked for in a thread before they are wanted."""
-    if not by:
-        yield from values
-        return
-    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as pool:
-        waiting: deque[Future[T]] = deque(pool.submit(next, values) for _ in range(min(by, num)))
-        for asked in range(len(waiting), num + len(waiting)):
-            if asked < num:
-                waiting.append(pool.submit(next, values))
-            if not waiting:
-                return
-            yield waiting.popleft().result()
 
 
 class TrainBatches:
@@ -135,12 +125,20 @@ class TrainBatches:
         self._labels = np.asarray(labels, np.int64)
         self._image, self._config, self._num_classes = image, config, num_classes
         self._balanced, self._prefetch = balanced, prefetch
+        self._own: Own | None = None
         self._generator = torch.Generator(pictures.device)
 
     def of_size(self, batch_size: int) -> "TrainBatches":
         """The same pictures in the same order, in batches of another size; at most as many as there are."""
         other = copy(self)
         other.batch_size = batch_size
+        return other
+
+    def shared(self, own: Own) -> "TrainBatches":
+        """The same, of which only some pictures are looked at, by others the others: these need not be decoded. Where
+        pictures are mixed, each may be looked at by way of another."""
+        other = copy(self)
+        other._own = None if self._config.mixup or self._config.cutmix else own
         return other
 
     @property
@@ -176,7 +174,7 @@ class TrainBatches:
         """The batches of an epoch from `start_step` on; `done` is the share of the run that lies behind it."""
         seen = smaller(self._image) if done < self.growing else None
         rows = self.rows(epoch)[start_step:]
-        stream = self._pictures.batches(rows, prefetch=self._prefetch)
+        stream = self._pictures.batches(rows, prefetch=self._prefetch, own=self._own)
         labels = brought([self._labels[some] for some in rows], self.device)
         together = zip(stream, labels, self._turns(epoch, rows), strict=True)
         for step, (pixels, targets, mirrored) in enumerate(together, start_step):

@@ -15,7 +15,7 @@ import numpy as np
 from data import digests as digests_
 from data import layout
 from data import progress as progress_
-from data.compact import CHUNK, DIGEST_BYTES, Coded, Digests
+from data.compact import CHUNK, DIGEST_BYTES, Coded, Digests, Texts
 from data.gate.quarantine import NOTHING, Decisions
 from data.layout import Listing, Pictures
 from data.progress import Progress
@@ -107,6 +107,21 @@ class Snapshot:
     def content(self, row: int) -> bytes | Path:
         """Its bytes, or its file where it has one."""
         return self.path(row) if self.shards is None else self.shards.content(self.files[row])
+
+    def contents_of(self, rows: np.ndarray) -> Iterator[bytes | Path]:
+        """The same of several, in their order; ask in the `order` in which they lie, and every shard is opened once."""
+        if self.shards is None:
+            return map(self.path, rows.tolist())
+        return self.shards.contents(self.numbers(rows))
+
+    def order(self, rows: np.ndarray) -> np.ndarray:
+        """Places among these rows, in the order in which their pictures lie."""
+        return np.arange(len(rows)) if self.shards is None else np.argsort(self.numbers(rows), kind="stable")
+
+    def numbers(self, rows: np.ndarray) -> np.ndarray:
+        """(M,) int64: which entries of the shards these rows are."""
+        assert self.shards is not None
+        return self.shards.numbers(Texts[str].of(self.files).taken(rows))
 
 
 def _listed(columns: Sequence[np.ndarray | Digests | Coded[Any]], keys: Sequence[np.ndarray]) -> Iterator[str]:

@@ -5,7 +5,7 @@ dots, such as the 8 x 8 digits, of which no such score says anything, and the li
 and shapes are those of the files. All is measured once, and only for rules that are not ignored.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -79,9 +79,7 @@ def looks_of(subject: Subject) -> dict[str, np.ndarray]:
 def sizes_of(subject: Subject) -> np.ndarray:
     """(M, 2) int32: width and height of each decoded picture's file. Raises `DataRefused` for one that is gone."""
     try:
-        found = remembered(
-            subject, "sizes", f"sizes {VERSION}", ["sizes"], lambda names: {names[0]: quality.sizes(_files(subject))}
-        )
+        found = remembered(subject, "sizes", f"sizes {VERSION}", ["sizes"], lambda names: {names[0]: _sizes(subject)})
     except UnreadableImage as error:
         raise DataRefused(
             f"a picture of {subject.snapshot.name} changed while it was looked at ({error}); run it again"
@@ -89,12 +87,20 @@ def sizes_of(subject: Subject) -> np.ndarray:
     return found["sizes"]
 
 
-def _files(subject: Subject) -> Iterator[bytes | Path]:
-    num = len(subject.pictures.rows)
-    for place in range(num):
+def _sizes(subject: Subject) -> np.ndarray:
+    """In the order in which they lie, for there they are read fastest."""
+    rows = subject.pictures.rows
+    order = subject.snapshot.order(rows)
+    found = np.empty((len(rows), 2), np.int32)
+    found[order] = quality.sizes(_told(subject.snapshot.contents_of(rows[order]), subject))
+    return found
+
+
+def _told(files: Iterable[bytes | Path], subject: Subject) -> Iterator[bytes | Path]:
+    for place, file in enumerate(files):
         if place % TOLD_EVERY == 0 and place:
-            subject.progress("sizes", place, num)
-        yield subject.pictures.content(place)
+            subject.progress("sizes", place, len(subject.pictures.rows))
+        yield file
 
 
 def _low(subject: Subject, rule: str, setting: Setting, words: str) -> Found | None:

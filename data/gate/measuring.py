@@ -61,8 +61,8 @@ def each(pixels: np.ndarray, measure: Measure, what: str, *names: str, progress:
 
 def _streamed(pixels: Streamed, measure: Measure, what: str, *names: str, progress: Progress) -> np.ndarray:
     """The same of pictures in shards, which are decoded for it, in the order in which they lie."""
-    parts, done, values = pixels.parts(CHUNK), 0, np.empty(0)
-    for rows, some in zip(parts, pixels.batches(parts), strict=True):
+    done, values = 0, np.empty(0)
+    for rows, some in pixels.lying(CHUNK):
         measured = measure(some, *names)
         values = values if done else np.empty((len(pixels), measured.shape[1]), measured.dtype)
         values[rows] = measured

@@ -6,6 +6,7 @@ it is near to none. From `SMALLEST` pixels on: smaller ones are stretched before
 is what the hash calls coarse, so that two digits of one class are as near as two copies.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,13 @@ import numpy as np
 from data.gate import measuring
 from data.gate.within import pairs_within
 from data.progress import Progress
+from data.shards.stream import Streamed
 
 SMALLEST = 32  # pixels of the shorter side, which imagehash's 32 x 32 then need not make up
 FLAT = 2.0  # of 255: the standard deviation of grey below which there is no structure, only noise
 SIDE = 16  # pixels of the pictures that are compared
 PAIRS_AT_ONCE = 512
+PAIRS_IN_A_PASS = 32 * PAIRS_AT_ONCE  # through shards, of each of which what is in these pairs is read at once: 180 MB
 CUTS = (
     (0.025, 0.025, 0.95),
     *((left, top, 0.9) for left, top in ((0.05, 0.05), (0, 0), (0.1, 0), (0, 0.1), (0.1, 0.1))),
@@ -120,35 +123,57 @@ def likeness(pixels: np.ndarray, rows: np.ndarray, mirrored: np.ndarray) -> np.n
     contrast and tint do not matter; a flat picture is like none (0).
     """
     alike = np.zeros(len(rows), np.float32)
-    for start in range(0, len(rows), PAIRS_AT_ONCE):
-        some = rows[start : start + PAIRS_AT_ONCE]
-        distinct, where = np.unique(some, return_inverse=True)
-        left, right = _views(pixels, distinct)[where.reshape(some.shape)].swapaxes(0, 1)  # (n, V, SIDE, SIDE, C) each
-        turned = mirrored[start : start + PAIRS_AT_ONCE]
-        right[turned] = right[turned, :, :, ::-1]  # a cut at the left is then one at the right, which is among CUTS too
-        found = [np.einsum("nhwc,nvhwc->nv", one[:, 0], other) for one, other in ((left, right), (right, left))]
-        alike[start : start + PAIRS_AT_ONCE] = np.concatenate(found, axis=1).max(axis=1)
+    step = PAIRS_IN_A_PASS if isinstance(pixels, Streamed) else PAIRS_AT_ONCE
+    for start in range(0, len(rows), step):
+        distinct, where = np.unique(rows[start : start + step], return_inverse=True)
+        small, where = _small(pixels, distinct), where.reshape(-1, 2)
+        for first in range(0, len(where), PAIRS_AT_ONCE):
+            some = slice(start + first, start + min(first + PAIRS_AT_ONCE, len(where)))
+            alike[some] = _alike(small, where[first : first + PAIRS_AT_ONCE], mirrored[some])
     return alike
 
 
-def _views(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(n, V, SIDE, SIDE, C) float32: the whole picture first, then its `CUTS`; each without the mean of its colours and
-    of length 1, or all 0 where flat."""
+def _alike(small: np.ndarray, pairs: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    """(n,) float32, of pairs (n, 2) of the pictures `small`, as `_small` has them."""
+    used, where = np.unique(pairs, return_inverse=True)
+    left, right = _views(small[used])[where.reshape(pairs.shape)].swapaxes(0, 1)  # (n, V, SIDE, SIDE, C) each
+    right[mirrored] = right[mirrored, :, :, ::-1]  # a cut at the left is then one at the right, which is among CUTS too
+    found = [np.einsum("nhwc,nvhwc->nv", one[:, 0], other) for one, other in ((left, right), (right, left))]
+    best: np.ndarray = np.concatenate(found, axis=1).max(axis=1)
+    return best
+
+
+def _views(small: np.ndarray) -> np.ndarray:
+    """float32, of the same shape; each without the mean of its colours and of length 1, or all 0 where flat."""
+    views = small.astype(np.float32)
+    views -= views.mean(axis=(2, 3), keepdims=True)
+    length = np.sqrt((views**2).sum(axis=(2, 3, 4), keepdims=True))
+    flat = length < FLAT * np.sqrt(SIDE * SIDE * views.shape[-1])
+    return np.where(flat, 0, views / np.where(flat, 1, length))
+
+
+def _small(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(n, V, SIDE, SIDE, C) uint8: the whole picture first, then its `CUTS`."""
     from PIL import Image
 
     (height, width, channels), boxes = pixels.shape[1:], ((0.0, 0.0, 1.0), *CUTS)
-    views = np.empty((len(rows), len(boxes), SIDE, SIDE, channels), np.float32)
-    for place, row in enumerate(rows.tolist()):
-        picture = pixels[row]
+    small = np.empty((len(rows), len(boxes), SIDE, SIDE, channels), np.uint8)
+    for place, picture in _pictures(pixels, rows):
         image = Image.fromarray(picture[..., 0] if channels == 1 else picture)
         for view, (left, top, kept) in enumerate(boxes):
             box = (left * width, top * height, (left + kept) * width, (top + kept) * height)
-            small = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
-            views[place, view] = small.reshape(SIDE, SIDE, channels)
-    views -= views.mean(axis=(2, 3), keepdims=True)
-    length = np.sqrt((views**2).sum(axis=(2, 3, 4), keepdims=True))
-    flat = length < FLAT * np.sqrt(SIDE * SIDE * channels)
-    return np.where(flat, 0, views / np.where(flat, 1, length))
+            seen = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box))
+            small[place, view] = seen.reshape(SIDE, SIDE, channels)
+    return small
+
+
+def _pictures(pixels: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(place among the rows, picture); out of shards in the order in which they lie."""
+    if not isinstance(pixels, Streamed):
+        yield from ((place, pixels[row]) for place, row in enumerate(rows.tolist()))
+        return
+    for places, some in pixels.lying(measuring.CHUNK, rows):
+        yield from zip(places.tolist(), some, strict=True)
 
 
 def groups(rows: np.ndarray, num: int) -> list[np.ndarray]:

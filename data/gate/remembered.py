@@ -1,5 +1,6 @@
 """What was measured of every picture, kept in the folder of the decoded pictures, so that it is measured once."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
@@ -8,7 +9,7 @@ import numpy as np
 
 from data import whole
 from data.gate.found import Subject
-from data.images import cache_key
+from data.images import folder_of
 
 Arrays = dict[str, np.ndarray]
 
@@ -22,8 +23,10 @@ def remembered(
     a library; values of another one are forgotten.
     """
     images = subject.pictures
-    folder = subject.home / "images" / cache_key(images.snapshot, images.spec)
+    folder = folder_of(images.snapshot, images.spec, subject.home)
     path, mark = folder / f"{file}.npz", f"{of}, {len(images.rows)} pictures"
+    if images.unreadable:  # else all are there
+        mark += f", {hashlib.sha256(images.rows.astype('<i8').tobytes()).hexdigest()[:12]}"
     known = _read(path, mark)
     missing = [name for name in wanted if name not in known]
     if missing:

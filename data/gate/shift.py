@@ -16,7 +16,7 @@ from data import whole
 from data.gate.config import ShiftRule
 from data.gate.found import Found, Subject
 from data.gate.records import Shift, Statistic
-from data.images import Images, cache_key
+from data.images import Images, folder_of
 from data.preprocess import centre
 from data.split import Split
 
@@ -54,7 +54,7 @@ def remembered(images: Images, split: Split, home: Path) -> Shift | None:
     rows = hashlib.sha256(json.dumps([VERSION, *map(len, (split.train, split.test))]).encode())
     for part in (images.labels, split.train, split.test):
         rows.update(part.astype("<i8").tobytes())
-    folder, key = home / "images" / cache_key(images.snapshot, images.spec), rows.hexdigest()
+    folder, key = folder_of(images.snapshot, images.spec, home), rows.hexdigest()
     try:
         known = json.loads((folder / "shift.json").read_bytes())
         if known["of"] == key:

@@ -70,7 +70,7 @@ class Bucket:
 
     def soon(self, names: Sequence[str]) -> None:
         """Fetched in a thread, one after the other, while there is none at it."""
-        if any(thread.is_alive() for thread in self._threads):
+        if not names or any(thread.is_alive() for thread in self._threads):
             return
 
         def fetch() -> None:

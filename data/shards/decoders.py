@@ -13,6 +13,7 @@ from typing import cast
 
 import numpy as np
 
+from data import workers
 from data.decode import READY
 from data.errors import ShardUnreadable
 from data.shards import order
@@ -20,7 +21,6 @@ from data.shards.read import Piece, Shards
 from data.shards.work import decoded
 from data.spec import ImageSpec
 from data.workers import Process
-from data.workers import cores as cores
 
 AHEAD = 3  # batches that are decoded or wait at a time
 
@@ -29,6 +29,12 @@ Pieces = Callable[[np.ndarray], Sequence[Piece]]
 
 Refused = Callable[[int, str], None]
 """(row, why its picture cannot be decoded) -> what becomes of that: raise, or go on."""
+
+
+def cores() -> int:
+    """Those that this process may use; its share of them where torchrun started several here that train together."""
+    together = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return max(1, workers.cores() // (int(together) if together.isdecimal() and int(together) else 1))
 
 
 def here(parts: Iterable[np.ndarray], pieces: Pieces, spec: ImageSpec, refused: Refused) -> Iterator[np.ndarray]:

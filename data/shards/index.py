@@ -6,7 +6,7 @@ a line for each picture. Of others' it is made by reading them through, once, an
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,10 +17,12 @@ import numpy as np
 
 from data import progress as progress_
 from data import whole
-from data.compact import Digests
+from data.compact import Digests, Texts, chunks
 from data.errors import ShardUnreadable, SourceError
-from data.layout import Listed, Listing, class_name
+from data.layout import Listing, Pictures, class_name
 from data.progress import Progress
+from data.shards.columns import Entries, Numbers
+from data.shards.order import WINDOW
 from data.shards.place import Place
 from data.shards.read import Piece, Shards
 from data.shards.sample import Entry, entries_of
@@ -42,7 +44,7 @@ class Index:
 
     place: Place
     shards: tuple[Shard, ...]
-    entries: tuple[Entry, ...]
+    entries: Entries
     shard: np.ndarray  # (N,) int32, which one
     taken_out: Path  # folder for pictures that somebody wants as files
     mirror: bool = True  # False where a mirrored picture changes its class
@@ -50,45 +52,65 @@ class Index:
 
     @property
     def listing(self) -> Listing:
-        """As of a folder. A picture is called SHARD/MEMBER."""
-        both = zip(self.number, self.entries, strict=True)
-        listed = (Listed(file, e.label, e.part, e.group, e.time) for file, e in both)
-        return Listing(self.place.folder, tuple(listed), shards=self)
+        """As of a folder. A picture is called SHARD/MEMBER. Raises `SourceError` for two of one name."""
+        some = self.entries
+        pictures = Pictures(self._number.texts, some.labels, some.parts, some.groups, some.times)
+        return Listing(self.place.folder, pictures, shards=self)
 
     @cached_property
-    def number(self) -> dict[str, int]:
-        """File of the listing -> which entry. Raises `SourceError` for two of one name."""
-        names = [shard.name for shard in self.shards]
-        files = (f"{names[which]}/{e.name}" for which, e in zip(self.shard.tolist(), self.entries, strict=True))
-        found: dict[str, int] = {}
-        for number, file in enumerate(files):
-            if found.setdefault(file, number) != number:
-                raise SourceError(f"shard {file.partition('/')[0]} holds two files called {file!r}; write it again")
-        return found
+    def _number(self) -> Numbers:
+        """File of the listing -> which entry."""
+        names, members = [shard.name for shard in self.shards], self.entries.names
+        files = Texts[str].of(
+            f"{names[which]}/{member}"
+            for some in chunks(len(members))
+            for which, member in zip(self.shard[some].tolist(), members.values(some.start, some.stop), strict=True)
+        )
+        try:
+            return Numbers(files)
+        except ValueError as error:
+            shard = str(error).partition("/")[0]
+            raise SourceError(f"shard {shard} holds two files called {str(error)!r}; write it again") from None
+
+    def numbers(self, files: Sequence[str]) -> np.ndarray:
+        """(M,) int64: which entries these are. They lie in the order of their numbers."""
+        return self._number.of(files)
 
     def digested(self, files: Sequence[str]) -> tuple[Digests, np.ndarray]:
         """sha256 and bytes (int64) of each."""
-        entries = [self.entries[self.number[file]] for file in files]
-        return Digests.of([one.digest for one in entries]), np.array([one.size for one in entries], np.int64)
+        numbers = self.numbers(files)
+        return self.entries.digests.taken(numbers), self.entries.sizes[numbers]
 
-    def piece(self, file: str) -> Piece:
-        number = self.number[file]
-        entry, shard = self.entries[number], self.shards[int(self.shard[number])]
-        return Piece(str(self.place.file(shard.name)), entry.offset, entry.size, entry.digest)
+    def pieces(self, numbers: np.ndarray) -> list[Piece]:
+        """Where these entries lie. Their shards are fetched if need be, in their order."""
+        some, shards = self.entries, self.shard[numbers].tolist()
+        paths = {which: str(self.place.file(self.shards[which].name)) for which in dict.fromkeys(shards)}
+        told = (some.offsets[numbers].tolist(), some.sizes[numbers].tolist(), some.digests.taken(numbers))
+        return [Piece(paths[which], *one) for which, *one in zip(shards, *told, strict=True)]
+
+    def contents(self, numbers: np.ndarray) -> Iterator[bytes]:
+        """Of these entries, in their order. A shard is opened once for those of it that come in a row, and may go when
+        they are done. Raises `ShardUnreadable`."""
+        turns = np.split(numbers, np.flatnonzero(np.diff(self.shard[numbers])) + 1) if len(numbers) else []
+        for turn, own in enumerate(turns, start=1):
+            self.place.soon([self.shards[self.shard[one[0]]].name for one in turns[turn : turn + WINDOW]])
+            shards = Shards()
+            try:
+                with self.place.in_use():
+                    for some in chunks(len(own)):
+                        yield from map(shards.content, self.pieces(own[some]))
+            finally:
+                shards.close()
 
     def content(self, file: str) -> bytes:
         """Raises `ShardUnreadable`."""
-        shards = Shards()
-        try:
-            with self.place.in_use():
-                return shards.content(self.piece(file))
-        finally:
-            shards.close()
+        (content,) = self.contents(self.numbers([file]))
+        return content
 
     def path(self, file: str) -> Path:
         """The picture as a file of this machine, by its digest; taken out of its shard if need be. A file that is not
         there where its shard is damaged."""
-        entry = self.entries[self.number[file]]
+        entry = self.entries[int(self.numbers([file])[0])]
         to = self.taken_out / entry.digest[:2] / f"{entry.digest}{Path(entry.name).suffix.lower()}"
         if not to.exists():
             with suppress(ShardUnreadable):
@@ -123,28 +145,25 @@ def opened(place: Place, home: Path, *, progress: Progress = progress_.ignore) -
         )
     if missing := [name for name in names if name not in there]:
         raise SourceError(f"shard {missing[0]} is in {INDEX} of {place.called} and not there; copy or write it again")
-    entries: list[Entry] = []
-    shard: list[int] = []
-    for number, name in enumerate(names):
+    entries: list[Entries] = []
+    for number, name in enumerate(names, start=1):
         some = _brought(place, name, there[name]) if said else _found(place, name, there[name], home)
-        entries += some
-        shard += [number] * len(some)
-        progress("indexing", number + 1, len(names))
-    shards = tuple(Shard(name, there[name]) for name in names)
+        entries.append(Entries.of(some))
+        progress("indexing", number, len(names))
     return Index(
         place,
-        shards,
-        tuple(entries),
-        np.array(shard, np.int32),
+        tuple(Shard(name, there[name]) for name in names),
+        Entries.joined(entries),
+        np.repeat(np.arange(len(names), dtype=np.int32), [len(some) for some in entries]),
         taken_out=home / "datasets" / "shards" / "pictures",
         mirror=bool(said.get("mirror", True)),
         name=str(said["name"]) if said.get("name") else None,
     )
 
 
-def lines(entries: Iterable[Entry], *, size: int, plan: str = "") -> bytes:
+def lines(entries: Iterable[Entry], *, size: int, plan: str = "", sha256: str | None = None) -> bytes:
     """What lies beside a shard of so many bytes. plan: what it was to hold."""
-    head = {"format": FORMAT, "bytes": size, "plan": plan}
+    head = {"format": FORMAT, "bytes": size, "plan": plan, **({"sha256": sha256} if sha256 else {})}
     return "".join(f"{json.dumps(one, ensure_ascii=False)}\n" for one in (head, *entries)).encode("utf-8", "replace")
 
 

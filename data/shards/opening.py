@@ -14,7 +14,7 @@ import numpy as np
 from data import progress as progress_
 from data import whole
 from data.decode import Refusals
-from data.images import Images, Unreadable, cache_key
+from data.images import Images, Unreadable, folder_of
 from data.progress import Progress
 from data.shards.stream import Streamed
 from data.snapshot import Snapshot
@@ -29,7 +29,7 @@ def build(
 ) -> Images:
     """As `images.build`, but that its pixels are decoded when they are asked for. Raises `ShardUnreadable`: of such a
     shard it is not known which of its pictures can be read, so that nothing is kept of it."""
-    file = _folder(snapshot, image, home) / UNREADABLE
+    file = folder_of(snapshot, image, home) / UNREADABLE
     with whole.locked(file):
         refused = None if anew else _known(file, len(snapshot.files))
         if refused is None:
@@ -46,7 +46,7 @@ def keep(images: Images, rows: np.ndarray, home: Path, *, progress: Progress | N
     pixels = cast(Streamed, images.pixels)
     rows = np.sort(rows)
     called = hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()[:24]
-    file = _folder(images.snapshot, images.spec, home) / f"kept-{called}.u8"
+    file = folder_of(images.snapshot, images.spec, home) / f"kept-{called}.u8"
     shape = (len(rows), *images.pixels.shape[1:])
     with whole.locked(file):
         if len(rows) and not (file.exists() and file.stat().st_size == int(np.prod(shape))):
@@ -57,13 +57,8 @@ def keep(images: Images, rows: np.ndarray, home: Path, *, progress: Progress | N
     return replace(images, pixels=cast(np.ndarray, kept))
 
 
-def _folder(snapshot: Snapshot, image: ImageSpec, home: Path) -> Path:
-    """Not that of `images.build`, which moves a whole folder to its place: the same pictures may lie in files too."""
-    return home / "images" / f"{cache_key(snapshot, image)}-streamed"
-
-
 def _refused(snapshot: Snapshot, image: ImageSpec, progress: Progress) -> Refusals:
-    everything = Streamed(snapshot, np.arange(len(snapshot.files), dtype=np.int64), image, checked=False)
+    everything = Streamed(snapshot, np.arange(len(snapshot.files), dtype=np.int64), image)
     refused: Refusals = []
     done, total = 0, len(everything)
     for part, some in everything.refusals(everything.parts(CHUNK)):
@@ -75,14 +70,13 @@ def _refused(snapshot: Snapshot, image: ImageSpec, progress: Progress) -> Refusa
 
 def _write(file: Path, pixels: Streamed, rows: np.ndarray, progress: Progress) -> None:
     """In the order in which they lie: in that of the rows, a few pictures may be of as many shards."""
-    slots = np.argsort(pixels.shards[rows], kind="stable")
-    parts, done = np.split(slots, np.arange(CHUNK, len(slots), CHUNK)), 0
+    done = 0
     with whole.file(file) as out:
-        for part, some in zip(parts, pixels.batches([rows[part] for part in parts]), strict=True):
-            for slot, picture in zip(part.tolist(), some, strict=True):
+        for slots, some in pixels.lying(CHUNK, rows):
+            for slot, picture in zip(slots.tolist(), some, strict=True):
                 out.seek(slot * picture.nbytes)
                 out.write(picture.tobytes())
-            done += len(part)
+            done += len(slots)
             progress("validation and test", done, len(rows))
 
 

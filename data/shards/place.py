@@ -58,7 +58,9 @@ class Local:
             raise SourceError(f"{self.folder} cannot be read: {error.strerror}; check its name and rights") from None
 
     def stamp(self, name: str) -> str:
-        return str((self.folder / name).stat().st_mtime_ns)
+        """Also another one where the copy that took its place has its time of change."""
+        state = (self.folder / name).stat()
+        return f"{state.st_mtime_ns} {state.st_ctime_ns}"
 
     def content(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()

@@ -16,7 +16,7 @@ class Piece(NamedTuple):
     shard: str  # path of the tar file
     offset: int
     size: int
-    digest: str = ""  # sha256 of its bytes, hex; empty where that was checked before
+    digest: str  # sha256 of its bytes, hex
 
 
 class Shards:
@@ -37,7 +37,7 @@ class Shards:
             raise ShardUnreadable(f"shard {piece.shard} cannot be read ({error.strerror}); put it back") from None
         if len(content) < piece.size:
             raise ShardUnreadable(f"shard {piece.shard} is cut off; copy or write it again")
-        if piece.digest and hashlib.sha256(content).hexdigest() != piece.digest:
+        if hashlib.sha256(content).hexdigest() != piece.digest:
             raise ShardUnreadable(
                 f"shard {piece.shard} has other bytes at {piece.offset:,} than its index says; copy or write it again"
             )

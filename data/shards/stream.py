@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -34,12 +34,12 @@ class Streamed:
     anew, unless it is kept.
     """
 
-    def __init__(self, snapshot: Snapshot, rows: np.ndarray, spec: ImageSpec, *, checked: bool = True) -> None:
-        """rows (M,): which of the snapshot. checked: whether their bytes are known to be what the index says."""
+    def __init__(self, snapshot: Snapshot, rows: np.ndarray, spec: ImageSpec) -> None:
+        """rows (M,): which of the snapshot."""
         assert snapshot.shards is not None
         index: Index = snapshot.shards
-        self._numbers = np.array([index.number[snapshot.files[row]] for row in rows.tolist()], np.int64)
-        self._index, self._spec, self._checked = index, spec, checked
+        self._numbers = snapshot.numbers(rows)
+        self._index, self._spec = index, spec
         self._files = snapshot.files
         self._rows = rows
         self.shape = (len(rows), spec.stored_height, spec.stored_width, spec.channels)
@@ -56,20 +56,25 @@ class Streamed:
         self._slot[:] = -1
         self._slot[rows] = np.arange(len(rows))
 
-    def parts(self, at_most: int) -> list[np.ndarray]:
-        """All rows, in the order in which they lie."""
-        rows = np.argsort(self.shards, kind="stable")
-        return np.split(rows, np.arange(at_most, len(rows), at_most)) if len(rows) else []
+    def parts(self, at_most: int, rows: np.ndarray | None = None) -> list[np.ndarray]:
+        """Places among these rows, of all by default, in the order in which their pictures lie, so many at a time."""
+        order = np.argsort(self._numbers if rows is None else self._numbers[rows], kind="stable")
+        return np.split(order, np.arange(at_most, len(order), at_most)) if len(order) else []
+
+    def lying(self, at_most: int, rows: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """`parts`, with the pictures (B, H, W, C) of each: every shard is read once."""
+        parts = self.parts(at_most, rows)
+        return zip(parts, self.batches(parts if rows is None else [rows[part] for part in parts]), strict=True)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: int | slice | np.ndarray | Sequence[int]) -> np.ndarray:
-        wanted = range(len(self))[rows] if isinstance(rows, int | np.integer) else np.arange(len(self))[rows]
+        wanted = _chosen(rows, len(self))
         found = next(self.batches([np.atleast_1d(wanted)], processes=0))
-        return found if np.ndim(wanted) else found[0]
+        return found if wanted.ndim else found[0]
 
-    def batches(self, parts: Sequence[np.ndarray], *, processes: int | None = None) -> Iterator[np.ndarray]:
+    def batches(self, parts: Sequence[np.ndarray], *, processes: int | None = None) -> Generator[np.ndarray]:
         """(B, H, W, C) for each array of rows, decoded ahead by so many processes, by default one for each core."""
         parts = [np.asarray(part, np.int64) for part in parts]
         if all((self._slot[part] >= 0).all() for part in parts):
@@ -119,7 +124,7 @@ class Streamed:
         turn = np.empty(len(self._index.shards), np.int64)
         turn[turns] = np.arange(len(turns))
         for rows in parts:
-            after = int(turn[self.shards[rows]].max()) + 1
+            after = int(turn[self.shards[rows]].max(initial=-1)) + 1
             self._index.place.soon([self._index.shards[which].name for which in turns[after : after + WINDOW]])
             yield rows
 
@@ -142,19 +147,23 @@ class Streamed:
                 one.close()
 
     def _pieces(self, rows: np.ndarray) -> list[Piece]:
-        paths = {which: str(self._index.place.file(self._index.shards[which].name)) for which in self._which(rows)}
-        pieces = []
-        for number in self._numbers[rows].tolist():
-            entry, path = self._index.entries[number], paths[int(self._index.shard[number])]
-            pieces.append(Piece(path, entry.offset, entry.size, "" if self._checked else entry.digest))
-        return pieces
-
-    def _which(self, rows: np.ndarray) -> list[int]:
-        """The shards that they lie in, in the order of the rows."""
-        return list(dict.fromkeys(self.shards[rows].tolist()))
+        return self._index.pieces(self._numbers[rows])
 
     def _refuse(self, row: int, reason: str) -> None:
         raise DataRefused(f"{self._files[self._rows[row]]} was read before, and now: {reason}")
+
+
+def _chosen(rows: int | slice | np.ndarray | Sequence[int], num: int) -> np.ndarray:
+    """Those of `num` that these name, as an array is asked for them; int64 (M,), or () for a single one."""
+    if isinstance(rows, slice):
+        return np.arange(*rows.indices(num))
+    if isinstance(rows, int | np.integer):
+        return np.array(range(num)[rows], np.int64)
+    chosen = np.asarray(rows)
+    chosen = np.arange(num)[chosen] if chosen.dtype == bool else chosen.astype(np.int64)
+    if len(chosen) and not (-num <= chosen.min() and chosen.max() < num):
+        raise IndexError(f"rows {chosen.min()} to {chosen.max()} of {num}")
+    return np.where(chosen < 0, chosen + num, chosen)
 
 
 def _end(crews: list[decoders.Crew]) -> None:

@@ -7,7 +7,7 @@ finished.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +21,47 @@ from data.progress import Progress
 from data.shards.index import BEGUN, BESIDE, FORMAT, INDEX, head_of, lines
 from data.shards.sample import Entry
 from data.shards.tar import BLOCK, END, packed
+from data.shards.target import Folder, Target
 from data.snapshot import Snapshot
 
 MEGABYTES = 128  # of a shard; large enough that a disk or a bucket reads on, small enough to be fetched as a whole
 
 
-def write(listed: Snapshot, to: Path, *, megabytes: int = MEGABYTES, progress: Progress = progress_.ignore) -> int:
+def write(
+    listed: Snapshot, to: Path | Target, *, megabytes: int = MEGABYTES, progress: Progress = progress_.ignore
+) -> int:
     """Shards of all its pictures in the folder `to`, which is new, or holds what an earlier try left; how many.
 
-    Raises `InputError` for a folder with anything else in it, and for a picture that changed since it was listed.
+    Raises `InputError` for a folder with anything else in it, and for a picture that changed since it was listed;
+    `OSError` where there is no room.
     """
+    target = Folder(to) if isinstance(to, Path) else to
     shards = planned(listed, megabytes * 1_000_000)
     plans = [plan_of(listed, rows) for rows in shards]
     whole_plan = hashlib.sha256(json.dumps([plans, listed.mirror]).encode()).hexdigest()
-    with whole.locked(to):
-        finished = _finished(to, whole_plan)
-        if finished and all(_written(to / f"{which:06}.tar", plan) for which, plan in enumerate(plans)):
-            (to / BEGUN).unlink(missing_ok=True)  # by a kill after all was done
+    with target.alone():
+        there = target.sizes()
+        finished = _finished(target, there, whole_plan)
+        if finished and all(_written(target, there, name_of(which), plan) for which, plan in enumerate(plans)):
+            target.remove(BEGUN)  # by a kill after all was done
             return len(shards)
-        whole.write(to / BEGUN, json.dumps({"plan": whole_plan}).encode())
+        target.put(BEGUN, json.dumps({"plan": whole_plan}).encode())
         number, done, said = {name: i for i, name in enumerate(listed.classes)}, 0, []
         for which, (rows, plan) in enumerate(zip(shards, plans, strict=True)):
-            file = to / f"{which:06}.tar"
-            if not _written(file, plan):
-                _write_shard(file, listed, rows, number, first=done, plan=plan)
-            said.append(_described(file, len(rows)))
+            name = name_of(which)
+            head = _written(target, there, name, plan)
+            if "sha256" not in head:  # which earlier versions did not write
+                head = _write_shard(target, name, listed, rows, number, first=done, plan=plan)
+            said.append({"name": name, "bytes": head["bytes"], "sha256": head["sha256"], "pictures": len(rows)})
             done += len(rows)
             progress("writing shards", done, len(listed.files))
-        whole.write(to / INDEX, _index(said, listed, whole_plan))
-        (to / BEGUN).unlink()
+        target.put(INDEX, _index(said, listed, whole_plan))
+        target.remove(BEGUN)
     return len(shards)
+
+
+def name_of(which: int) -> str:
+    return f"{which:06}.tar"
 
 
 def planned(listed: Snapshot, at_most: int) -> list[np.ndarray]:
@@ -85,10 +96,12 @@ def _told(listed: Snapshot, row: int) -> dict[str, Any]:
 
 
 def _write_shard(
-    file: Path, listed: Snapshot, rows: np.ndarray, number: dict[str, int], *, first: int, plan: str
-) -> None:
-    entries, size = [], 0
-    with whole.file(file) as out:
+    to: Target, called: str, listed: Snapshot, rows: np.ndarray, number: dict[str, int], *, first: int, plan: str
+) -> dict[str, Any]:
+    """What its index says of it."""
+    entries: list[Entry] = []
+    size, digest = 0, hashlib.sha256()
+    with whole.file(to.draft(called)) as out:
         for key, row in enumerate(rows.tolist(), start=first):
             content, told = _content(listed, row), _told(listed, row)
             name = f"{key:09}.{_suffix(listed.files[row])}"
@@ -101,9 +114,14 @@ def _write_shard(
             )  # fmt: skip
             cls, said = str(number[told["label"]]).encode(), json.dumps(told, sort_keys=True).encode()
             for member, held in ((name, content), (f"{key:09}.cls", cls), (f"{key:09}.json", said)):
-                size += out.write(packed(member, held))
+                size += out.write(block := packed(member, held))
+                digest.update(block)
         size += out.write(END)
-    whole.write(file.with_name(file.name + BESIDE), lines(entries, size=size, plan=plan))
+        digest.update(END)
+    to.keep(called)
+    beside = lines(entries, size=size, plan=plan, sha256=digest.hexdigest())
+    to.put(called + BESIDE, beside)
+    return head_of(beside)
 
 
 def _content(listed: Snapshot, row: int) -> bytes:
@@ -124,19 +142,12 @@ def _suffix(file: str) -> str:
     return found[1:] if found in PICTURES else "jpg"  # its content tells what it is
 
 
-def _written(file: Path, plan: str) -> bool:
-    """By an earlier try, and whole."""
-    try:
-        head = head_of(file.with_name(file.name + BESIDE).read_bytes())
-        return head.get("plan") == plan and file.stat().st_size == head.get("bytes")
-    except OSError:
-        return False
-
-
-def _described(file: Path, pictures: int) -> dict[str, Any]:
-    with file.open("rb", buffering=0) as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    return {"name": file.name, "bytes": file.stat().st_size, "sha256": digest, "pictures": pictures}
+def _written(to: Target, there: Mapping[str, int], name: str, plan: str) -> dict[str, Any]:
+    """What its index says of a shard that an earlier try wrote whole; nothing where none did."""
+    if name not in there or name + BESIDE not in there:
+        return {}
+    head = head_of(to.begin_of(name + BESIDE))
+    return head if head.get("plan") == plan and there[name] == head.get("bytes") else {}
 
 
 def _index(said: list[dict[str, Any]], listed: Snapshot, plan: str) -> bytes:
@@ -145,20 +156,18 @@ def _index(said: list[dict[str, Any]], listed: Snapshot, plan: str) -> bytes:
     return json.dumps(told, indent=1).encode()
 
 
-def _finished(to: Path, plan: str) -> bool:
+def _finished(to: Target, there: Mapping[str, int], plan: str) -> bool:
     """Whether it holds just these; raises `InputError` where it holds others."""
     for name, remedy in ((INDEX, "shards of other pictures"), (BEGUN, "shards of other pictures, half written")):
+        if name not in there:
+            continue
         try:
-            said = json.loads((to / name).read_bytes())
+            said = json.loads(to.content(name))
         except (OSError, ValueError):
             continue
         if not isinstance(said, dict) or said.get("plan") != plan:
-            raise InputError(f"{to} holds {remedy}; name a new folder, or remove it")
+            raise InputError(f"{to.called} holds {remedy}; name a new folder, or remove it")
         return name == INDEX
-    if to.exists() and any(_seen(to)):
-        raise InputError(f"{to} holds files that are no shards of these pictures; name a new folder")
+    if there:
+        raise InputError(f"{to.called} holds files that are no shards of these pictures; name a new folder")
     return False
-
-
-def _seen(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.iterdir() if not path.name.startswith("."))

@@ -11,7 +11,13 @@ from flows.cli.options import Settings
 
 Html = Annotated[Path | None, Parameter(name="--html", help="A file to write, with the pictures of what was found.")]
 
-To = Annotated[Path, Parameter(name="--to", help="The folder for the shards: a new one, or one that was begun.")]
+To = Annotated[
+    str,
+    Parameter(
+        name="--to",
+        help="The folder for the shards: a new one, or one that was begun; of this machine, or s3://BUCKET/FOLDER.",
+    ),
+]
 Megabytes = Annotated[int, Parameter(name="--megabytes", help="At most, in one shard.")]
 
 data_app = App(name="data", help="Look at pictures before anything is trained.")
@@ -46,9 +52,10 @@ def shards(source: str, /, *settings: Settings, to: To, megabytes: Megabytes = 1
     """Write the pictures of SOURCE into tar files, for sets too large to be decoded onto a disk; nothing is trained.
 
     trainserve data shards flowers/ --to /data/flowers-shards
+    trainserve data shards flowers/ --to s3://bucket/flowers
 
     SOURCE and the settings of the data set are those of `trainserve run`. The files are as WebDataset has them; the
-    folder they lie in is a source. What was begun and killed goes on.
+    folder they lie in is a source. What was begun and killed goes on. To a bucket each is sent as it is written.
     """
     from flows.cli import sharding
 

@@ -4,7 +4,8 @@ Each rank sees every batch whole, already changed at random, and takes a slice o
 the network (DistributedDataParallel adds up the gradients), gathers the answers, and so gives every rank the logits of
 the whole batch. Loss, clipping, optimiser and early stopping are then computed by all ranks alike, from the same
 numbers: whatever the loss, it is the one of a single process within rounding, also where the slices differ in size.
-What it costs: every rank changes the whole batch at random.
+What it costs: every rank changes the whole batch at random. What lies in shards each rank decodes for its own slice
+alone, unless pictures are mixed: the others are black there, and nobody looks at them.
 
 Batch norm takes its statistics over the whole batch (`norms.py`). Dropout alone differs from one process: its random
 numbers are a function of (seed, epoch, step, rank).
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -46,6 +48,10 @@ class Ranks:
         size, over = divmod(total, self.num)
         start = rank * size + min(rank, over)
         return slice(start, start + size + (rank < over))
+
+    def places(self, total: int, parts: int) -> np.ndarray:
+        """int64: those of a batch that this rank sends through the network, where it goes there in so many parts."""
+        return np.concatenate([some[self.part(len(some))] for some in np.array_split(np.arange(total), parts)])
 
     def spread(self, net: nn.Module) -> nn.Module:
         """Takes a whole batch and answers for the whole of it; `net` keeps its weights and their names."""

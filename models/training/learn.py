@@ -15,7 +15,7 @@ from data.errors import RunFailed
 from data.images import Images
 from data.loader import Pictures, TrainBatches
 from data.prepare import Dataset
-from models.config import Experiment
+from models.config import Experiment, TrainConfig
 from models.device import training_device
 from models.mirror import check_mirror
 from models.pixels import measure
@@ -32,6 +32,7 @@ from models.training.memory import Short, network_fits, one_step, until_it_fits,
 from models.training.norms import require_company, with_shared_norms
 from models.training.pulse import ProgressUpdate, heed, never
 from models.training.state import FitResult
+from models.training.step import parts_of
 from models.training.trial import choose_batch_size, fits_memory
 from models.training.utilisation import with_utilisation
 from models.zoo.build import any_size, build, load_published, published_statistics, start_from
@@ -223,7 +224,7 @@ def run_fit(
     train = partial(
         fit,
         learner.net,
-        learner.batches,
+        for_rank(learner.batches, experiment.train, ranks),
         learner.validate,
         optimizer=experiment.optimizer,
         schedule=experiment.schedule,
@@ -240,3 +241,10 @@ def run_fit(
     attempt = one_step(learner.net, learner.batches.of_size, experiment)
     auto = experiment.train.batch_size == "auto"
     return within_memory(train, size=learner.batches.batch_size, attempt=attempt, fixed=ranks.num > 1, auto=auto)
+
+
+def for_rank(batches: TrainBatches, config: TrainConfig, ranks: Ranks) -> TrainBatches:
+    """Of each batch, it looks at what it sends through the network."""
+    if ranks.num == 1:
+        return batches
+    return batches.shared(lambda num: ranks.places(num, parts_of(num, config)))

@@ -30,7 +30,7 @@ def train_step(
     batch norm, which sees one part at a time, can tell. No part is a single picture, from which it cannot learn.
     """
     optimizer.zero_grad()
-    parts = max(1, min(config.accumulate, len(pixels) // 2))
+    parts = parts_of(len(pixels), config)
     total = torch.zeros((), device=pixels.device)
     for some, wanted in zip(pixels.tensor_split(parts), targets.tensor_split(parts), strict=True):
         share = len(some) / len(pixels)
@@ -44,6 +44,11 @@ def train_step(
     norms = clip(optimized(optimizer), math.inf if config.clip_norm is None else config.clip_norm)
     optimizer.step()
     return torch.cat([total.view(1), norms])
+
+
+def parts_of(num: int, config: TrainConfig) -> int:
+    """In how many a batch of so many pictures goes through the network."""
+    return max(1, min(config.accumulate, num // 2))
 
 
 def dropout_seed(run_seed: int, epoch: int, step: int, *, rank: int = 0) -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -232,6 +233,20 @@ def test_shards_of_others_are_read_once_and_again_when_they_change(tar, png, hom
     assert len(reads) == 1
     tar({"1.jpg": png(9), "1.cls": b"0"})
     assert len(index.opened(Local(folder), home).entries) == 1
+
+
+def test_an_index_is_not_believed_of_another_shard_of_the_same_size_and_time(tar, png, home):
+    """As `cp -p` and `rsync -t` leave it."""
+    folder = tar({"1.jpg": png(1), "1.cls": b"0"})
+    before = (folder / "0.tar").stat()
+    first = index.opened(Local(folder), home).entries
+    other = png(1)[:-1] + b"x"
+    tar({"1.jpg": other, "1.cls": b"0"})
+    os.utime(folder / "0.tar", ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = (folder / "0.tar").stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    found = index.opened(Local(folder), home).entries
+    assert found[0].digest == hashlib.sha256(other).hexdigest() != first[0].digest
 
 
 def test_a_folder_of_shards_is_a_source_with_or_without_the_word(tar, write, png, home, tmp_path):

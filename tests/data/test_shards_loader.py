@@ -2,14 +2,16 @@
 
 import gc
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from data import workers
 from data.augment import resolve
-from data.errors import DataRefused, SourceError
+from data.errors import SourceError
 from data.loader import Pictures, TrainBatches, eval_batches
 from data.prepare import Dataset, prepare
 from data.shards import decoders, opening, order, stream
@@ -189,14 +191,70 @@ def test_unreadable_pictures_are_found_before_anything_is_trained(place, tmp_pat
     assert dataset.images.unreadable[0].file.endswith(".png")
 
 
-def test_bytes_that_changed_beneath_the_index_are_told(place, tmp_path):
+def test_a_picture_that_became_another_beneath_the_index_is_told(place, tmp_path):
+    """Also one that can be decoded, after all pictures were once."""
     shard(place / "files", tmp_path / "shards", tmp_path / "home")
     dataset = prepared(tmp_path / "shards", tmp_path / "home")
-    file = tmp_path / "shards/000001.tar"
-    raw = file.read_bytes()
-    file.write_bytes(raw[:512] + bytes(len(raw) - 512))
-    with pytest.raises(DataRefused, match=r"000001\.tar/\d+\.png was read before, and now: "):
-        list(batches(dataset).epoch(0))
+    index = dataset.images.snapshot.shards
+    sizes = index.entries.sizes.tolist()
+    one, other = next((a, sizes.index(size)) for a, size in enumerate(sizes) if sizes.index(size) < a)
+    (there,), (new,) = index.pieces(np.array([one])), index.contents(np.array([other]))
+    with Path(there.shard).open("r+b") as file:
+        file.seek(there.offset)
+        file.write(new)
+    with pytest.raises(SourceError, match=r"^shard /.*\.tar has other bytes at [\d,]+ than its index says"):
+        dataset.images.pixels[int(np.flatnonzero(dataset.images.pixels._numbers == one)[0])]
+
+
+RANKS = [(2, AugmentConfig(zoom=0.3, rotate=10, color=0.2, erase=0.5)), (3, AugmentConfig(policy="trivial", crop=1))]
+
+
+@pytest.mark.parametrize(("ranks", "config"), RANKS, ids=["two", "three"])
+def test_of_several_processes_each_decodes_what_it_looks_at_and_sees_that_to_the_bit(
+    streamed, monkeypatch, ranks, config
+):
+    images = streamed.images
+    fresh = Streamed(images.snapshot, images.rows, images.spec)
+    whole = list(batches(streamed, config=config).epoch(0))
+    decoded: list[int] = []
+    pieces = fresh._pieces
+    monkeypatch.setattr(fresh, "_pieces", lambda rows: decoded.extend(rows.tolist()) or pieces(rows))
+    dataset = replace(streamed, images=replace(images, pixels=fresh))
+    for rank in range(ranks):
+
+        def own(num: int, rank: int = rank) -> np.ndarray:
+            return np.arange(num)[order.share(num, rank, ranks)]
+
+        seen = list(batches(dataset, config=config).shared(own).epoch(0))
+        for batch, expected in zip(seen, whole, strict=True):
+            places = own(len(expected.pixels))
+            assert torch.equal(batch.pixels[places], expected.pixels[places])
+            assert torch.equal(batch.targets, expected.targets)
+    assert sorted(decoded) == streamed.split.train.tolist(), "between them every picture once"
+
+
+def test_where_pictures_are_mixed_every_process_has_all_of_them(streamed):
+    config = AugmentConfig(mixup=0.2, crop=0)
+    found = batches(streamed, config=config).shared(lambda num: np.arange(num)[:1]).epoch(0)
+    assert same(list(found), list(batches(streamed, config=config).epoch(0)))
+
+
+@pytest.mark.parametrize(("together", "own"), [("", 8), ("1", 8), ("3", 2), ("16", 1), ("0", 8), ("?", 8)])
+def test_processes_that_train_together_on_a_machine_share_its_cores(monkeypatch, together, own):
+    monkeypatch.setattr(workers, "cores", lambda: 8)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", together)
+    assert decoders.cores() == own
+
+
+def test_a_process_may_look_at_no_picture_of_a_batch(streamed):
+    fresh = Streamed(streamed.images.snapshot, streamed.images.rows, streamed.images.spec)
+    parts = [np.arange(4), np.arange(4, 6)]
+    first, second = (one.numpy() for one in Pictures(fresh).batches(parts, own=lambda num: np.arange(num - 2)))
+    assert np.array_equal(first[:2], fresh[:2])
+    assert not first[2:].any()
+    assert second.shape == (2, 8, 8, 1)
+    assert not second.any()
+    assert [one.any() for one in Pictures(fresh).batches(parts, own=lambda _: np.arange(0))] == [False, False]
 
 
 @pytest.mark.parametrize("few", [0, 1024], ids=["in processes", "in this one"])

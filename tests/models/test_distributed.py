@@ -25,6 +25,7 @@ from models.training.distributed import ALONE, Ranks
 from models.training.learn import learner_for, run_fit
 from models.training.norms import with_shared_norms
 from models.training.pulse import Stopped
+from models.training.step import parts_of, train_step
 from models.training.trial import fits_memory, try_rates
 from models.zoo.attention.clustered import Clustered
 from models.zoo.attention.grid import Grid
@@ -300,6 +301,30 @@ def test_the_shares_of_all_ranks_are_the_whole(num: int, total: int):
     shares = [Ranks(rank, num).part(total) for rank in range(num)]
     assert [row for share in shares for row in range(share.start, share.stop)] == list(range(total))
     assert max(s.stop - s.start for s in shares) - min(s.stop - s.start for s in shares) <= 1
+
+
+@pytest.mark.parametrize("num", [2, 3])
+@pytest.mark.parametrize(("total", "accumulate"), [(15, 1), (15, 4), (3, 2), (2, 1)])
+def test_a_rank_knows_beforehand_which_pictures_of_a_batch_it_sends_through_the_network(
+    num: int, total: int, accumulate: int
+):
+    class Sends(nn.Module):
+        def __init__(self, ranks: Ranks) -> None:
+            super().__init__()
+            self.ranks, self.sent, self.weight = ranks, [], nn.Parameter(torch.ones(1))
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            self.sent += pixels[self.ranks.part(len(pixels))].tolist()
+            return pixels.float()[:, None] * self.weight * torch.ones(2)
+
+    config, everybody = TrainConfig(accumulate=accumulate, precision="float32"), []
+    for rank in range(num):
+        net = Sends(ranks := Ranks(rank, num))
+        targets = torch.zeros(total, dtype=torch.int64)
+        train_step(net, torch.optim.SGD(net.parameters()), torch.arange(total), targets, config=config)
+        assert ranks.places(total, parts_of(total, config)).tolist() == net.sent
+        everybody += net.sent
+    assert sorted(everybody) == list(range(total))
 
 
 def test_more_devices_than_there_are_is_a_sentence():
