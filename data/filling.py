@@ -102,13 +102,13 @@ def _allocated(file: Path) -> int:
 
 def _jobs(snapshot: Snapshot, rows: np.ndarray) -> Iterator[Job]:
     """Of rows without a gap between them."""
-    job: list[tuple[int, str]] = []
+    job: list[tuple[int, str, str]] = []
     size, root = 0, str(snapshot.root)
     for row in chain.from_iterable(rows[some].tolist() for some in chunks(len(rows))):
         if job and (len(job) == JOB_PICTURES or size >= JOB_BYTES or job[-1][0] + 1 != row):
             yield job
             job, size = [], 0
-        job.append((row, f"{root}/{snapshot.files[row]}"))
+        job.append((row, f"{root}/{snapshot.files[row]}", snapshot.digests[row]))
         size += int(snapshot.sizes[row])
     if job:
         yield job

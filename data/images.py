@@ -118,7 +118,8 @@ def build(
 
     The result lies in `home/images/<key>/`, whole or not at all; the key is made of contents, not of names. Unreadable
     pictures are left out and listed. Two builders of one key take turns, and the second finds the work done. What a
-    builder had done when it was stopped or killed is not done again, unless `anew`.
+    builder had done when it was stopped or killed is not done again, unless `anew`. Raises `SourceError` for a file
+    that has changed since it was listed.
     """
     folder = home / "images" / cache_key(snapshot, image)
     images = _open(folder, snapshot, image)
