@@ -2,7 +2,9 @@
 
 import re
 
-USER = r"://[^/?#]*@"  # wherever it stands: behind a blank, behind `shards:`
+_AFTER_A_COLON = r"://[^/?#@\[]*:(?!\d+([/?#]|$))[\s\S]*@"  # a password may have a slash in it; a port has not
+_OF_A_BUCKET = r"([sS]3|[gG][sS])://[^/?#@]*:[\s\S]*@"  # which has no port, and keys of S3 have slashes
+USER = rf"(://[^/?#]*@|{_AFTER_A_COLON}|{_OF_A_BUCKET})"  # wherever it stands: behind a blank, behind `shards:`
 NAMED = (
     r"([\w-]*[-_])?([Tt]oken|[Ss]ecret|[Pp]asswo?r?d|[Pp]assphrase|[Ss]ig|[Ss]ignature|[Cc]redentials?|[Aa]uth"
     r"|[Aa]uthorization|[Aa]pi[-_]?[Kk]ey|[Aa]ccess[-_]?[Kk]ey)"
@@ -22,4 +24,6 @@ def secret_in(url: str) -> str | None:
 
 def shown(url: str) -> str:
     """The address without what may be secret in it."""
+    if re.search(f"{_AFTER_A_COLON}|{_OF_A_BUCKET}", url):  # where the secret ends, the last @ says
+        url = re.sub(r"(?<=://)[\s\S]*@", "", url)
     return re.split(r"[?#]", re.sub(r"(?<=://)[^/?#]*@", "", url), maxsplit=1)[0]

@@ -4,6 +4,7 @@ A worker is `python -m data.decode SPEC PIXELS`: each line it reads is a job, ea
 It ends when its input does, so none outlives the process that started it, however that one ended.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -19,13 +20,13 @@ from typing import cast
 
 import numpy as np
 
-from data.errors import UnreadableImage
+from data.errors import SourceError, UnreadableImage
 from data.preprocess import stored_pixels
 from data.spec import ImageSpec
 from data.workers import Process
 
-Job = Sequence[tuple[int, str]]
-"""Slots in the pixel file, each with the path of the picture that goes there."""
+Job = Sequence[tuple[int, str, str]]
+"""Slots in the pixel file, each with the path of the picture that goes there, and the sha256 (hex) that it has."""
 
 Refusals = list[tuple[int, str]]
 """Slots that stay empty, and why."""
@@ -37,30 +38,39 @@ READY = b"ready\n"
 
 def decode(job: Job, spec: ImageSpec, target: int) -> Refusals:
     """Each picture into its slot of the file open at `target`; the slots of a job follow each other. Written, not
-    mapped: a full disk is then an OSError. Many at once: a call for each small picture took a sixth of the time."""
+    mapped: a full disk is then an OSError. Many at once: a call for each small picture took a sixth of the time.
+
+    Raises `SourceError` for a file that has changed since it was listed: what is kept is known by the digest.
+    """
     shape = (spec.stored_height, spec.stored_width, spec.channels)
     together = max(1, WRITE_BYTES // math.prod(shape))
     refused: Refusals = []
     for start in range(0, len(job), together):
         some = job[start : start + together]
         pixels = np.zeros((len(some), *shape), np.uint8)
-        for place, (slot, path) in enumerate(some):
+        for place, (slot, path, digest) in enumerate(some):
+            content = _content(path)
+            if hashlib.sha256(content).hexdigest() != digest:
+                raise _changed(path)
             try:
-                pixels[place] = stored_pixels(_content(path), spec)
+                pixels[place] = stored_pixels(content, spec)
             except UnreadableImage as error:
                 refused.append((slot, str(error)))
         _write(target, pixels, some[0][0] * pixels[0].nbytes)
     return refused
 
 
-def _content(path: str) -> bytes | Path:
-    """Read in half the time that `Path` takes, which counts where pictures are small; where that fails, the path, of
-    which `stored_pixels` says what is wrong."""
+def _content(path: str) -> bytes:
+    """Read in half the time that `Path` takes, which counts where pictures are small."""
     try:
         with FileIO(path) as file:
             return file.readall()
-    except OSError:
-        return Path(path)
+    except OSError:  # it could be read when it was listed
+        raise _changed(path) from None
+
+
+def _changed(path: str) -> SourceError:
+    return SourceError(f"{path} changed while the pictures were read; run it again")
 
 
 def _write(target: int, pixels: np.ndarray, offset: int) -> None:
@@ -73,7 +83,7 @@ def _write(target: int, pixels: np.ndarray, offset: int) -> None:
 def decode_in_processes(
     jobs: Iterable[Job], spec: ImageSpec, pixels: Path, *, processes: int, lock: int | None = None
 ) -> Iterator[tuple[Job, Refusals]]:
-    """(job, its refusals) as each is finished. Raises OSError when the pixels cannot be written.
+    """(job, its refusals) as each is finished. Raises OSError when the pixels cannot be written, else as `decode`.
 
     The open file `lock` is held by the processes too: who waits for it waits until none of them can write any more.
 
@@ -141,6 +151,8 @@ class Worker:
         answer = json.loads(line)
         if "errno" in answer:
             raise OSError(answer["errno"], answer["text"])
+        if "changed" in answer:
+            raise SourceError(answer["changed"])
         return [(slot, reason) for slot, reason in answer["refused"]]
 
     def restart(self) -> str:
@@ -161,6 +173,8 @@ def main(spec: str, pixels: str) -> None:
     for line in sys.stdin:
         try:
             answer: dict[str, object] = {"refused": decode(json.loads(line), image, target)}
+        except SourceError as error:
+            answer = {"changed": str(error)}
         except OSError as error:
             answer = {"errno": error.errno, "text": error.strerror}
         print(json.dumps(answer), flush=True)

@@ -101,15 +101,16 @@ def _allocated(file: Path) -> int:
 
 def _jobs(snapshot: Snapshot, rows: np.ndarray) -> Iterator[Job]:
     """Of rows without a gap between them."""
-    job: list[tuple[int, str]] = []
+    job: list[tuple[int, str, str]] = []
     size, root, files = 0, str(snapshot.root), Texts.of(snapshot.files)  # many at once: one by one takes as long again
     for some in (rows[some] for some in chunks(len(rows))):
-        for row, file, bytes_ in zip(some.tolist(), files.taken(some), snapshot.sizes[some].tolist(), strict=True):
+        told = zip(some.tolist(), files.taken(some), snapshot.hashed.taken(some), snapshot.sizes[some], strict=True)
+        for row, file, digest, bytes_ in told:
             if job and (len(job) == JOB_PICTURES or size >= JOB_BYTES or job[-1][0] + 1 != row):
                 yield job
                 job, size = [], 0
-            job.append((row, f"{root}/{file}"))
-            size += bytes_
+            job.append((row, f"{root}/{file}", digest))
+            size += int(bytes_)
     if job:
         yield job
 

@@ -120,7 +120,8 @@ def build(
 
     The result lies in `home/images/<key>/`, whole or not at all; the key is made of contents, not of names. Unreadable
     pictures are left out and listed. Two builders of one key take turns, and the second finds the work done. What a
-    builder had done when it was stopped or killed is not done again, unless `anew`.
+    builder had done when it was stopped or killed is not done again, unless `anew`. Raises `SourceError` for a file
+    that has changed since it was listed.
     """
     folder = folder_of(snapshot, image, home)
     images = _open(folder, snapshot, image)

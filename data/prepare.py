@@ -1,6 +1,6 @@
 """A source -> checked pictures, split: the chain of this folder in one function."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class Dataset:
     images: Images
     split: Split
     report: ValidationReport
+    alike: Sequence[Sequence[int]] = ()  # rows that are nearly the same, group by group
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,15 @@ class Refused:
 
 
 def prepare(
-    spec: DatasetSpec, home: Path, *, anew: bool = False, keep: bool = True, progress: Progress | None = None
+    spec: DatasetSpec, home: Path, *, anew: bool = False, again: bool = False, progress: Progress | None = None
 ) -> Dataset:
     """Fetch, list, decode, split and check. `anew`: every file is read and decoded again, whatever is remembered.
-    `keep`: which pictures there are is written down, as those that the next run compares its own with.
+    `again`: for another process of a run that has prepared them. What was fetched is taken as it is; otherwise it is
+    brought up to date, and which pictures there are is written down, as those that the next run compares its own with.
 
     Raises `InputError` with one sentence when the pictures are refused.
     """
-    found = _examine(spec, home, progress or progress_.ignore, anew=anew, keep=keep)
+    found = _examine(spec, home, progress or progress_.ignore, anew=anew, again=again, keep=not again)
     _refuse(found.report.findings)
     assert isinstance(found, Dataset)  # a report alone has a stop
     return found
@@ -62,7 +64,7 @@ def refuse_early(spec: DatasetSpec, home: Path) -> None:
 
 def listed(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> Snapshot:
     """Which pictures there are. Raises `InputError` for what the listing alone shows."""
-    told, subject = _listed(spec, home, progress or progress_.ignore, anew=False)
+    told, subject = _listed(spec, home, progress or progress_.ignore, anew=False, again=False)
     if validate.stops(told):
         _refuse(_refused(told, subject).report.findings)
     return subject.snapshot
@@ -75,13 +77,15 @@ def inspect(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) 
 
 def examined(spec: DatasetSpec, home: Path, *, progress: Progress | None = None) -> tuple[ValidationReport, Snapshot]:
     """The same, and the pictures that it speaks of."""
-    found = _examine(spec, home, progress or progress_.ignore, anew=False, keep=False)
+    found = _examine(spec, home, progress or progress_.ignore, anew=False, again=False, keep=False)
     return found.report, found.images.snapshot if isinstance(found, Dataset) else found.snapshot
 
 
-def _examine(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool, keep: bool) -> Dataset | Refused:
+def _examine(
+    spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool, again: bool, keep: bool
+) -> Dataset | Refused:
     """Each step is dearer than the one before, so a stop ends the chain there, with what is known."""
-    told, subject = _listed(spec, home, progress, anew=anew)
+    told, subject = _listed(spec, home, progress, anew=anew, again=again)
     listed = subject.snapshot
     if validate.stops(told):
         return _refused(told, subject)
@@ -91,7 +95,8 @@ def _examine(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool, k
     told |= more
     if validate.stops(told):
         return _refused(told, subject)
-    assigned = split.assign(decoded, spec, home, alike=near_copies.shots(subject))
+    alike = near_copies.shots(subject)
+    assigned = split.assign(decoded, spec, home, alike=alike)
     more, subject = validate.check_parts(subject, assigned)
     told |= more
     parts, dropped, gone = judge.carried_out(told, assigned, subject)
@@ -102,12 +107,12 @@ def _examine(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool, k
     told |= more
     _write_down(told, subject)
     report = since.told(validate.report(decoded, parts, told, dropped), decoded, parts, spec, home, keep=keep)
-    return Dataset(decoded, parts, report)
+    return Dataset(decoded, parts, report, alike)
 
 
-def _listed(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool) -> tuple[Told, Subject]:
+def _listed(spec: DatasetSpec, home: Path, progress: Progress, *, anew: bool, again: bool) -> tuple[Told, Subject]:
     """What the rules say of the listing, by which nothing is decoded."""
-    fetched = catalog.fetch_all(spec, home, progress=progress)
+    fetched = catalog.fetch_all(spec, home, progress=progress, again=again)
     decisions = quarantine.read(quarantine.file_of(home, fetched[0].name))
     listed = snapshot.take(
         fetched[0].root,

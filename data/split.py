@@ -10,6 +10,7 @@ from data.compact import Coded
 from data.errors import DataRefused
 from data.images import Images
 from data.parting import by_content, by_group, by_time
+from data.parting.alike import followers
 from data.parting.pool import LEFT_OPEN, Pool, file_of, strengths, together, way_of
 from data.parting.pool import STRONGEST as STRONGEST
 from data.spec import DatasetSpec, Part
@@ -55,15 +56,13 @@ def assign(images: Images, spec: DatasetSpec, home: Path, *, alike: Iterable[Seq
     stated, contents = strengths(images.snapshot)[images.rows], images.snapshot.contents[images.rows]
     fixed, missing = _stated(contents, stated)
     here = np.flatnonzero(fixed[contents] == LEFT_OPEN)
-    place = np.full(len(contents), -1)  # of each row in `here`
-    place[here] = np.arange(len(here))
     pool = Pool.of(
         images,
         here,
         stated=stated[here],
         taken=_taken(images, contents, fixed, stated),
         missing=missing,
-        alike=[at[at >= 0] for at in (np.sort(place[np.asarray(group, np.int64)]) for group in alike)],
+        alike=_places(here, len(contents), alike),
     )
     parts = np.full(len(contents), LEFT_OPEN, np.int8)
     parts[here] = WAYS[way_of(images.snapshot, spec)](pool, spec, file_of(images, spec, home))
@@ -72,9 +71,17 @@ def assign(images: Images, spec: DatasetSpec, home: Path, *, alike: Iterable[Seq
     return Split(*(np.flatnonzero(parts == STRONGEST.index(part)) for part in Part))
 
 
-def folds(images: Images, rows: np.ndarray, *, k: int, seed: int, by_group: bool = True) -> list[Fold]:
+def folds(
+    images: Images,
+    rows: np.ndarray,
+    *,
+    k: int,
+    seed: int,
+    by_group: bool = True,
+    alike: Iterable[Sequence[int]] = (),
+) -> list[Fold]:
     """Stratified folds that partition `rows` (rows of `images`); copies of a picture stay in one fold, and so do
-    groups where there are any, unless not `by_group`.
+    groups where there are any and `by_group`, or else what is nearly the same (`alike`), as in a split.
 
     Raises `DataRefused` where a class has fewer different pictures, or groups, than folds.
     """
@@ -84,22 +91,42 @@ def folds(images: Images, rows: np.ndarray, *, k: int, seed: int, by_group: bool
     contents = images.snapshot.contents[images.rows[rows]]
     _, first, content = np.unique(contents, return_index=True, return_inverse=True)
     labels = images.labels[rows][first]  # (contents,)
-    units, what = np.arange(len(labels)), "different pictures"
     if by_group and images.snapshot.groups:
-        units, what = together(content, [images.group(row) for row in rows]), "groups"
-    counts = np.bincount(np.unique([labels, units], axis=1)[0], minlength=len(images.classes))
-    short = [(images.classes[i], int(n)) for i, n in enumerate(counts) if 0 < n < k]
+        units = together(content, [images.group(row) for row in rows])
+        _refuse_few(images.classes, labels, units, k, "groups")
+        made = StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(labels, labels, units)
+        return [_fold(rows, np.isin(content, held_out)) for _, held_out in made]
+    groups = [np.unique(content[places]) for places in _places(rows, len(images.rows), alike)]
+    digests = images.snapshot.hashed.taken(images.rows[rows[first]])
+    leader = followers(groups, digests, labels, np.full(len(labels), LEFT_OPEN), seed)
+    leads = np.flatnonzero(leader == np.arange(len(leader)))
+    what = "different pictures" if len(leads) == len(labels) else "pictures that are not nearly the same"
+    _refuse_few(images.classes, labels[leads], leads, k, what)
+    made = StratifiedKFold(k, shuffle=True, random_state=seed).split(leads, labels[leads])
+    return [_fold(rows, np.isin(leader[content], leads[held_out])) for _, held_out in made]
+
+
+def _fold(rows: np.ndarray, held_out: np.ndarray) -> Fold:
+    return Fold(train=rows[~held_out], val=rows[held_out])
+
+
+def _refuse_few(classes: Sequence[str], labels: np.ndarray, units: np.ndarray, k: int, what: str) -> None:
+    """labels, units: (contents,); what has one number stays together."""
+    counts = np.bincount(np.unique([labels, units], axis=1)[0], minlength=len(classes))
+    short = [(classes[i], int(n)) for i, n in enumerate(counts) if 0 < n < k]
     if short:
         raise DataRefused(
             f"crossval.folds {k} needs {k} {what} of each class outside the test part; "
             f"{short[0][0]!r} has {short[0][1]}; use fewer folds or add pictures"
         )
-    by, of = (StratifiedGroupKFold, units) if what == "groups" else (StratifiedKFold, None)
-    found = []
-    for _, held_out in by(k, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, of):
-        val = np.isin(content, held_out)
-        found.append(Fold(train=rows[~val], val=rows[val]))
-    return found
+
+
+def _places(here: np.ndarray, num: int, groups: Iterable[Sequence[int]]) -> list[np.ndarray]:
+    """Rows, of `num`, of each group -> their places among those `here`, ascending; what is elsewhere is left out."""
+    place = np.full(num, -1)
+    place[here] = np.arange(len(here))
+    found = (np.sort(place[np.asarray(group, np.int64)]) for group in groups)
+    return [places[places >= 0] for places in found]
 
 
 def _stated(contents: np.ndarray, stated: np.ndarray) -> tuple[np.ndarray, list[Part]]:

@@ -2,14 +2,16 @@
 
 import signal
 from pathlib import Path
-from typing import cast
+from typing import Annotated, cast
 
 from prefect import flow
 from prefect.context import TagsContext
 from prefect.exceptions import TerminationSignal
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
+from pydantic import Field
 
+from data.address import WITHOUT_SECRETS
 from flows import artifacts, due, engines, logs, server
 from flows.console import display
 from flows.cross_validate import cross_validate
@@ -34,6 +36,9 @@ from models.config import Experiment
 from models.records import Lineage
 from models.run import RunFolder
 
+Change = Annotated[str, Field(json_schema_extra={"pattern": WITHOUT_SECRETS})]
+"""A setting and its value; where that is an address, forms refuse what would be kept with it."""
+
 
 def run_name() -> str:
     """What the run is called in the UI: the preset's name, `digits, changed` where it is not quite that, `flowers cnn`
@@ -53,7 +58,7 @@ def run_name() -> str:
 def pipeline(
     experiment: Experiment = Experiment(),  # noqa: B008 - frozen; the UI's form shows it
     resume: str | None = None,
-    changes: list[str] = [],  # noqa: B006 - never changed; the UI's form shows it
+    changes: list[Change] = [],  # noqa: B006 - never changed; the UI's form shows it
     refresh: tuple[Refresh, ...] = (),
     runner: RunnerConfig = RunnerConfig(),  # noqa: B008
     reason: str | None = None,

@@ -93,7 +93,7 @@ def opened(prepared: Prepared) -> Dataset:
     """
     if _opened.prepared == prepared and _opened.dataset is not None:
         return _opened.dataset
-    dataset = chain.prepare(prepared.dataset, prepared.home, keep=False)
+    dataset = chain.prepare(prepared.dataset, prepared.home, again=True)
     if dataset.images.snapshot.fingerprint != prepared.fingerprint:
         raise DataRefused(
             f"the pictures of {prepared.dataset.source} changed while the run was under way; run it again"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SCHEMES = ("s3", "gs", "memory")  # the last one is of this process, for trying things out
 WORKERS = 16  # objects fetched at once
+MOST_BELOW = 2_000_000  # objects in a folder, of which half may be what nobody asks for
+STOPS = {"s3": "max_items"}  # how a library is told to end a listing early
 WAYS = {
     "s3": "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or for a public bucket FSSPEC_S3_ANON=true",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, or for a public bucket FSSPEC_GS_TOKEN=anon",
@@ -64,16 +66,22 @@ class Bucket:
         return state_of(self._tried(key, lambda: self._info(key)))
 
     def below(self, folder: str) -> dict[str, State]:
-        """All objects by their keys; nothing where there is no such folder."""
+        """All objects by their keys; nothing where there is no such folder. Raises `SourceError` for too many."""
+        stop = {STOPS[self.scheme]: MOST_BELOW + 1} if self.scheme in STOPS else {}
 
         def find() -> dict[str, Any]:
             self.fs.invalidate_cache()
-            return dict(self.fs.find(folder, detail=True))
+            return dict(self.fs.find(folder, detail=True, **stop))
 
         try:
             found = self._tried(folder, find)
         except KeyError:
             return {}
+        if len(found) > MOST_BELOW:
+            raise SourceError(
+                f"below {self.address(folder)} lie more than {MOST_BELOW:,} objects; name a folder with fewer, or pack "
+                "the pictures into shards or an archive"
+            )
         return {key: state_of(info) for key, info in found.items() if info.get("type") != "directory"}
 
     def read(self, key: str, start: int, end: int) -> bytes:
@@ -172,4 +180,4 @@ def _sentences(url: str, scheme: str, *, last: bool = True, attempts: int = 1) -
 def _reason(error: Exception) -> str:
     """Without the user, the password or the signature that an endpoint's address may have."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return re.sub(r"\?\S+", "", re.sub(r"(?<=://)[^/\s@]*@", "", text))[:200]
+    return re.sub(r"\?\S+", "", re.sub(r"(?<=://)\S*@", "", text))[:200]

@@ -34,10 +34,11 @@ def listings(fetched: Sequence["Fetched"], spec: DatasetSpec) -> list[Listing]:
 def _listing(one: "Fetched", spec: DatasetSpec) -> Listing:
     if one.shards is not None:
         return one.shards.listing
-    return _of_folder(one.root, spec) if one.listing is None else listing.read(one.listing)
+    return of_folder(one.root, spec) if one.listing is None else listing.read(one.listing)
 
 
-def _of_folder(root: Path, spec: DatasetSpec) -> Listing:
+def of_folder(root: Path, spec: DatasetSpec) -> Listing:
+    """What metadata says of the pictures in a folder, or else the folders that they lie in. Raises `SourceError`."""
     files = layout.files_of(root)
     tables = imagefolder.tables_of(root, files)
     said = imagefolder.read(root, files, tables, label=spec.label) if tables else None

@@ -9,6 +9,7 @@ import io
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from data import digests, whole
@@ -16,20 +17,25 @@ from data.archive import Limits
 from data.errors import DownloadError, SourceError
 from data.layout import PARTS, PICTURES
 from data.progress import Progress
-from data.sources import tables
+from data.sources import mirror, tables
 from data.sources.endings import suffix_of
 from data.sources.imagefolder import METADATA
 from data.sources.tables import Shard
 
 LISTING = "listing.csv"
+ANSWER_S = 30.0
 _ENDINGS = ["".join(f"[{one}{one.upper()}]" for one in suffix[1:]) for suffix in PICTURES]  # .JPG is a picture too
 WANTED = [*(f"*.{ending}" for ending in _ENDINGS), *(f"*{name}" for name in METADATA), "*.parquet", "*.arrow", "*.json"]
 
 
-def download(repo: str, config: str | None, revision: str | None, cache: Path, *, progress: Progress) -> Path:
-    """A data set's files in a folder, of which those that are there already are not fetched again.
+def download(
+    repo: str, config: str | None, revision: str | None, cache: Path, *, progress: Progress, again: bool = False
+) -> Path:
+    """A data set's files in a folder, of which those that are there already are not fetched again. `again`: this run
+    has fetched it before, and what is there is taken as it is.
 
-    What the Hub wants to see comes from HF_TOKEN, or from `hf auth login`. Raises `DownloadError`.
+    What the Hub wants to see comes from HF_TOKEN, or from `hf auth login`. Raises `DownloadError`, and `SourceError`
+    for what is too much.
     """
     try:
         from huggingface_hub import snapshot_download  # late: most runs fetch nothing
@@ -39,6 +45,8 @@ def download(repo: str, config: str | None, revision: str | None, cache: Path, *
     progress(f"fetching {repo} from the hub", 0, 0)
     disable_progress_bars()
     wanted = [f"{config}/{one}" for one in WANTED] if config else WANTED
+    if not again:
+        _refuse_size(repo, revision, wanted, cache)
     try:
         found = snapshot_download(
             repo,
@@ -47,10 +55,28 @@ def download(repo: str, config: str | None, revision: str | None, cache: Path, *
             cache_dir=cache,
             allow_patterns=wanted,
             endpoint=os.environ.get("HF_ENDPOINT"),  # read now: the library has it from when it was imported
+            local_files_only=again,
         )
     except Exception as error:  # noqa: BLE001 - its own errors, and those of the two HTTP libraries that it may use
         raise DownloadError(_sentence(repo, revision, error)) from None
     return Path(found) / (config or "")
+
+
+def _refuse_size(repo: str, revision: str | None, wanted: Sequence[str], cache: Path) -> None:
+    """By what the hub says of the files, before any of them is fetched. Where it says nothing, `snapshot_download` says
+    why, or has them here."""
+    from huggingface_hub import HfApi
+
+    try:
+        api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+        told = api.dataset_info(repo, revision=revision or "main", files_metadata=True, timeout=ANSWER_S)
+    except Exception:  # noqa: BLE001 - as above
+        return
+    every = told.siblings or []
+    files = [file for file in every if any(fnmatchcase(file.rfilename, pattern) for pattern in wanted)]
+    blobs = cache / f"datasets--{repo.replace('/', '--')}" / "blobs"  # each by its digest, whatever revision has it
+    todo = [file for file in files if not (blobs / str(file.lfs.sha256 if file.lfs else file.blob_id)).exists()]
+    mirror.refuse_size(len(files), sum(file.size or 0 for file in todo), cache, f"hub:{repo}")
 
 
 def unpack(

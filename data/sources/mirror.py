@@ -4,10 +4,12 @@ is fetched, and a try that was interrupted is gone on with."""
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 from data import whole
 from data.archive import is_hidden
@@ -26,15 +28,14 @@ no such file any more, else `SourceError` and `OSError`."""
 
 def refuse_names(names: Collection[str], where: str) -> None:
     """Raises `SourceError` for a name that leads elsewhere, or that a disk cannot hold."""
+    files = {*names}
     for name in names:
         if (wrong := _wrong(name)) is not None:
             raise SourceError(f"{where} has {name!r}, {wrong}; give it another name there")
     for name in names:
-        above = name.rpartition("/")[0]
-        while above:
-            if above in names:
+        for above in _above(name):
+            if above in files:
                 raise SourceError(f"{where} has {above!r} as a file and as a folder; give one of them another name")
-            above = above.rpartition("/")[0]
 
 
 def refuse_size(num: int, size: int, folder: Path, where: str) -> None:
@@ -49,63 +50,122 @@ def refuse_size(num: int, size: int, folder: Path, where: str) -> None:
         raise SourceError(f"{where} has {size:,} bytes to be fetched, and {folder} has room for {free:,}; make room")
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether it was all fetched once, and nothing was begun since."""
-    return _read(folder)[1]
+def is_whole(folder: Path, of: str | None = None) -> bool:
+    """Whether it was all fetched once, and nothing was begun since; if `of` is given, whether all of that was."""
+    mark = _read(folder)[1]
+    return mark is not None and of in (None, mark.get("of", of))
 
 
 def known(folder: Path) -> dict[str, str]:
     """The version of each file that is there as it was fetched."""
-    found = {}
-    for name, (version, size) in _read(folder)[0].items():
-        try:
-            if (folder / name).stat().st_size == size:
-                found[name] = version
-        except OSError:
-            continue
-    return found
+    return _present(folder, _read(folder)[0])
 
 
 def update(
-    folder: Path, names: Sequence[str], bring: Bring, *, progress: Progress, beside: Collection[str] = ()
+    folder: Path,
+    names: Sequence[str],
+    bring: Bring,
+    *,
+    progress: Progress,
+    beside: Collection[str] = (),
+    of: str = "",
+    where: str = "the source",
 ) -> None:
-    """The files `names` in `folder`, and of others only those `beside` them. Hold `whole.locked(folder)`.
+    """The files `names` in `folder`, and of others only those `beside` them. Hold `whole.locked(folder)`. `of` is what
+    `is_whole` is asked with, `where` what sentences call it.
 
-    Raises `SourceError`; then the next call goes on from there.
+    Raises `SourceError`; then the next call goes on from there. What is there already stays until all has come.
     """
     try:
-        there = known(folder)
+        entries, mark = _read(folder)
+        _make_way(folder, entries, names)
+        there = _present(folder, entries)
         lines = [{"name": name, "version": version, "size": _size(folder, name)} for name, version in there.items()]
         whole.write(folder / LOG, b"".join(map(_line, lines)))  # which does not say that it is whole
-        prune(folder, {*names, *beside})
-        with (folder / LOG).open("ab", buffering=0) as log, ThreadPoolExecutor(WORKERS) as pool:
-            one_by_one = (
-                one
-                for i in range(0, len(names), AHEAD)
-                for one in pool.map(partial(_bring, folder, there, bring, log.write), names[i : i + AHEAD])
-            )
+        with (folder / LOG).open("ab", buffering=0) as log:
+            begun = log.tell()
             try:
-                for n, _ in enumerate(one_by_one, start=1):
+                gone = _Update(folder, there, bring, log.write, where).all(names, progress)
+            except SourceError:
+                if mark is not None and log.tell() == begun:  # nothing has changed
+                    log.write(_line(mark))
+                raise
+            prune(folder, {*names, *beside} - gone)
+            log.write(_line({"whole": True, "of": of}))
+    except OSError as error:
+        raise DownloadError(f"{folder} cannot be written: {error.strerror}; make room or rights for it") from None
+
+
+class _Update:
+    """One under way, by several threads."""
+
+    def __init__(
+        self, folder: Path, there: Mapping[str, str], bring: Bring, write: Callable[[bytes], object], where: str
+    ) -> None:
+        self.folder, self.there, self.bring, self.write, self.where = folder, there, bring, write, where
+        self.lock, self.bytes = Lock(), 0
+
+    def all(self, names: Sequence[str], progress: Progress) -> set[str]:
+        """-> those that are not there: they went meanwhile, or a listing names what never was. Raises `SourceError` if
+        these are all of them."""
+        gone = set()
+        with ThreadPoolExecutor(WORKERS) as pool:
+            came = (one for i in range(0, len(names), AHEAD) for one in pool.map(self._came, names[i : i + AHEAD]))
+            try:
+                for n, (name, it_came) in enumerate(zip(names, came, strict=True), start=1):
+                    if not it_came:
+                        gone.add(name)
                     if n % TOLD == 0 or n == len(names):
                         progress("fetching pictures", n, len(names))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-            log.write(_line({"whole": True}))
-    except OSError as error:
-        raise DownloadError(f"{folder} cannot be written: {error.strerror}; make room or rights for it") from None
+        if names and len(gone) == len(names):
+            raise SourceError(
+                f"none of the {len(names):,} files of {self.where} is there, such as {names[0]!r}; check the addresses"
+            )
+        return gone
+
+    def _came(self, name: str) -> bool:
+        target = self.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            version = self.bring(name, self.there.get(name), target)
+        except KeyError:
+            return False
+        size = _size(self.folder, name)
+        if version is not None and version != self.there.get(name):
+            self.write(_line({"name": name, "version": version, "size": size}))
+        self._weigh(size)
+        return True
+
+    def _weigh(self, size: int) -> None:
+        """A server does not say before how much all of it is."""
+        with self.lock:
+            self.bytes += size
+            too_much = self.bytes > MOST_BYTES
+        if too_much:
+            raise SourceError(f"{self.where} has more than {MOST_BYTES:,} bytes; fetch it yourself and name the folder")
 
 
-def _bring(folder: Path, there: dict[str, str], bring: Bring, write: Callable[[bytes], object], name: str) -> None:
-    target = folder / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        version = bring(name, there.get(name), target)
-    except KeyError:  # it went meanwhile, or a listing names what never was
-        target.unlink(missing_ok=True)
-        return
-    if version is not None and version != there.get(name):
-        write(_line({"name": name, "version": version, "size": _size(folder, name)}))
+def _make_way(folder: Path, before: Collection[str], names: Collection[str]) -> None:
+    """Files of before go where folders are to be, and folders where files are; and links, which lead elsewhere."""
+    files, folders = {*names}, {above for name in names for above in _above(name)}
+    for above in folders:
+        if (folder / above).is_symlink():
+            (folder / above).unlink()
+    for name in before:
+        if name in folders or any(above in files for above in _above(name)):
+            (folder / name).unlink(missing_ok=True)
+            for above in _above(name):
+                with suppress(OSError):  # others are in it
+                    (folder / above).rmdir()
+
+
+def _above(name: str) -> Iterator[str]:
+    """The folders that it is in: a/b, a of a/b/c.png."""
+    while name := name.rpartition("/")[0]:
+        yield name
 
 
 def _wrong(name: str) -> str | None:
@@ -151,20 +211,32 @@ def _line(entry: dict[str, object]) -> bytes:
     return json.dumps(entry).encode() + b"\n"
 
 
-def _read(folder: Path) -> tuple[dict[str, tuple[str, int]], bool]:
-    """Version and size of each file, and whether these are all."""
+def _present(folder: Path, entries: Mapping[str, tuple[str, int]]) -> dict[str, str]:
+    """The versions of those that have their size."""
+    found = {}
+    for name, (version, size) in entries.items():
+        try:
+            if _size(folder, name) == size:
+                found[name] = version
+        except OSError:
+            continue
+    return found
+
+
+def _read(folder: Path) -> tuple[dict[str, tuple[str, int]], dict[str, Any] | None]:
+    """Version and size of each file; and, where these are all, the line that says so."""
     found: dict[str, tuple[str, int]] = {}
-    is_whole = False
+    mark = None
     try:
         lines = (folder / LOG).read_bytes().splitlines()
     except OSError:
-        return {}, False
+        return {}, None
     for line in lines:
         try:
             entry = json.loads(line)
-            is_whole = entry.get("whole", False)
-            if not is_whole:
+            mark = entry if entry.get("whole", False) else None
+            if mark is None:
                 found[entry["name"]] = (entry["version"], entry["size"])
         except (ValueError, KeyError, AttributeError):  # torn by a kill
             continue
-    return found, is_whole
+    return found, mark

@@ -50,7 +50,7 @@ def shards(root: Path, address: str) -> list[Shard]:
 
     Raises `SourceError`.
     """
-    found = _saved(root) or [_named(file) for file in _parquet_files(root) if _has_pictures(root / file)]
+    found = saved(root) or [_named(file) for file in parquet_files(root) if _has_pictures(root / file)]
     configs = sorted({shard.config for shard in found})
     if len(configs) > 1:
         raise SourceError(
@@ -105,7 +105,7 @@ def rows(root: Path, shard: Shard, label: str | None) -> Iterator[tuple[bytes | 
                 yield content, path, _class(said, columns.names)
 
 
-def _saved(root: Path) -> list[Shard]:
+def saved(root: Path) -> list[Shard]:
     """What `save_to_disk` wrote, of one split or of several."""
     if (root / "dataset_dict.json").is_file():
         splits = [str(split) for split in _json(root / "dataset_dict.json").get("splits", [])]
@@ -138,7 +138,7 @@ def _json(file: Path) -> dict[str, Any]:
     return found
 
 
-def _parquet_files(root: Path) -> list[str]:
+def parquet_files(root: Path) -> list[str]:
     """Those of a folder; below folders of pictures, of which there may be many, there are none."""
     found = []
     for place, folders, files in os.walk(root):

@@ -11,7 +11,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 from data.access import WAYS, Only
 from data.address import shown
 from data.download import TRY_AGAIN, Broken, Patience, fast_enough
-from data.errors import DownloadError
+from data.errors import DownloadError, Unreachable
 from data.sources.bucket import WORKERS
 from data.sources.mirror import Bring
 
@@ -51,7 +51,8 @@ def _bring(client: "httpx.Client", url: str, version: str | None, target: Path, 
         except (Broken, httpx.TransportError, httpx.TooManyRedirects) as error:
             if attempt == patience.attempts:
                 reason = str(error) or type(error).__name__
-                raise DownloadError(
+                kind = Unreachable if isinstance(error, httpx.ConnectError) else DownloadError
+                raise kind(
                     f"{shown(url)} could not be downloaded after {attempt} attempts ({reason}); "
                     "check the network and run again, which goes on from there"
                 ) from None

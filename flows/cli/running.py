@@ -113,12 +113,14 @@ def imported(view: Display, own: server.LocalServer | None, *, meanwhile: Callab
 
 
 def refuse_early(experiment: Experiment) -> None:
-    """What a look at local files shows, while the server starts. Raises `InputError`."""
+    """What the sources' texts and a look at local files show, while the server starts and before anything is kept of
+    them. Raises `InputError`."""
     from data import prepare  # late: Pillow and more, which the server need not wait for
     from data.sources.kinds import Local, parse_source
 
     spec = experiment.dataset
-    if all(isinstance(parse_source(source), Local) for source in (spec.source, *spec.more)):
+    sources = [parse_source(source) for source in (spec.source, *spec.more)]
+    if all(isinstance(source, Local) for source in sources):
         prepare.refuse_early(spec, home())
 
 

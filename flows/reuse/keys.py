@@ -62,7 +62,8 @@ def keys_of(settings: dict[str, Any], basis: Basis) -> dict[Stage, str]:
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     pictures = key("prepare", basis.pictures)
-    folds = key("cross-validate", pictures, machine)
+    near = settings["dataset"]["gate"]["near_leakage"]  # what is kept in one fold
+    folds = key("cross-validate", pictures, machine, None if near["level"] == "ignore" else near["threshold"])
     weights = key("train", pictures, machine)
     figures = key("evaluate", weights, folds if settings["crossval"]["folds"] else None, basis.name)
     # Only where graphs in fewer bits are made is one of them chosen by a test, and one of them rehearsed.

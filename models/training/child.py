@@ -59,7 +59,7 @@ def opened(folder: RunFolder) -> tuple[Experiment, Dataset]:
     """What the folder says to train, and the pictures, from the home folder two levels above. Raises `DataRefused`
     where these are others by now."""
     experiment = folder.experiment()
-    dataset = prepare(experiment.pictures, folder.path.parents[1])
+    dataset = prepare(experiment.pictures, folder.path.parents[1], again=True)
     if dataset.images.snapshot.fingerprint != read_fingerprint(folder):
         raise DataRefused(
             f"the pictures of {experiment.dataset.source} are not those that run {folder.run_id} was started with; "

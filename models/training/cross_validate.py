@@ -83,9 +83,9 @@ def one_fold(
     The epoch is chosen on the rows that are then reported, as with the final model's validation figures: compare it
     with those, and trust the test figures. `folder` is the fold's own, to go on from where another process ended.
     """
-    images, seed = dataset.images, experiment.train.seed
+    images, rows, seed = dataset.images, dataset.split.development, experiment.train.seed
     grouped, k = experiment.dataset.split_by != "content", experiment.crossval.folds
-    fold = folds(images, dataset.split.development, k=k, seed=seed, by_group=grouped)[fold_index]
+    fold = folds(images, rows, k=k, seed=seed, by_group=grouped, alike=dataset.alike)[fold_index]
     placed = pictures or Pictures(images.pixels, training_device(experiment.train.devices))
     learner_with = partial(learner_for, experiment, images, placed, train=fold.train, val=fold.val)
     left = Left(experiment, folder, fold_index, on_trouble)

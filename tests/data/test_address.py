@@ -20,6 +20,9 @@ HARMLESS = (
     "https://host.org/get/a.zip?key=1&version=2",
     "https://host.org/me@home/a.zip",
     "https://host.org/a.zip?tokens=3&design=4",
+    "https://host.org:8080/me@home/a.zip",
+    "https://host.org:8080/get/a.zip?mail=me@home",
+    "s3://garden/me@home/flowers",
 )
 SECRET = (
     "https://me@host.org/a.zip",
@@ -38,6 +41,14 @@ SECRET = (
     "shards:s3://KEY:swordfish@garden/flowers",
     "Shards:s3://KEY:swordfish@garden/flowers",
     "shards:s3://garden/flowers?X-Amz-Signature=swordfish",
+    "s3://AKIA:sword/swordfish@garden/flowers",
+    "s3://AKIA:/swordfish/fish@garden/flowers",
+    "s3://AKIA:12/swordfish@garden/me@home",
+    "gs://GOOG:12/swordfish@garden/flowers",
+    "shards:s3://AKIA:sword/swordfish@garden/flowers",
+    "https://me:sword/swordfish@host.org/a.zip",
+    "https://me:sword?swordfish@host.org/a.zip",
+    "https://me:sword#swordfish@host.org/a.zip",
 )
 
 
@@ -76,6 +87,10 @@ def pattern() -> str:
         ("https://me:secret@host.org/a.zip?token=1", "https://host.org/a.zip"),
         ("https://host.org:8080/a.zip#token=1", "https://host.org:8080/a.zip"),
         ("http://[::1/a.zip?x", "http://[::1/a.zip"),
+        ("https://host.org:8080/me@home/a.zip", "https://host.org:8080/me@home/a.zip"),
+        ("s3://AKIA:se/cr?et@garden/flowers", "s3://garden/flowers"),
+        ("s3://AKIA:12/secret@garden/flowers", "s3://garden/flowers"),
+        ("https://me:se/cret@host.org/a.zip?token=1", "https://host.org/a.zip"),
     ],
 )
 def test_secrets_are_not_repeated(url: str, told: str):

@@ -1,7 +1,6 @@
 """Buckets: only what is missing or changed is fetched, nothing is half there, nothing lands elsewhere."""
 
 import io
-import json
 import subprocess
 import sys
 import zipfile
@@ -17,6 +16,7 @@ from data import catalog
 from data.download import Patience
 from data.errors import DownloadError, SourceError
 from data.prepare import prepare
+from data.sources import bucket as stores
 from data.sources import mirror, objects, parts, remote
 from data.sources.bucket import Bucket, State
 from data.sources.kinds import Stored, default_name, parse_source
@@ -48,6 +48,7 @@ class Rough(MemoryFileSystem):
     def __init__(self) -> None:
         super().__init__()
         self.store, self.pseudo_dirs = {}, [""]  # of its own
+        self.listed = 0
         self.reads: list[tuple[str, int | None, int | None]] = []
         self.breaks: list[Exception | Callable[[], None]] = []
 
@@ -59,6 +60,12 @@ class Rough(MemoryFileSystem):
                 raise what
             what()
         return super().cat_file(path, start=start, end=end, **kwargs)
+
+    def find(self, path, max_items=None, **kwargs):
+        found = super().find(path, **kwargs)
+        found = found if max_items is None else dict([*found.items()][:max_items])
+        self.listed = len(found)
+        return found
 
 
 @pytest.fixture
@@ -104,6 +111,7 @@ def test_an_address_of_a_bucket_is_told_and_named(source, name):
     [
         ("s3://", "names no bucket; write such as s3://bucket/folder"),
         ("s3://AKIA:swordfish@garden/flowers", "has a user or a password in it"),
+        ("s3://AKIA:sword/swordfish@garden/flowers", "dataset.source s3://garden/flowers has a user or a password in"),
         ("s3://AKIA:swordfish@garden/flowers", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
         ("s3://garden/a.zip?X-Amz-Signature=swordfish", "has a secret in it, as `X-Amz-Signature`"),
         ("s3://garden/a.zip?versionId=3", "has '?' in it"),
@@ -247,6 +255,69 @@ def test_too_many_files_and_too_little_room_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(mirror, "MOST_BYTES", 2**62)
     with pytest.raises(SourceError, match=r"bytes to be fetched, and .* has room for"):
         mirror.refuse_size(1, 2**61, tmp_path, "s3://b")
+
+
+def test_names_are_not_looked_for_in_a_list_of_names():
+    class Names(list[str]):
+        def __contains__(self, name: object) -> bool:
+            raise AssertionError("each of a hundred thousand is compared with all others")
+
+    mirror.refuse_names(Names(["a/1.png", "a/2.png"]), "s3://b")
+
+
+def test_a_folder_without_end_is_not_listed_to_its_end(rough, monkeypatch):
+    for i in range(30):
+        rough.pipe_file(f"/b/notes/{i}.txt", b"x")
+    monkeypatch.setattr(stores, "MOST_BELOW", 10)
+    for scheme, listed in (("s3", 11), ("memory", 30)):
+        with pytest.raises(SourceError, match=rf"below {scheme}://b/notes lie more than 10 objects; name a folder"):
+            Bucket(rough, scheme, QUICK).below("/b/notes")
+        assert rough.listed == listed
+    monkeypatch.setattr(stores, "MOST_BELOW", 30)
+    assert len(Bucket(rough, "s3", QUICK).below("/b/notes")) == 30
+
+
+@pytest.mark.parametrize("source", ["flowers", "flowers/labels.csv", "flowers.zip"])
+def test_what_comes_in_during_a_run_is_for_the_next_one(put, png, home, source):
+    """Every process of a run looks at the pictures; the first of them alone asks the bucket."""
+    pictures = {f"{label}/{i}.png": png(100 * n + i) for n, label in enumerate("ab") for i in range(9)}
+    url = put(bucket_of(pictures))
+    spec = DatasetSpec(source=f"{url}/{source}", size=8)
+    before = prepare(spec, home).images.snapshot
+    put(bucket_of(pictures | {"b/new.png": png(500)}))
+    assert prepare(spec, home, again=True).images.snapshot.fingerprint == before.fingerprint
+    after = prepare(spec, home).images.snapshot
+    assert len(after.files) == len(before.files) + 1
+
+
+def bucket_of(pictures: dict[str, bytes]) -> dict[str, bytes]:
+    """As a folder, a listing, an archive."""
+    lines = "path,label\n" + "".join(f"{name},{name[0]}\n" for name in pictures)
+    folder = {f"flowers/{name}": content for name, content in pictures.items()}
+    return folder | {"flowers/labels.csv": lines.encode(), "flowers.zip": zipped(pictures)}
+
+
+def test_a_copy_that_is_not_whole_any_more_is_told_in_the_middle_of_a_run(put, png, home):
+    url = put({f"{label}/{i}.png": png(100 * n + i) for n, label in enumerate("ab") for i in range(9)})
+    spec = DatasetSpec(source=url, size=8)
+    root = prepare(spec, home).images.snapshot.root
+    (root / mirror.LOG).unlink()
+    with pytest.raises(SourceError, match=r"the copy of memory://.* in .* is not whole any more; run again, which fet"):
+        prepare(spec, home, again=True)
+    prepare(spec, home)
+    prepare(spec, home, again=True)
+
+
+def test_a_file_becomes_a_folder_and_a_folder_a_file(put, tmp_path):
+    url = put({"a/b.png": b"1", "c.png/d.png/1.png": b"2", "e.png": b"3"})
+    root = remote.folder(url, tmp_path, progress=print)
+    store = fsspec.filesystem("memory")
+    store.rm(url, recursive=True)
+    put_there = {"a/b.png/1.png": b"4", "c.png": b"5", "e.png": b"3"}
+    for key, content in put_there.items():
+        store.pipe_file(f"{url.removeprefix('memory:/')}/{key}", content)
+    assert files(remote.folder(url, tmp_path, progress=print)) == put_there
+    assert root.is_dir()
 
 
 def test_a_bucket_without_pictures_is_one_sentence(put, tmp_path):
@@ -397,7 +468,7 @@ def test_a_listing_that_gets_shorter_takes_its_pictures_along(put, home):
     put({"l.csv": b"path,label\n2.png,b\n"})
     assert catalog.fetch(DatasetSpec(source=f"{url}/l.csv"), home).root == root
     assert sorted(files(root)) == ["2.png", "l.csv", "l.csv.origin.json"]
-    assert json.loads((root / mirror.LOG).read_bytes().splitlines()[-1]) == {"whole": True}
+    assert mirror.is_whole(root)
 
 
 def test_a_listing_of_which_nothing_is_there_leaves_what_was_fetched(put, home):

@@ -13,7 +13,7 @@ import pytest
 from data import catalog
 from data.errors import DownloadError, SourceError
 from data.prepare import prepare
-from data.sources import objects
+from data.sources import bucket, objects
 from data.spec import DatasetSpec
 from tests.data.test_bucket import files, zipped
 from tests.ports import free_port
@@ -89,6 +89,25 @@ def test_a_folder_is_fetched_and_kept_up_to_date(s3, png, home):
 def test_more_keys_than_a_page_of_a_thousand_are_all_there(home):
     put({f"many/{i % 2}/{i}.png": b"x" for i in range(1050)})
     assert len(files(catalog.fetch(DatasetSpec(source="s3://garden/many"), home).root)) == 1050
+
+
+@pytest.mark.usefixtures("s3")
+def test_too_many_keys_are_refused_without_being_listed_to_the_end(home, monkeypatch):
+    put({f"many/{i}.png": b"x" for i in range(2100)})
+    monkeypatch.setattr(bucket, "MOST_BELOW", 905)
+    store, _ = bucket.opened("s3://garden/many")
+    pages: list[int] = []
+    asked = store.fs._call_s3
+
+    async def counted(method: str, **options: Any) -> Any:
+        answer = await asked(method, **options)
+        pages.append(len(answer.get("Contents", [])))
+        return answer
+
+    monkeypatch.setattr(store.fs, "_call_s3", counted)  # the same object for the whole process
+    with pytest.raises(SourceError, match="below s3://garden/many lie more than 905 objects; name a folder with few"):
+        catalog.fetch(DatasetSpec(source="s3://garden/many"), home)
+    assert sum(pages) < 2100
 
 
 @pytest.mark.usefixtures("s3")

@@ -150,9 +150,9 @@ from data.spec import ImageSpec
 target = Path(sys.argv[1])
 with whole.locked(target) as lock:
     worker = Worker(ImageSpec(height=8, width=8), target, lock)
-    worker.ask([(0, sys.argv[2])])
+    worker.ask([(0, *sys.argv[2:])])
     worker.answer()
-    worker.ask([(1, sys.argv[2])])
+    worker.ask([(1, *sys.argv[2:])])
     print(flush=True)
     time.sleep(600)
 """
@@ -162,7 +162,10 @@ def test_nobody_else_begins_while_a_process_of_a_killed_builder_may_still_write(
     snapshot, target = toy(tmp_path / "toy", 1), tmp_path / "pixels.u8"
     target.touch()
     builder = subprocess.Popen(
-        [sys.executable, "-c", BUILDER, target, snapshot.path(0)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", BUILDER, target, snapshot.path(0), snapshot.digests[0]],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert builder.stdout
     builder.stdout.readline()

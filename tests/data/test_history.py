@@ -221,7 +221,7 @@ def test_looking_tells_what_changed_and_is_no_run(write, home):
 
 def test_pictures_opened_again_in_the_middle_of_a_run_are_not_what_the_next_one_is_compared_with(write, home):
     prepare(flowers(write, 12), home)
-    prepare(flowers(write, 13), home, keep=False)
+    prepare(flowers(write, 13), home, again=True)
     assert len(kept(home)) == 1
     assert "2 added" in said(prepare(flowers(write, 0), home).report)["changed"]
 

@@ -22,7 +22,7 @@ from data import catalog
 from data.archive import Limits
 from data.errors import DownloadError, SourceError
 from data.prepare import prepare
-from data.sources import gathered, listing, tables
+from data.sources import gathered, listing, mirror, tables
 from data.sources.hub import unpack
 from data.sources.kinds import OnHub, default_name, parse_source
 from data.spec import DatasetSpec, Part
@@ -298,6 +298,33 @@ def test_bytes_that_are_no_pictures_make_no_table_of_a_folder(write, home):
     assert {label for label, _ in found(root, home)} == {"a", "b"}
 
 
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("name", ["more.parquet", "train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"])
+def test_class_folders_are_taken_and_not_a_table_beside_them(write, home, monkeypatch, name, installed):
+    root = write({"a/1.png": None, "b/1.png": None})
+    table(0, 9).to_parquet(root / name)
+    if not installed:
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+    told: list[str] = []
+    spec = DatasetSpec(source=str(root))
+    fetched = catalog.fetch(spec, home, progress=lambda what, *_: told.append(what))
+    assert {one.label for one in gathered.listings([fetched], spec)[0].pictures} == {"a", "b"}
+    assert told == [f"{root / name} is not read: the folders beside it hold pictures of several classes"]
+
+
+def test_what_illustrates_a_table_makes_no_class_folders_of_its_folder(write, home):
+    root = write({"assets/1.png": None, "assets/2.png": None, "train/3.png": None, "test/4.png": None})
+    table(0, 30).to_parquet(root / "data/train-00000-of-00001.parquet")
+    assert {label for label, _ in found(root, home)} == set(NAMES)
+
+
+def test_without_pyarrow_a_table_that_is_all_there_is_names_the_extra(tmp_path, home, monkeypatch):
+    table(0, 9).to_parquet(tmp_path / "a/flowers.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(SourceError, match=r"flowers.parquet is a Parquet file, and pyarrow, which reads it, is not"):
+        found(tmp_path / "a", home)
+
+
 def test_without_pyarrow_a_saved_set_names_the_extra(tmp_path, home, monkeypatch):
     table(0, 9).save_to_disk(tmp_path / "a")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -446,7 +473,12 @@ def hub(monkeypatch) -> Iterator[dict[str, bytes]]:
             commit = hashlib.sha1(repr(sorted(stored.items())).encode()).hexdigest()
             headers = {"X-Repo-Commit": commit}
             if path == "/api/datasets/garden/flowers/revision/main":
-                status, body = 200, json.dumps({"id": "garden/flowers", "sha": commit}).encode()
+                siblings = [
+                    {"rfilename": name, "size": len(content), "blobId": hashlib.sha1(content).hexdigest()}
+                    for name, content in stored.items()
+                ]
+                told = {"id": "garden/flowers", "sha": commit, "siblings": siblings}
+                status, body = 200, json.dumps(told).encode()
             elif path == f"/api/datasets/garden/flowers/tree/{commit}":
                 entries = [
                     {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
@@ -509,6 +541,31 @@ def test_pictures_of_the_hub_come_however_their_endings_are_written(hub, home):
     assert {label: sum(n.values()) for (label, _), n in found("hub:garden/flowers", home).items()} == {
         "rose": 2, "tulip": 2,
     }  # fmt: skip
+
+
+def test_a_set_that_is_too_large_is_refused_before_anything_is_fetched(hub, home, monkeypatch):
+    made = parquet_of(table(0, 9))
+    hub |= {"data/train-00000-of-00001.parquet": made, "model.bin": bytes(len(made))}  # which is not asked for
+    spec = DatasetSpec(source="hub:garden/flowers")
+    monkeypatch.setattr(mirror, "MOST_BYTES", len(made) - 1)
+    with pytest.raises(SourceError, match=rf"hub:garden/flowers has 1 files of {len(made):,} bytes, more than"):
+        catalog.fetch(spec, home)
+    assert not [path for path in home.rglob("*") if path.is_file() and path.stat().st_size]
+    monkeypatch.setattr(mirror, "MOST_BYTES", len(made))
+    catalog.fetch(spec, home)
+    hub["notes.json"] = b"{}"  # of another commit, with what is here already
+    catalog.fetch(spec, home)
+
+
+def test_a_commit_during_a_run_is_for_the_next_one(hub, home):
+    hub |= {f"{'ab'[i % 2]}/{i}.png": content for i, content in enumerate(PICTURES[:6])}
+    spec = DatasetSpec(source="hub:garden/flowers")
+    before = catalog.fetch(spec, home)
+    hub["a/new.png"] = PICTURES[7]
+    assert catalog.fetch(spec, home, again=True) == before
+    after = catalog.fetch(spec, home)
+    assert (after.root / "a/new.png").is_file()
+    assert not (before.root / "a/new.png").exists()
 
 
 def test_a_set_that_is_code_alone_is_refused_with_what_to_try(hub, home):

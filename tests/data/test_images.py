@@ -18,7 +18,7 @@ from PIL import Image
 
 from data import filling, images
 from data.decode import Worker, decode_in_processes
-from data.errors import DataRefused, InputError
+from data.errors import DataRefused, InputError, SourceError
 from data.preprocess import stored_pixels
 from data.snapshot import Snapshot
 from data.spec import DatasetSpec, ImageSpec
@@ -55,6 +55,16 @@ def toy(root: Path, num: int = 12, **options: object) -> Snapshot:
     return listing(root, [picture(root / f"{i:04}.png", seed=i, **options) for i in range(num)])
 
 
+def listed_again(snapshot: Snapshot) -> Snapshot:
+    """Its files, as they are now."""
+    return listing(snapshot.root, [snapshot.root / file for file in snapshot.files])
+
+
+def one_of(snapshot: Snapshot, row: int) -> tuple[int, str, str]:
+    """Of a job."""
+    return row, str(snapshot.path(row)), snapshot.digests[row]
+
+
 @pytest.fixture
 def in_processes(monkeypatch) -> None:
     """No time for this process: the workers do it all but the first job."""
@@ -88,6 +98,7 @@ def test_unreadable_files_are_left_out_and_listed(tmp_path):
     snapshot = toy(tmp_path / "toy", 600)  # more than are moved at a time when the gaps are closed
     for row, content in ((0, b""), (3, b"a text"), (4, snapshot.path(4).read_bytes()[:60]), (599, b"\xff\xd8\xff")):
         snapshot.path(row).write_bytes(content)
+    snapshot = listed_again(snapshot)
     built = images.build(snapshot, IMAGE, tmp_path)
     kept = np.delete(np.arange(600), [0, 3, 4, 599])
     assert np.array_equal(built.rows, kept)
@@ -101,10 +112,27 @@ def test_unreadable_files_are_left_out_and_listed(tmp_path):
     assert np.array_equal(again.rows, built.rows)
 
 
+@pytest.mark.parametrize("change", [lambda path: path.write_bytes(b"another"), Path.unlink])
+@pytest.mark.parametrize("processes", [False, True])
+def test_what_changes_while_it_is_read_is_never_kept_as_what_it_was(tmp_path, request, change, processes):
+    """Such as by another run, to which the same bucket has given another picture."""
+    if processes:
+        request.getfixturevalue("in_processes")
+    snapshot = toy(tmp_path / "toy", 12)
+    before = snapshot.path(11).read_bytes()
+    change(snapshot.path(11))
+    with pytest.raises(SourceError, match=r"0011.png changed while the pictures were read; run it again"):
+        images.build(snapshot, IMAGE, tmp_path)
+    assert whole_results(tmp_path) == []
+    snapshot.path(11).write_bytes(before)
+    assert len(images.build(snapshot, IMAGE, tmp_path).rows) == 12
+
+
 def test_nothing_readable_is_no_rows_and_no_crash(tmp_path):
     snapshot = toy(tmp_path / "toy", 3)
     for row in range(3):
         snapshot.path(row).write_bytes(b"")
+    snapshot = listed_again(snapshot)
     for _ in range(2):
         built = images.build(snapshot, IMAGE, tmp_path)
         assert built.pixels.shape == (0, 10, 10, 3)
@@ -114,6 +142,7 @@ def test_nothing_readable_is_no_rows_and_no_crash(tmp_path):
 def test_processes_started_from_a_thread_give_the_same_as_one(tmp_path, in_processes):  # noqa: ARG001
     snapshot, calls = toy(tmp_path / "toy", 40), []
     snapshot.path(17).write_bytes(b"a text")
+    snapshot = listed_again(snapshot)
     with ThreadPoolExecutor(1) as pool:
         built = pool.submit(images.build, snapshot, IMAGE, tmp_path, progress=lambda *call: calls.append(call)).result()
     assert np.array_equal(built.rows, np.delete(np.arange(40), 17))
@@ -133,9 +162,10 @@ def test_a_file_that_kills_its_decoder_is_refused_and_the_rest_goes_on(tmp_path,
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     snapshot = toy(tmp_path / "toy", 8)
     snapshot.path(3).write_bytes(b"kills")
+    snapshot = listed_again(snapshot)
     target = tmp_path / "pixels.u8"
     target.touch()
-    jobs = [[(row, str(snapshot.path(row))) for row in range(8)]]
+    jobs = [[one_of(snapshot, row) for row in range(8)]]
     results = list(decode_in_processes(jobs, IMAGE, target, processes=1))
     assert sum(len(job) for job, _ in results) == 8
     refused = [refusal for _, some in results for refusal in some]
@@ -276,7 +306,7 @@ def alive(pid: int) -> bool:
 def test_a_worker_whose_pixels_cannot_be_written_says_so(tmp_path):
     snapshot = toy(tmp_path / "toy", 1)
     worker = Worker(IMAGE, Path("/dev/full"))
-    worker.ask([(0, str(snapshot.path(0)))])
+    worker.ask([one_of(snapshot, 0)])
     with pytest.raises(OSError, match=r"No space left|Illegal seek"):
         worker.answer()
     worker.end()
@@ -287,7 +317,7 @@ def test_a_worker_that_died_between_two_jobs_is_replaced(tmp_path):
     (tmp_path / "pixels.u8").touch()
     before = set(children(os.getpid()))
     worker = Worker(IMAGE, tmp_path / "pixels.u8")
-    job = [(0, str(snapshot.path(0)))]
+    job = [one_of(snapshot, 0)]
     worker.ask(job)
     assert worker.answer() == []
     (pid,) = set(children(os.getpid())) - before

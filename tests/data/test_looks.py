@@ -17,6 +17,7 @@ from data.gate.found import Finding
 from data.gate.quarantine import file_of
 from data.prepare import Dataset, prepare
 from data.spec import DatasetSpec
+from data.split import folds
 from data.validate import ValidationReport
 
 SIDE = 48
@@ -241,6 +242,9 @@ def test_near_copies_are_in_one_part_where_the_parts_are_split_off_here(write, h
         stems = Counter(name.partition(".")[0] for name in names(together, rows))
         assert set(stems.values()) == {2}
     assert together.report.findings == ()
+    for fold in folds(together.images, together.split.development, k=3, seed=0, alike=together.alike):
+        assert set(Counter(name.partition(".")[0] for name in names(together, fold.val)).values()) == {2}
+    assert list(apart.alike) == []
     assert {Counter(name.partition(".")[0] for name in names(apart, apart.split.test)).most_common()[-1][1]} == {1}
     grown = files | {"rose/0 again.jpg": png(scene(0).point(lambda value: value * 9 // 10))}
     write(grown)

@@ -274,6 +274,37 @@ def test_copies_stay_in_one_fold(data):
         assert not {found.digest(row) for row in fold.train} & {found.digest(row) for row in fold.val}
 
 
+@settings(max_examples=30)
+@given(counts=st.lists(st.integers(20, 40), min_size=2, max_size=3), k=st.integers(2, 4), data=st.data())
+def test_what_is_nearly_the_same_is_in_one_fold(counts, k, data):
+    found = images(plain(counts))
+    left, groups = data.draw(st.permutations(range(len(found.rows)))), []
+    while len(left) > len(found.rows) - 8:
+        size = data.draw(st.integers(1, 4))
+        groups, left = [*groups, left[:size]], left[size:]
+    rows = np.arange(2, len(found.rows))  # without some of a group
+    made = folds(found, rows, k=k, seed=0, alike=groups)
+    assert sorted(np.concatenate([fold.val for fold in made]).tolist()) == rows.tolist()
+    for fold in made:
+        assert sorted([*fold.train, *fold.val]) == rows.tolist()
+        for group in groups:
+            here = set(group) & set(rows.tolist())
+            if len(here) < 4:  # not more than a fifth of any class
+                assert not here & set(fold.train.tolist()) or not here & set(fold.val.tolist())
+
+
+def test_folds_of_which_a_class_has_too_few_that_are_not_nearly_the_same_are_refused():
+    found = images(plain([20, 4]))
+    groups = [[row, 20 + row] for row in range(4)]  # each of the few is near to one of the many
+    assert len(folds(found, np.arange(24), k=4, seed=0)) == 4
+    assert len(folds(found, np.arange(24), k=4, seed=0, alike=groups)) == 4  # more than a fifth of a class: its kind
+    found = images(plain([60, 6]))
+    groups = [[row, 60 + row] for row in range(6)]
+    sentence = r"needs 6 pictures that are not nearly the same of each class outside the test part; '1' has \d; use"
+    with pytest.raises(DataRefused, match=sentence):
+        folds(found, np.arange(66), k=6, seed=0, alike=groups)
+
+
 def test_folds_see_only_the_rows_they_are_given(tmp_path):
     found = images(plain([40, 40]))
     split = assign(found, SPEC, tmp_path)

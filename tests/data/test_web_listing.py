@@ -1,5 +1,6 @@
 """A listing at https://: its pictures lie beside or below it, and only those that changed come again."""
 
+import hashlib
 import subprocess
 import sys
 import threading
@@ -95,6 +96,79 @@ def test_without_the_server_the_copy_of_an_earlier_run_is_used_if_it_is_whole(we
     (before.root / mirror.LOG).unlink()
     with pytest.raises(DownloadError, match="check the network and run again"):
         catalog.fetch(spec, home)
+
+
+def test_without_the_server_a_listing_that_is_known_by_its_digest_needs_nothing_either(web, home):
+    text = listing(["1.png", "2.png"])
+    web.answers = [site({"/l.csv": text, "/1.png": b"one", "/2.png": b"two!"})]
+    spec = DatasetSpec(source=web.url("l.csv"), sha256=hashlib.sha256(text).hexdigest())
+    before = catalog.fetch(spec, home)
+    web.shutdown()
+    web.server_close()
+    told: list[str] = []
+    for _ in range(2):
+        assert catalog.fetch(spec, home, progress=lambda what, *_: told.append(what)) == before
+    assert files(before.root).keys() == {"1.png", "2.png", "l.csv", "l.csv.origin.json"}
+    assert told == [f"{spec.source} cannot be reached; using the copy of an earlier run"] * 2
+    (before.root / "2.png").unlink()
+    (before.root / mirror.LOG).unlink()
+    with pytest.raises(DownloadError, match=r"could not be downloaded after 3 attempts .* check the network and run"):
+        catalog.fetch(spec, home)
+
+
+def test_a_copy_of_another_listing_is_not_used(web, home, monkeypatch):
+    """The server goes after it has given the new listing."""
+    monkeypatch.setattr(download, "Patience", lambda: Patience(attempts=2, first_wait_s=0.001))
+    content = {"/l.csv": listing(["1.png", "2.png"]), "/1.png": b"one", "/2.png": b"two!"}
+    web.answers = [site(content)]
+    spec = DatasetSpec(source=web.url("l.csv"))
+    root = catalog.fetch(spec, home).root
+    (root / "l.csv").write_bytes(listing(["1.png", "3.png"]))
+    web.shutdown()
+    web.server_close()
+    for _ in range(2):
+        with pytest.raises(DownloadError, match="check the network and run again"):
+            catalog.fetch(spec, home)
+    assert (root / "2.png").read_bytes() == b"two!"
+
+
+@pytest.mark.parametrize("names", [["1.png", "2.png"], ["new/1.png", "1.png"], ["new/1.png", "new/2.png"]])
+def test_a_listing_of_which_nothing_is_there_any_more_leaves_what_was_fetched(web, home, names):
+    content = {"/l.csv": listing(["1.png", "2.png"]), "/1.png": b"one", "/2.png": b"two!"}
+    web.answers = [site(content)]
+    spec = DatasetSpec(source=web.url("l.csv"))
+    before = catalog.fetch(spec, home)
+    web.answers = [site({"/l.csv": listing(names) + b"\n" * 7})]
+    with pytest.raises(SourceError, match=rf"none of the 2 files of {spec.source} is there, such as '.*1.png'; check"):
+        catalog.fetch(spec, home)
+    assert {"1.png", "2.png"} <= files(before.root).keys()
+    web.answers = [site(content)]
+    assert catalog.fetch(spec, home) == before
+    assert mirror.is_whole(before.root)
+
+
+def test_what_comes_in_during_a_run_is_for_the_next_one(web, home, png):
+    names = [f"{i}.png" for i in range(20)]
+    content = {f"/{name}": png(i) for i, name in enumerate(names)} | {"/l.csv": listing(names)}
+    web.answers = [site(content)]
+    spec = DatasetSpec(source=web.url("l.csv"), size=8)
+    before = prepare(spec, home).images.snapshot
+    content |= {"/l.csv": listing([*names, "new.png"]), "/new.png": png(99)}
+    asked = len(web.requests)
+    assert prepare(spec, home, again=True).images.snapshot.fingerprint == before.fingerprint
+    assert len(web.requests) == asked
+    assert len(prepare(spec, home).images.snapshot.files) == 21
+
+
+def test_pictures_that_are_too_much_together_are_refused(web, home, monkeypatch):
+    monkeypatch.setattr(mirror, "MOST_BYTES", 1000)
+    content = {f"/{i}.png": bytes(300) for i in range(3)}
+    web.answers = [site(content | {"/l.csv": listing(["0.png", "1.png", "2.png"])})]
+    assert catalog.fetch(DatasetSpec(source=web.url("l.csv")), home)
+    content |= {"/l.csv": listing(["0.png", "1.png", "2.png", "3.png"]), "/3.png": bytes(300)}
+    web.answers = [site(content)]
+    with pytest.raises(SourceError, match=r"l.csv has more than 1,000 bytes; fetch it yourself and name the folder"):
+        catalog.fetch(DatasetSpec(source=web.url("l.csv")), home)
 
 
 def test_a_secret_of_the_environment_is_sent_and_kept_nowhere(web, other_web, home, monkeypatch):

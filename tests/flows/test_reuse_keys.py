@@ -47,6 +47,7 @@ CHANGES = {
     "dataset.rename": NOTHING,  # which classes and groups came of these is in the digest of the pictures
     "dataset.group": NOTHING,
     "dataset.gate": NOTHING,  # what it drops is in the digest of the pictures
+    "dataset.gate.near_leakage.threshold": {"cross-validate"},  # what is kept in one fold
     "model": WEIGHTS,
     "optimizer": WEIGHTS,
     "schedule": WEIGHTS,
@@ -86,6 +87,15 @@ def changed(path: str) -> dict[str, Any]:
 def test_a_setting_changes_the_stages_that_read_it_and_those_that_rest_on_them(path: str):
     before, after = keys(Experiment(), BASIS), keys_of(changed(path), BASIS)
     assert {stage for stage in before if before[stage] != after[stage]} == expected(path)
+
+
+def test_folds_are_others_where_nobody_asks_what_is_nearly_the_same():
+    plain = Experiment().model_dump(mode="json")
+    for level, stages in (("ignore", {"cross-validate"}), ("drop", NOTHING)):
+        after = deepcopy(plain)
+        after["dataset"]["gate"]["near_leakage"]["level"] = level
+        before, changed_ = keys_of(plain, BASIS), keys_of(after, BASIS)
+        assert {stage for stage in before if before[stage] != changed_[stage]} == stages
 
 
 def test_every_section_of_an_experiment_is_read_by_some_stage_or_decides_nothing():

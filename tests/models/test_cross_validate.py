@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -120,6 +121,14 @@ def test_the_answers_kept_are_those_of_the_fold_that_was_not_trained_on_the_pict
     right = kept.logits.argmax(axis=1) == labels[kept.rows]
     shares = [right[np.isin(kept.rows, part.val)].mean() for part in parts]
     assert shares == [fold.accuracy for fold in result.folds]
+
+
+def test_what_is_nearly_the_same_is_held_out_together(three_folds: Experiment, toy: Dataset):
+    parts = folds(toy.images, toy.split.development, k=3, seed=three_folds.train.seed)
+    pair = [int(parts[0].val[0]), int(parts[1].val[0])]
+    near = replace(toy, alike=[pair])
+    held = [set(pair) & set(one_fold(three_folds, near, index)[1].rows.tolist()) for index in range(2)]
+    assert sorted(map(len, held)) in ([0, 0], [0, 2])
 
 
 def test_folds_may_end_in_any_order(tmp_path: Path):
