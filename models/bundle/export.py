@@ -116,20 +116,14 @@ def write_bundle(
         slim = result.experiment.export.slim
         graphs = graphs_of(model, images, test, tolerance=tolerance, at_once=at_once, slim=slim, make=make)
         tests = _golden(trained, images, test, tolerance=_tolerance(tolerance))
-        compared = partial(
-            parity.over_files,
-            *(images, test),
-            trained=trained,
-            evaluated=evaluated,
-            at_once=at_once,
-            tolerance=tolerance,
-        )
+        asked = partial(parity.over_files, images, test, trained=trained, evaluated=evaluated, at_once=at_once)
         card = partial(_card, result, images.snapshot.name)
 
         def written(graphs: Graphs) -> Bundle:
             graphs.write(part, tests.pixels)
             return _sealed(part, card(graphs, UNPROVED), tests)
 
+        compared = partial(asked, tolerance=tolerance)
         proof = proved(graphs, written, compared, variant=variant, rehearse=rehearse, progress=progress)
         final = replace(tests, tolerance=_tolerance(proof.parity.largest_difference))
         _sealed(part, card(proof.graphs, proof.parity, proof.rehearsal), final)

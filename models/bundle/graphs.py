@@ -43,7 +43,7 @@ class Graphs:
     def without(self, name: str, fault: str) -> "Graphs":
         """One is not kept after all, and says why."""
         told = {"kept": False, "said": f"not kept: {fault}"}
-        others = {made.variant.name: made for made in self.others}
+        others: dict[str, Made] = {made.variant.name: made for made in self.others}
         others[name] = Made(variant=others[name].variant.model_copy(update=told), graph=None)
         return replace(self, others=tuple(others.values()))
 
