@@ -23,6 +23,7 @@ from models.cards import ModelCard
 from models.evaluation.diagnose import diagnose
 from models.evaluation.diagnosis import pictures
 from models.evaluation.diagnosis.remark import Evidence
+from models.evaluation.percent import percent
 from models.evaluation.sheets import sheets
 from models.records import CVResult, RunResult
 from models.run import RunFolder
@@ -162,7 +163,7 @@ def show_metrics(result: RunResult) -> None:
     create_table_artifact(
         pages.metric_rows(result),
         key="metrics",
-        description=f"**{pages.percent(result.test.accuracy)}** of the test pictures right",
+        description=f"**{percent(result.test.accuracy)}** of the test pictures right",
     )
     create_table_artifact(
         pages.class_rows(result.test), key="per-class", description="Test pictures, the weakest class first"

@@ -12,7 +12,6 @@ from prefect.logging import get_run_logger
 from flows import artifacts, slots
 from flows.console import display, duration
 from flows.engines import RunnerConfig
-from flows.pages import percent
 from flows.prepare import Prepared, opened
 from flows.reuse.stage import reused
 from flows.reuse.states import valued
@@ -20,6 +19,7 @@ from flows.stopping import stoppable
 from flows.suspects import look_at_labels
 from models.config import Experiment
 from models.evaluation import labels
+from models.evaluation.percent import percent
 from models.records import CVResult, FoldResult
 from models.run import RunFolder
 from models.training.folds import ended_folds, summarise

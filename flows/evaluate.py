@@ -9,12 +9,12 @@ from prefect.logging import get_run_logger
 
 from flows import artifacts
 from flows.console import display
-from flows.pages import percent
 from flows.prepare import Prepared, opened
 from flows.reuse.stage import reused
 from flows.reuse.states import valued
 from flows.suspects import look_at_labels
 from models.evaluation import labels
+from models.evaluation.percent import percent
 from models.records import CVResult, Lineage, RunResult
 from models.run import RunFolder
 

@@ -122,7 +122,7 @@ def by_variant(candidate: Bundle) -> str:
     """ "" where the exported graph answers."""
     if candidate.variant == "float":
         return ""
-    return f"judged by the answers of its {candidate.variant} graph, which a service here would give ({candidate.why})"
+    return f"judged by the answers of its {candidate.variant} graph, which services here give"
 
 
 def against(champion: Bundle, baseline: ModelRef, run: RunFolder, measuring: Measuring) -> Verdict:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.pages import cell, percent, picture
+from flows.pages import cell, picture
 from models.evaluation.doubtful import Doubtful
 from models.evaluation.labels import Suspects, told
+from models.evaluation.percent import percent
 
 
 def labels_page(found: Suspects, pictures: Sequence[Doubtful], file: Path) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from models.evaluation.diagnosis.pictures import TITLES
 from models.evaluation.diagnosis.remark import Remark, Shown
 from models.evaluation.metrics import Metrics
+from models.evaluation.percent import percent
 from models.records import CVResult, RunResult
 from models.verdict import MARKS as MARK_OF
 from models.verdict import Check, Verdict
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
 Row = dict[str, str | int | float]
 
 MARKS = {"stop": "**stop**", "drop": "**left out**", "warn": "**mind**", "warning": "**mind**", "note": "note:"}
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def picture(data: bytes, alt: str, *, kind: str = "png") -> str:

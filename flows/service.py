@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.errors import InputError
+from models.bundle import session, variants
 from models.bundle.bundle import Bundle
 from models.bundle.parity import AT_ONCE
-from models.bundle.variants import Wanted
-from serving import aliases, start
+from serving import aliases, machine, start
 from serving.parent import KEEPER
 
 HOST = "127.0.0.1"
@@ -86,14 +86,19 @@ def _started(home: Path, bundle: Bundle) -> Running:
     return Running(process, port, log)
 
 
-def variant_here() -> Wanted:
-    """Which of a model's graphs a service of this environment is told to answer with. One that is none stops the
-    service, which says so, and no training."""
+def variant_here() -> variants.Name:
+    """Which of a model's graphs services of this environment answer with, where it is in the bundle: what is judged and
+    rehearsed is asked for by this name. A setting that is none stops the service, which says so, and no training."""
     match os.environ.get("TRAINSERVE_VARIANT"):
         case "float" | "int8" | "fp16" as wanted:
             return wanted
         case _:
-            return "auto"
+            return variants.automatic(session.CUDA if _gpus_here() else session.CPU)
+
+
+def _gpus_here() -> bool:
+    told = os.environ.get("TRAINSERVE_GPUS", "")
+    return (int(told) if told.isdecimal() else machine.here().gpus) > 0
 
 
 def free_port() -> int:

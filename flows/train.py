@@ -13,12 +13,12 @@ from prefect.logging import get_run_logger
 from data.prepare import Dataset
 from flows import artifacts, slots
 from flows.console import display, duration, epoch_line, going_on
-from flows.pages import percent
 from flows.prepare import Prepared, opened
 from flows.reuse.stage import reused
 from flows.reuse.states import valued
 from flows.stopping import stoppable
 from models.config import Experiment, TrainConfig
+from models.evaluation.percent import percent
 from models.records import EpochRecord, FitSummary
 from models.run import RunFolder
 from models.training.early_stop import best_so_far

@@ -203,7 +203,8 @@ class ModelCard(Frozen):
     variants: tuple[Variant, ...] = ()  # that `export.quantize` asked for, kept or not
     slimmed: str | None = None  # what onnxslim changed, or why nothing; None: it was not asked to
     lineage: Lineage
-    experiment: dict[str, JsonValue]  # for the reader; not `Experiment`, so that old cards outlive its changes
+    # For the reader; not `Experiment`, so that old cards outlive its changes. Files and folders by their last part.
+    experiment: dict[str, JsonValue]
     versions: dict[str, str]
 
     @property

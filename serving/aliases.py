@@ -21,7 +21,9 @@ from serving.refs import StoreError
 What = Literal["promote", "rollback", "challenge", "canary", "shadow", "withdraw"]
 Word = Literal["promoted", "refused", "none"]
 DECISIONS: tuple[What, ...] = ("promote", "rollback")  # they choose the champion
-FORMAT: Final = 2  # 1 had no `by`, `because`, `verdict` and `relation`
+# 1 had no `by`, `because`, `verdict` and `relation`. 2 may grow by fields that have a default until it is released, as
+# that of bundles may.
+FORMAT: Final = 2
 
 
 class Change(Frozen):

@@ -57,8 +57,8 @@ class Settings(BaseSettings):
     )
     variant: Literal["auto", "float", "int8", "fp16"] = Field(
         "auto",
-        description="which graph of a model answers; auto: one in fewer bits if it has one for this machine that "
-        "proves itself and is not slower; where the wanted one does not prove itself, the exported one answers",
+        description="which graph of a model answers; auto: on a processor the int8 one, if the model has one, else the "
+        "exported one, which also answers where the wanted one does not prove itself",
     )
     versions: int = Field(2, ge=0, le=64, description="versions not in service that a worker keeps open once asked for")
     signers: Path | None = Field(

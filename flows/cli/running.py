@@ -23,6 +23,7 @@ from flows.place import home
 from flows.reuse.stages import Refresh
 from models.config import Experiment
 from models.evaluation.metrics import Metrics
+from models.evaluation.percent import percent
 from models.verdict import MARKS, Check
 
 T = TypeVar("T")
@@ -146,8 +147,6 @@ def unexpected(error: Exception) -> str:
 
 def summarise(outcome: Outcome, console: Console) -> None:
     """For a person."""
-    from flows.pages import percent  # late, as below: what reports need, the start of the server need not wait for
-
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("", "accuracy", "95 % interval", "macro F1", "pictures"):
         table.add_column(column, justify="left" if not column else "right")
@@ -194,7 +193,5 @@ def serving(outcome: Outcome) -> dict[str, str]:
 
 
 def _cells(metrics: Metrics) -> tuple[str, ...]:
-    from flows.pages import percent
-
     interval = f"{percent(metrics.interval.low)} to {percent(metrics.interval.high)}"
     return percent(metrics.accuracy), interval, percent(metrics.macro_f1), f"{metrics.n:,}"

@@ -18,6 +18,7 @@ from flows.place import home
 from flows.recorded import of_model
 from models.cards import ModelCard
 from models.config import Experiment
+from models.evaluation.percent import percent
 from models.verdict import MARKS
 from serving import store, verdicts
 from serving.refs import ROLES, ModelRef, StoreError
@@ -159,7 +160,3 @@ def judged(ref: ModelRef) -> Iterator[tuple[str, str]]:
         yield "verdict", f"{word} at {shown_time(one.when)}: {one.verdict.reason}"
         for check in one.verdict.checks:
             yield "", f"{MARKS[check.ok]} {check.name}: {check.said}"
-
-
-def percent(value: float) -> str:
-    return f"{100 * value:.1f} %"

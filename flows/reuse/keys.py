@@ -19,6 +19,9 @@ READS: dict[Stage, tuple[str, ...]] = {
 }
 """Sections and fields of an experiment, beside those of the stages that it rests on."""
 
+CHOOSE_VARIANTS = ("confidence", "class_margin", "min_accuracy", "min_recall", "max_ece")
+"""Fields of `release` that decide whether a graph in fewer bits is kept."""
+
 DECIDE_NOTHING = (
     "name",
     "dataset.source",  # the digest of the pictures says it: a folder that was moved has the same ones
@@ -46,7 +49,7 @@ class Basis(Frozen):
     timm: str | None = None  # where a backbone of timm's is tuned: networks and weights are as this version has them
     nodes: str | None = None  # as torchrun's variable has it; None for one machine
     weights: str | None = None  # digest of the file that a backbone starts from
-    variant: str = "auto"  # which of a model's graphs services here answer with
+    variant: str = "int8"  # which of a model's graphs services here answer with
 
 
 def keys(experiment: Experiment, basis: Basis) -> dict[Stage, str]:
@@ -66,9 +69,9 @@ def keys_of(settings: dict[str, Any], basis: Basis) -> dict[Stage, str]:
     folds = key("cross-validate", pictures, machine, None if near["level"] == "ignore" else near["threshold"])
     weights = key("train", pictures, machine)
     figures = key("evaluate", weights, folds if settings["crossval"]["folds"] else None, basis.name)
-    # Only where graphs in fewer bits are made is one of them chosen by a test, and one of them rehearsed.
+    # Only where graphs in fewer bits are made is one of them chosen by tests, and one of them rehearsed.
     made = settings["export"]["quantize"] != "none"
-    variants = (settings["release"]["confidence"], basis.variant) if made else ()
+    variants = ([settings["release"][name] for name in CHOOSE_VARIANTS], basis.variant) if made else ()
     return {
         "prepare": pictures,
         "cross-validate": folds,

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from data.spec import Frozen
-from flows.pages import Row, percent
+from flows.pages import Row
 from flows.presets import PRESETS
 from flows.settings.overrides import merged, validated
 from models.config import Experiment, leaves
+from models.evaluation.percent import percent
 
 SHOWN = 50  # trials in a table
 

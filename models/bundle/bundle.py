@@ -91,8 +91,8 @@ class Bundle:
         """Verify the manifest and, with `signers`, who signed it; read the card, load the graph, replay the golden
         samples. On the CPU, or where it can be on the GPU of this number. Raises `BundleError`.
 
-        variant: the graph that is to answer; auto: one in fewer bits if there is one for this machine which proves
-        itself and is not slower. Where the one that is wanted does not answer as it should, model.onnx does.
+        variant: the graph that is to answer; auto: on a processor the int8 one, if there is one, however fast it is
+        here. Where the one that is wanted does not answer as it should, model.onnx does.
         """
         contents = manifest.verified(folder, signers=signers)
         for name in (CARD, MODEL):
@@ -130,11 +130,18 @@ class Bundle:
             reason = str(error).strip().partition("\n")[0].partition(";")[0][:200].replace(MODEL, file)
             logger.warning("%s@%s: its %s graph is not used: %s", self.card.name, self.card.version, name, reason)
             return replace(self, why=f"the {name} graph is not used: {reason}")
-        if gain is None:
-            return other
-        if gain < 1:
-            return replace(self, why=f"the {name} graph is slower here: {gain:.2f} times as fast")
-        return replace(other, why=f"{gain:.1f} times as fast here as the graph it was made of")
+        return other if gain is None else other._told(gain)
+
+    def _told(self, gain: float) -> Self:
+        """With how many times as fast it is here as the exported graph, which decides nothing."""
+        if gain >= 1:
+            return replace(self, why=f"{gain:.1f} times as fast here as the graph it was made of")
+        why = f"it was the faster one where it was made; here it is slower, {gain:.2f} times as fast"
+        called = f"{self.card.name}@{self.card.version}"
+        logger.warning(
+            "%s answers with its %s graph: %s; TRAINSERVE_VARIANT=float takes the other", called, self.variant, why
+        )
+        return replace(self, why=why)
 
     def replay(self, *, decode: goldens.Decode = to_pixels) -> None:
         """Raises `BundleError` unless the golden samples give training's pixels and answers here and now."""

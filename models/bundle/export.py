@@ -1,14 +1,13 @@
 """A finished run -> a bundle that answers exactly like the trained network, or no bundle and the reason why."""
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import onnx
@@ -25,13 +24,15 @@ from data.preprocess import to_pixels
 from data.progress import Progress, ignore
 from models.bundle import faster, golden, manifest, parity, samples
 from models.bundle.bundle import CARD, Bundle
+from models.bundle.carried import carried
 from models.bundle.faster import Make
 from models.bundle.golden import Golden, Sample
 from models.bundle.graph import calibrated, trained_answer
 from models.bundle.graphs import Graphs, graphs_of
 from models.bundle.manifest import BundleError
 from models.bundle.page import card_page
-from models.bundle.parity import Answer, Ask, ExportError
+from models.bundle.parity import Answer, ExportError
+from models.bundle.proving import Rehearse, proved
 from models.bundle.shown import sight
 from models.bundle.variants import Wanted
 from models.cards import ModelCard, Parity, Rehearsal
@@ -42,24 +43,10 @@ from models.records import RunResult
 from models.run import RunFolder
 from models.training.judging import MOST, answered_at_once
 
-__all__ = ["ExportError", "Rehearse", "Service", "export", "write_bundle"]
+__all__ = ["ExportError", "export", "write_bundle"]
 
 TOLERANCE = 1e-4  # of a golden probability: other processors differ by 1e-6, faults by 1e-2
 UNPROVED = Parity(n=0, largest_difference=0.0, changed_answers=0)
-
-
-class Service(Protocol):
-    """A service on a bundle, which ends with the block that it is started for."""
-
-    @property
-    def ask(self) -> Ask: ...
-
-    def rehearse(self) -> Rehearsal:
-        """How it stands up to requests; it is stopped then."""
-
-
-Rehearse = Callable[[Bundle, Progress], AbstractContextManager[Service]]
-"""From outside, since a service is no part of a model."""
 
 
 def export(
@@ -98,7 +85,7 @@ def _make(experiment: Experiment, dataset: Dataset, progress: Progress) -> Make 
         faster.made,
         sight=sight(dataset.images, dataset.split),
         config=experiment.export,
-        confidence=experiment.release.confidence,
+        release=experiment.release,
         progress=progress,
     )
 
@@ -130,16 +117,16 @@ def write_bundle(
         graphs = graphs_of(model, images, test, tolerance=tolerance, at_once=at_once, slim=slim, make=make)
         tests = _golden(trained, images, test, tolerance=_tolerance(tolerance))
         asked = partial(parity.over_files, images, test, trained=trained, evaluated=evaluated, at_once=at_once)
-        card = partial(_card, result, images.snapshot.name, graphs)
-        graphs.write(part, tests.pixels)
-        bundle = _sealed(part, card(UNPROVED), tests)
-        answering = Bundle.open(part, variant=variant) if graphs.kept else bundle  # here, as a service chooses
-        with rehearse(answering, progress) if rehearse else nullcontext() as service:
-            served = partial(asked, served=service.ask, by=answering.variant) if service else asked
-            found = served(exported=bundle.predict, variants=graphs.answers, tolerance=tolerance, progress=progress)
-            rehearsal = service.rehearse() if service else None
-        tests = replace(tests, tolerance=_tolerance(found.largest_difference))
-        _sealed(part, card(found, rehearsal), tests)
+        card = partial(_card, result, images.snapshot.name)
+
+        def written(graphs: Graphs) -> Bundle:
+            graphs.write(part, tests.pixels)
+            return _sealed(part, card(graphs, UNPROVED), tests)
+
+        compared = partial(asked, tolerance=tolerance)
+        proof = proved(graphs, written, compared, variant=variant, rehearse=rehearse, progress=progress)
+        final = replace(tests, tolerance=_tolerance(proof.parity.largest_difference))
+        _sealed(part, card(proof.graphs, proof.parity, proof.rehearsal), final)
     return target
 
 
@@ -217,7 +204,7 @@ def _card(
         variants=graphs.variants,
         slimmed=graphs.slimmed,
         lineage=result.lineage,
-        experiment=result.experiment.model_dump(mode="json"),
+        experiment=carried(result.experiment.model_dump(mode="json")),
         versions={**result.versions, **_versions()},  # what made the golden pixels counts
     )
 

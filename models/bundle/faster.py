@@ -1,4 +1,5 @@
-"""Graphs in fewer bits, made of an exported one: kept only if they are as right, and for processors, faster."""
+"""Graphs in fewer bits, made of an exported one: kept only if they are as right, every class of theirs too, and for
+processors, faster."""
 
 import re
 import time
@@ -19,9 +20,12 @@ from models.bundle.shown import Shown, Sight
 from models.bundle.timing import Predict, in_turns
 from models.bundle.variants import PROVIDERS
 from models.cards import Recipe, Variant
-from models.evaluation.checks import percent
-from models.evaluation.config import ExportConfig
+from models.evaluation.checks import classes_kept, floors
+from models.evaluation.compare import fallen_classes
+from models.evaluation.config import ExportConfig, ReleaseConfig
 from models.evaluation.pairs import Paired, paired
+from models.evaluation.percent import percent
+from models.verdict import Check, failed
 
 ASKED: dict[str, tuple[str, ...]] = {"none": (), "int8": ("int8",), "fp16": ("fp16",), "both": ("int8", "fp16")}
 FASTER = 0.9  # of the exported graph's time, at most
@@ -54,12 +58,14 @@ def made(
     *,
     sight: Sight,
     config: ExportConfig,
-    confidence: float,
+    release: ReleaseConfig,
     clock: Clock = medians,
     progress: Progress = ignore,
 ) -> tuple[Made, ...]:
-    """All that `config.quantize` asks for. One that cannot be made, or is no better, is told and not kept."""
-    trial = Trial(graph, sight=sight, config=config, confidence=confidence, clock=clock, progress=progress)
+    """All that `config.quantize` asks for. One that cannot be made, or is no better, is told and not kept.
+
+    release: the verdict that it is to meet later."""
+    trial = Trial(graph, sight=sight, config=config, release=release, clock=clock, progress=progress)
     return tuple(trial.made(name) for name in ASKED[config.quantize])
 
 
@@ -67,10 +73,17 @@ class Trial:
     """One exported graph, and what is held against it."""
 
     def __init__(
-        self, graph: bytes, *, sight: Sight, config: ExportConfig, confidence: float, clock: Clock, progress: Progress
+        self,
+        graph: bytes,
+        *,
+        sight: Sight,
+        config: ExportConfig,
+        release: ReleaseConfig,
+        clock: Clock,
+        progress: Progress,
     ) -> None:
         self._graph, self._predict, self._sight = graph, asked(graph), sight
-        self._config, self._confidence, self._clock, self._progress = config, confidence, clock, progress
+        self._config, self._release, self._clock, self._progress = config, release, clock, progress
 
     def made(self, name: str) -> Made:
         self._progress(f"making the {name} graph", 0, 0)
@@ -117,12 +130,14 @@ class Trial:
         speed = self._speed(predict) if name == "int8" else None
         theirs, ours = test.answers(predict), test.answers(self._predict)
         right = [answers.argmax(axis=1) == test.labels for answers in (theirs, ours)]
-        pairs, margin = paired(right[0], right[1], confidence=self._confidence), self._config.quantize_margin
-        kept = bool(np.isfinite(theirs).all()) and as_right(pairs, margin)
+        pairs, margin = paired(right[0], right[1], confidence=self._release.confidence), self._config.quantize_margin
+        finite = bool(np.isfinite(theirs).all())
+        lost = losses(theirs, ours, test.labels, test.images.classes, self._release) if finite else ()
+        kept = finite and as_right(pairs, margin) and not lost
         said = (
             f"{percent(right[0].mean())} of {pairs.n:,} test pictures right, the exported graph "
             f"{percent(right[1].mean())}; a loss of up to {percent(max(0.0, -pairs.difference_low))} cannot be ruled "
-            f"out, export.quantize_margin is {percent(margin)}"
+            f"out, export.quantize_margin is {percent(margin)}{''.join(f'; {check.said}' for check in lost)}"
         )
         how = f"{speed.said}; " if speed else "its speed shows on a GPU alone; "
         figures = {
@@ -172,6 +187,18 @@ def as_right(pairs: Paired, margin: float) -> bool:
     """Is a loss of more than the margin ruled out, by the limit that the verdict goes by? One of just the margin passes
     no more often than `release.confidence` leaves, with few pictures and where nothing is gained too."""
     return pairs.difference_low >= -margin
+
+
+def losses(
+    theirs: np.ndarray, ours: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], release: ReleaseConfig
+) -> tuple[Check, ...]:
+    """What the verdict would refuse a graph for and the exported one not: a class that fell, a limit that is no longer
+    kept. Both (N, K) probabilities of the same N pictures, all finite; labels (N,)."""
+    right_new, right_old = theirs.argmax(axis=1) == labels, ours.argmax(axis=1) == labels
+    fallen = fallen_classes(right_new, right_old, labels, classes, release)
+    missed = {check.name for check in failed(floors(ours, labels, classes, release))}
+    asked_of_any = tuple(check for check in floors(theirs, labels, classes, release) if check.name not in missed)
+    return failed((classes_kept(fallen, release), *asked_of_any))
 
 
 def asked(graph: bytes) -> Predict:

@@ -1,7 +1,7 @@
 """All graphs that a bundle holds: the exported one, cleaned, and those in fewer bits that proved better."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +40,20 @@ class Graphs:
         """Those of `kept`."""
         return {name: asked(graph) for name, graph in self.kept.items()}
 
+    def without(self, name: str, fault: str) -> "Graphs":
+        """One is not kept after all, and says why."""
+        told = {"kept": False, "said": f"not kept: {fault}"}
+        others: dict[str, Made] = {made.variant.name: made for made in self.others}
+        others[name] = Made(variant=others[name].variant.model_copy(update=told), graph=None)
+        return replace(self, others=tuple(others.values()))
+
     def write(self, folder: Path, pixels: np.ndarray) -> None:
-        """Each, and what the variants answer to the golden pixels."""
+        """Each, and what the variants answer to the golden pixels; what is left of others goes."""
         (folder / MODEL).write_bytes(self.exported)
         (folder / "golden").mkdir(exist_ok=True)
+        for name in FILES.keys() - self.kept.keys():
+            (folder / FILES[name]).unlink(missing_ok=True)
+            (folder / golden.variant_file(name)).unlink(missing_ok=True)
         for name, graph in self.kept.items():
             (folder / FILES[name]).write_bytes(graph)
             golden.save_variant(name, asked(graph)(pixels), folder)

@@ -32,9 +32,10 @@ class Identity:
 
 def fault(manifest: bytes, given: bytes | None, who: Identity) -> str | None:
     """Why this vouches for nothing; None: it does. Whatever goes wrong is such a reason. Its sentences go to whoever
-    asks a service: they name neither folders nor who else signed; the log does."""
+    asks a service: they name neither folders nor who signed, or has to; the log does."""
     if given is None:
-        return f"it has no {NAME}, and this service takes only what {who.name} signed"
+        logger.warning("a bundle has no %s: only what %s signed is taken", NAME, who.name)
+        return f"it has no {NAME}, so nobody whom this service trusts signed it"
     if len(given) > MAX_BYTES:
         return f"its {NAME} has {len(given)} bytes, more than the {MAX_BYTES} that one may have"
     try:
@@ -42,7 +43,7 @@ def fault(manifest: bytes, given: bytes | None, who: Identity) -> str | None:
         from sigstore.models import Bundle, InvalidBundle, TrustedRoot
         from sigstore.verify import Verifier, policy
     except ImportError:
-        return f"whether {who.name} signed it cannot be told: {MISSING}"
+        return f"who signed it cannot be told: {MISSING}"
     try:
         signed = Bundle.from_json(given)
         root = None if who.root is None else TrustedRoot.from_file(str(who.root))
@@ -52,11 +53,11 @@ def fault(manifest: bytes, given: bytes | None, who: Identity) -> str | None:
         logger.warning("%s cannot be read: %s", NAME, error)
         return f"its {NAME} cannot be read; sign it again"
     except VerificationError as error:
-        logger.warning("%s is refused: %s", NAME, error)
-        return f"its {NAME} does not prove that {who.name} signed it, logged in at {who.issuer}"
+        logger.warning("%s does not prove that %s signed it, logged in at %s: %s", NAME, who.name, who.issuer, error)
+        return f"its {NAME} does not prove that anybody whom this service trusts signed it"
     except Exception as error:  # noqa: BLE001 - nothing is served because a library failed
         logger.warning("%s cannot be verified: %s: %s", NAME, type(error).__name__, error)
-        return f"whether {who.name} signed it cannot be told ({type(error).__name__}; the log has more)"
+        return f"who signed it cannot be told ({type(error).__name__}; the log has more)"
     return None
 
 

@@ -15,9 +15,9 @@ from models.bundle.bundle import CARD, MODEL
 from models.bundle.page_figures import cell, figures, interval, plain
 from models.bundle.session import INPUT, OUTPUT
 from models.cards import ModelCard
-from models.evaluation.checks import percent
 from models.evaluation.config import NO_LICENSE
 from models.evaluation.metrics import ClassMetrics
+from models.evaluation.percent import percent
 
 TASK = "image-classification"
 MOST_CLASSES = 200  # in the table; the card has them all

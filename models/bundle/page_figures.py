@@ -4,8 +4,8 @@ import html
 from collections.abc import Callable, Iterator
 
 from models.cards import ModelCard, Rehearsal
-from models.evaluation.checks import percent
 from models.evaluation.metrics import Interval, Metrics
+from models.evaluation.percent import percent
 
 
 def figures(card: ModelCard) -> Iterator[str]:

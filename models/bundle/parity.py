@@ -41,6 +41,10 @@ class ExportError(RuntimeError):
     """The exported model is not the trained one: the run fails."""
 
 
+class ServedOtherwiseError(ExportError):
+    """The exported model is the trained one, but a service on it does not answer like its graph."""
+
+
 class Tally:
     """How far answers are from the trained network's, by class."""
 
@@ -76,13 +80,13 @@ class Tally:
         np.add.at(self._changed, labels, differs)
         np.add.at(self._n, labels, 1)
 
-    def require(self, tolerance: float, *, said: str = SAID["onnx"]) -> None:
-        """Raises `ExportError` where they differ by more than that.
+    def require(self, tolerance: float, *, said: str = SAID["onnx"], error: type[ExportError] = ExportError) -> None:
+        """Raises `error` where they differ by more than that.
 
         A changed answer between two classes that were equally probable, within the tolerance, is let through.
         """
         if not self.largest <= tolerance or self._widest > tolerance:
-            raise ExportError(
+            raise error(
                 f"{said}over {self.n} pictures probabilities differ by up to {self.largest:.1e} (tolerance "
                 f"{tolerance:.1e}) and {self.changed} answers change; {REMEDY}"
             )
@@ -146,9 +150,11 @@ def over_files(
 def _require(tallies: Mapping[str, Tally], tolerance: float, by: str) -> None:
     # Eight bits round a sum that another number of threads added up otherwise to the next step.
     rounded = tolerance if by == "float" else max(tolerance, LOOSEST)
-    for name, allowed in (("onnx", tolerance), ("http", rounded)):
-        if name in tallies:
-            tallies[name].require(allowed, said=SAID[name])
+    served = SAID["http"] if by == "float" else f"a service on it does not answer as the {by} graph does: "
+    if "onnx" in tallies:
+        tallies["onnx"].require(tolerance)
+    if "http" in tallies:
+        tallies["http"].require(rounded, said=served, error=ServedOtherwiseError)
 
 
 def _read(images: Images, test: np.ndarray, at_once: int) -> Iterator[tuple[np.ndarray, list[bytes]]]:

@@ -6,6 +6,7 @@ are lines `name base64` of a file that a service is told of, one for each that m
 
 import base64
 import binascii
+import logging
 import os
 import stat
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 NAME = "manifest.sig"
 Keys = Mapping[str, bytes]
 """Public ones, 32 bytes each, by the names of their owners."""
+
+logger = logging.getLogger("trainserve.bundle")
 
 
 @dataclass(frozen=True)
@@ -113,23 +116,29 @@ def load_signers(file: Path) -> Signers:
 
 
 def fault(manifest: bytes, given: bytes | None, signers: Keys) -> str | None:
-    """Why this signature vouches for nothing; None: it does."""
+    """Why this signature vouches for nothing; None: it does. Its sentences go to whoever asks a service: they name
+    nobody; the log does."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     if given is None:
-        return f"it is not signed, and this service takes only what {' or '.join(sorted(signers))} signed"
+        logger.warning("a bundle has no %s: only what %s signed is taken", NAME, " or ".join(sorted(signers)))
+        return "it is not signed by anybody whom this service trusts"
     try:
         signature = Signature.model_validate_json(given, strict=True)
     except ValidationError:
         return f"its {NAME} cannot be read; sign it again"
     key, value = signers.get(signature.signer), _decoded(signature.ed25519)
     if key is None:
+        logger.warning(
+            "%s is by %r, and only what %s signed is taken", NAME, signature.signer, " or ".join(sorted(signers))
+        )
         return "it is signed by somebody whom this service does not know"
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(value or b"", manifest)
     except InvalidSignature:
-        return f"it is not what {signature.signer} signed; export and sign it again"
+        logger.warning("%s is by %r, and not over this manifest", NAME, signature.signer)
+        return "it is not what was signed; export and sign it again"
     return None
 
 

@@ -10,6 +10,7 @@ from models.cards import Selective
 from models.evaluation.config import ReleaseConfig
 from models.evaluation.metrics import Interval, reliability, wilson
 from models.evaluation.pairs import Paired, error_difference, recall_difference, resampled
+from models.evaluation.percent import percent
 from models.verdict import Check, Relation
 
 FREE_MS = 5.0  # of a slower model: HTTP itself takes as long, so nobody would notice
@@ -135,10 +136,6 @@ def size(num_bytes: int, config: ReleaseConfig) -> Check:
     """Of the whole bundle, as `trainserve models list` shows it."""
     value = num_bytes / 1e6
     return _most("size", value, config.size_mb, f"the bundle has {value:.2f} MB", setting="size_mb", unit="MB")
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
 
 
 def points(share: float) -> str:

@@ -8,10 +8,11 @@ Beside that no class may be lost, and every limit that was asked for has to be k
 
 import numpy as np
 
-from models.evaluation.checks import classes_kept, comparison, floors, p, percent
+from models.evaluation.checks import classes_kept, comparison, floors, p
 from models.evaluation.config import ReleaseConfig
 from models.evaluation.metrics import checked
 from models.evaluation.pairs import Paired, of_a_loss, paired
+from models.evaluation.percent import percent
 from models.verdict import Check, Relation, Verdict, failed
 
 OF_ACCURACY = ("new answers", "significance", "loss", "bootstrap")  # checks that `relation` sums up

@@ -37,8 +37,8 @@ class ExportConfig(Frozen):
     quantize: Literal["none", "int8", "fp16", "both"] = Field(
         "none",
         title="Quantize",
-        description="a second graph: int8 for processors, kept if it is faster here; fp16 for GPUs; services take it "
-        "where it answers as it did here, and is not slower",
+        description="a second graph: int8 for processors, kept if it is faster here, and taken by services where it "
+        "answers as it did here; fp16 for GPUs, taken where TRAINSERVE_VARIANT=fp16 asks for it",
     )
     quantize_margin: float = Field(
         0.01, ge=0, lt=1, title="Margin of it", description="largest loss of accuracy that such a graph may have"

@@ -1,9 +1,11 @@
-"""What pages are made with: templates, in which every value is escaped, and words for numbers. No torch here."""
+"""What pages are made with: templates, in which every value is escaped. No torch here."""
 
 import base64
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from models.evaluation.percent import percent
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -19,10 +21,6 @@ def environment() -> Environment:
     )
     made.filters |= {"percent": percent, "data_uri": data_uri}
     return made
-
-
-def percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f} %"
 
 
 def data_uri(jpeg: bytes) -> str:

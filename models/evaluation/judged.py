@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from models.evaluation import plots
-from models.evaluation.checks import percent
 from models.evaluation.inline import inline
+from models.evaluation.percent import percent
 from models.verdict import MARKS, Check, Kind, Level, Verdict
 
 if TYPE_CHECKING:

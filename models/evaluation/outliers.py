@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from models.cards import Outliers, Stranger
-from models.evaluation.checks import percent
+from models.evaluation.percent import percent
 
 OWN = 95  # of 100 of the model's own pictures are below the threshold
 

@@ -21,8 +21,9 @@ from data.preprocess import to_pixels
 from data.progress import Progress, ignore
 from data.spec import ImageSpec
 from data.upright import upright
-from models.evaluation.checks import p, percent, points
+from models.evaluation.checks import p, points
 from models.evaluation.pairs import of_a_loss
+from models.evaluation.percent import percent
 from models.verdict import Check, Kind, Level
 
 LEVELS: tuple[tuple[Kind, float], ...] = (

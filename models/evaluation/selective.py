@@ -19,9 +19,9 @@ import math
 import numpy as np
 
 from models.cards import Selective, Sure
-from models.evaluation.checks import percent
 from models.evaluation.config import AnswerConfig
 from models.evaluation.metrics import wilson
+from models.evaluation.percent import percent
 
 RANKS = 50  # thresholds that are looked at, at most
 STARTS = 4  # of these, from which the tests go on

@@ -363,7 +363,7 @@ def test_what_the_services_here_are_told_to_refuse_is_not_promoted(
     assert after.promoted == signed
     assert [(check.name, check.ok) for check in after.checks] == [("signature", signed)]
     if not signed:
-        assert "it is not signed, and this service takes only what nightly signed" in after.reason
+        assert "it is not signed by anybody whom this service trusts" in after.reason
         assert f"`trainserve models promote {ref}`" in after.reason
 
 

@@ -118,7 +118,7 @@ def test_every_section_of_an_experiment_is_read_by_some_stage_or_decides_nothing
         ({"code": {**CODE, "train": "e" * 64}}, {"train", *FIGURES}),
         ({"code": {**CODE, "evaluate": "e" * 64}}, FIGURES),
         ({"code": {**CODE, "export": "e" * 64}}, BUNDLE),
-        ({"variant": "int8"}, NOTHING),  # there is none
+        ({"variant": "float"}, NOTHING),  # there is none
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -128,14 +128,26 @@ def test_so_do_the_pictures_and_the_machine(change: dict[str, Any], stages: set[
     assert change.keys() <= Basis.model_fields.keys()
 
 
-def test_where_variants_are_made_their_test_and_the_one_that_is_rehearsed_count_for_the_bundle():
-    plain = Experiment().model_dump(mode="json")
-    made = {**plain, "export": {**plain["export"], "quantize": "int8"}}
-    before = keys_of(made, BASIS)
-    stricter = keys_of({**made, "release": {**plain["release"], "confidence": 0.99}}, BASIS)
+@pytest.mark.parametrize("setting", ["confidence", "class_margin", "min_accuracy", "min_recall", "max_ece"])
+def test_where_variants_are_made_what_they_are_kept_by_counts_for_the_bundle(setting: str):
+    made = in_fewer_bits()
+    stricter = keys_of({**made, "release": {**made["release"], setting: 0.99}}, BASIS)
+    assert differing(keys_of(made, BASIS), stricter) == BUNDLE
+
+
+def test_where_variants_are_made_the_one_that_is_rehearsed_counts_for_the_bundle():
+    made = in_fewer_bits()
     other = keys_of(made, Basis(**{**BASIS.model_dump(), "variant": "float"}))
-    for after in (stricter, other):
-        assert {stage for stage in before if before[stage] != after[stage]} == BUNDLE
+    assert differing(keys_of(made, BASIS), other) == BUNDLE
+
+
+def in_fewer_bits() -> dict[str, Any]:
+    plain = Experiment().model_dump(mode="json")
+    return {**plain, "export": {**plain["export"], "quantize": "int8"}}
+
+
+def differing(before: dict[Stage, str], after: dict[Stage, str]) -> set[str]:
+    return {stage for stage in before if before[stage] != after[stage]}
 
 
 def test_everything_that_a_stage_depends_on_is_tried_above():

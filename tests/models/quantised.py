@@ -10,10 +10,12 @@ from data.split import Split
 from models.bundle import faster
 from models.bundle.export import write_bundle
 from models.bundle.faster import Clock
+from models.bundle.proving import Rehearse
 from models.bundle.shown import Sight, sight
-from models.config import ExportConfig
+from models.config import ExportConfig, ReleaseConfig
 from tests.models.bundles import Tiny, toy_result
 
+ANY_CLASS = ReleaseConfig(class_margin=1.0)
 LENIENT = ExportConfig(quantize="both", quantize_margin=0.9, minutes=1)
 
 
@@ -30,8 +32,21 @@ def seen(images: Images) -> Sight:
     return sight(images, parts(images))
 
 
-def bundle_in_fewer_bits(target: Path, images: Images, *, config: ExportConfig = LENIENT, fast: float = 2.0) -> Path:
-    make = partial(faster.made, sight=seen(images), config=config, confidence=0.95, clock=clock(fast))
+def bundle_in_fewer_bits(
+    target: Path,
+    images: Images,
+    *,
+    config: ExportConfig = LENIENT,
+    fast: float = 2.0,
+    rehearse: Rehearse | None = None,
+) -> Path:
+    make = partial(faster.made, sight=seen(images), config=config, release=ANY_CLASS, clock=clock(fast))
     return write_bundle(
-        target, network=Tiny().eval(), result=toy_result(), images=images, test=parts(images).test, make=make
+        target,
+        network=Tiny().eval(),
+        result=toy_result(),
+        images=images,
+        test=parts(images).test,
+        make=make,
+        rehearse=rehearse,
     )

@@ -1,7 +1,6 @@
 """Bundles that sigstore vouches for, verified offline by the real library on a root of trust made here."""
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -52,20 +51,22 @@ def test_what_the_named_one_signed_is_taken(bundle: Path, who: Identity):
 
 @pytest.mark.parametrize(("email", "issuer"), [("you@example.com", ISSUER), (ME, "https://elsewhere.example.com")])
 def test_another_one_or_one_who_was_seen_elsewhere_signs_in_vain(
-    bundle: Path, who: Identity, authority: Authority, email: str, issuer: str
+    bundle: Path, who: Identity, authority: Authority, email: str, issuer: str, caplog: pytest.LogCaptureFixture
 ):
     raw = (bundle / manifest.NAME).read_bytes()
     (bundle / identity.NAME).write_bytes(authority.signed(raw, email=email, issuer=issuer))
     with pytest.raises(BundleError) as refused:
         manifest.verified(bundle, signers=Signers(identity=who))
-    assert f"does not prove that {ME} signed it, logged in at {ISSUER}" in str(refused.value)
-    assert "you@" not in str(refused.value)
+    assert "does not prove that anybody whom this service trusts signed it" in str(refused.value)
+    assert "@" not in str(refused.value)
+    assert "https://" not in str(refused.value)
+    assert f"does not prove that {ME} signed it, logged in at {ISSUER}" in caplog.text
 
 
 def test_an_authority_that_nobody_trusts_certifies_in_vain(bundle: Path, who: Identity):
     raw = (bundle / manifest.NAME).read_bytes()
     (bundle / identity.NAME).write_bytes(Authority().signed(raw, email=ME, issuer=ISSUER))
-    with pytest.raises(BundleError, match=f"does not prove that {re.escape(ME)} signed it"):
+    with pytest.raises(BundleError, match="does not prove that"):
         manifest.verified(bundle, signers=Signers(identity=who))
 
 
@@ -114,16 +115,17 @@ def test_what_is_no_signature_is_refused_in_a_sentence(bundle: Path, who: Identi
         manifest.verified(bundle, signers=Signers(identity=who))
 
 
-def test_what_nobody_signed_is_refused(bundle: Path, who: Identity):
+def test_what_nobody_signed_is_refused(bundle: Path, who: Identity, caplog: pytest.LogCaptureFixture):
     (bundle / identity.NAME).unlink()
-    with pytest.raises(BundleError, match=rf"it has no manifest.sigstore.json, and .* takes only what {ME} signed"):
+    with pytest.raises(BundleError, match=r"it has no manifest.sigstore.json, so nobody whom this"):
         manifest.verified(bundle, signers=Signers(identity=who))
+    assert f"only what {ME} signed is taken" in caplog.text
 
 
 def test_where_keys_are_named_too_both_have_to_have_signed(bundle: Path, who: Identity, tmp_path: Path):
     (tmp_path / "signers").write_text(signature.new_key(tmp_path / "key", "nightly") + "\n")
     both = Signers(keys=signature.load_signers(tmp_path / "signers").keys, identity=who)
-    with pytest.raises(BundleError, match="it is not signed, and this service takes only what nightly signed"):
+    with pytest.raises(BundleError, match="it is not signed by anybody whom this service trusts"):
         manifest.verified(bundle, signers=both)
     signature.sign(bundle / manifest.NAME, tmp_path / "key")
     assert manifest.verified(bundle, signers=both)
@@ -143,7 +145,7 @@ def test_without_the_library_nothing_is_believed(bundle: Path, who: Identity, mo
 def test_a_root_of_trust_that_cannot_be_read_proves_nothing(bundle: Path, tmp_path: Path):
     (tmp_path / "root.json").write_text("{}")
     for root in (tmp_path / "root.json", tmp_path / "nowhere.json"):
-        with pytest.raises(BundleError, match=r"whether me@example.com signed it cannot be told \(") as refused:
+        with pytest.raises(BundleError, match=r"who signed it cannot be told \(") as refused:
             manifest.verified(bundle, signers=Signers(identity=Identity(name=ME, issuer=ISSUER, root=root)))
         assert str(tmp_path / "root") not in str(refused.value)
 

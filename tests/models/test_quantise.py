@@ -21,19 +21,19 @@ from models.bundle.bundle import Bundle
 from models.bundle.export import export
 from models.bundle.faster import FASTER, Made, Trial, asked
 from models.bundle.graph import calibrated, to_onnx
-from models.bundle.quantise import Quantiser, in_equal_batches, sums_are_exact
+from models.bundle.quantise import Quantiser, in_equal_batches
 from models.bundle.searching import EXCLUDED, RECIPES, Tried, search
 from models.bundle.shown import Shown, Sight, balanced
 from models.bundle.timing import in_turns
 from models.cards import Lineage, Recipe
-from models.config import Experiment, ExportConfig, TrainConfig
+from models.config import Experiment, ExportConfig, ReleaseConfig, TrainConfig
 from models.evaluation.evaluate import evaluate
 from models.run import open_run
 from models.training.learn import learn
 from models.zoo.build import build
 from models.zoo.config import ViTConfig
 from tests.models.bundles import CLASSES, IMAGE, STATISTICS, Tiny, toy_images
-from tests.models.quantised import LENIENT, clock, seen
+from tests.models.quantised import ANY_CLASS, LENIENT, clock, seen
 
 PLAIN = RECIPES[0]
 
@@ -61,8 +61,10 @@ def operators(graph: bytes) -> set[str]:
     return {node.op_type for node in onnx.load_from_string(graph).graph.node}
 
 
-def trial(graph: bytes, sight: Sight, *, config: ExportConfig = LENIENT, fast: float = 2.0) -> Trial:
-    return Trial(graph, sight=sight, config=config, confidence=0.95, clock=clock(fast), progress=ignore)
+def trial(
+    graph: bytes, sight: Sight, *, config: ExportConfig = LENIENT, release: ReleaseConfig = ANY_CLASS, fast: float = 2.0
+) -> Trial:
+    return Trial(graph, sight=sight, config=config, release=release, clock=clock(fast), progress=ignore)
 
 
 # How it is made
@@ -120,12 +122,18 @@ def test_any_number_of_calibration_pictures_will_do(graph: bytes, sight: Sight, 
     assert "QuantizeLinear" in operators(Quantiser(graph, many, tmp_path).make(recipe))
 
 
-@pytest.mark.parametrize(
-    ("flags", "exact"), [("avx2 avx512_vnni", True), ("avx_vnni sse", True), ("avx2 avx512f", False), ("", False)]
-)
-def test_sums_of_eight_bits_are_exact_on_x86_with_vnni(tmp_path: Path, flags: str, exact: bool):
-    (tmp_path / "cpuinfo").write_text(f"flags\t\t: fpu {flags}\n")
-    assert sums_are_exact(tmp_path / "cpuinfo") == exact
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
+def test_weights_have_seven_bits_so_that_no_processor_cuts_off_their_sums(
+    graph: bytes, sight: Sight, tmp_path: Path, method: str, per_channel: bool
+):
+    """Two products add up to 2 * 255 * 64 at most, which 16 bits hold."""
+    recipe = PLAIN.model_copy(update={"method": method, "per_channel": per_channel})
+    made = onnx.load_from_string(Quantiser(graph, sight.calibration, tmp_path).make(recipe))
+    weights = [onnx.numpy_helper.to_array(one) for one in made.graph.initializer]
+    eights = [one for one in weights if one.dtype == np.int8 and one.ndim > 1]
+    assert eights
+    assert max(int(np.abs(one.astype(int)).max()) for one in eights) <= 64
 
 
 def test_calibration_pictures_are_as_many_of_each_class_and_always_the_same():
@@ -248,6 +256,41 @@ def with_pixels(images: Images, pixels: np.ndarray, labels: np.ndarray) -> Image
     return replace(images, snapshot=snapshot, rows=np.arange(len(labels)), pixels=pixels)
 
 
+def test_one_that_never_finds_a_rare_class_is_not_kept_though_the_accuracy_hardly_falls(images: Images):
+    """Planted: the same weights, and one class that is never answered."""
+    graph, blind = exported(Tiny()), Tiny()
+    many = drawn(images, graph, 600)
+    rare = int(np.argsort(np.bincount(many.labels, minlength=len(CLASSES)))[-2])
+    blind.head.bias.data[rare] -= 1000.0
+    rows = np.concatenate([np.flatnonzero(many.labels != rare), np.flatnonzero(many.labels == rare)[:4]])
+    few_of_it = Shown(many.images, rows)
+    seen_by_it, config = Sight(few_of_it, few_of_it, few_of_it), ExportConfig(quantize="int8", quantize_margin=0.1)
+    refused = trial(graph, seen_by_it, config=config, release=ReleaseConfig()).judged("int8", exported(blind), PLAIN)
+    assert not refused.variant.kept
+    assert f"a class fell by more than 15 points: {CLASSES[rare]} from 4 to 0 of 4" in refused.variant.said
+    by_accuracy_alone = trial(graph, seen_by_it, config=config).judged("int8", exported(blind), PLAIN)
+    assert by_accuracy_alone.variant.kept
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({}, ["classes"]),
+        ({"min_recall": 0.5}, ["classes", "recall"]),
+        ({"min_accuracy": 0.99}, ["classes", "accuracy"]),
+        ({"min_accuracy": 1.0, "class_margin": 1.0}, []),  # the exported graph does not reach that either
+    ],
+)
+def test_what_the_verdict_asks_of_any_model_is_asked_of_it_unless_the_exported_graph_fails_it_too(
+    settings: dict[str, float], named: list[str]
+):
+    labels = np.repeat([0, 1], [600, 9])
+    ours, theirs = np.eye(2)[labels], np.eye(2)[np.zeros_like(labels)]
+    ours[0] = [0.0, 1.0]
+    found = faster.losses(theirs, ours, labels, ("many", "few"), ReleaseConfig.model_validate(settings))
+    assert [check.name for check in found] == named
+
+
 def test_few_test_pictures_prove_nothing(graph: bytes, sight: Sight):
     made = trial(graph, sight, config=ExportConfig(quantize="int8")).judged("int8", graph, PLAIN)
     assert not made.variant.kept
@@ -286,7 +329,7 @@ def test_one_that_cannot_be_made_is_told_and_the_export_goes_on(graph: bytes, si
 def test_both_are_made_in_turn_and_none_where_none_is_asked_for(graph: bytes, sight: Sight):
     def names(asked_for: str) -> list[str]:
         config = LENIENT.model_copy(update={"quantize": asked_for})
-        made = faster.made(graph, sight=sight, config=config, confidence=0.95, clock=clock(2.0))
+        made = faster.made(graph, sight=sight, config=config, release=ANY_CLASS, clock=clock(2.0))
         return [one.variant.name for one in made]
 
     assert [names(one) for one in ("both", "fp16", "none")] == [["int8", "fp16"], ["fp16"], []]
@@ -304,7 +347,7 @@ def test_a_vit_gains_nothing_by_eight_bits_is_not_kept_and_says_why(sight: Sight
 
 
 def vit(graph: bytes, sight: Sight) -> tuple[Made, ...]:
-    return faster.made(graph, sight=sight, config=LENIENT.model_copy(update={"quantize": "int8"}), confidence=0.95)
+    return faster.made(graph, sight=sight, config=LENIENT.model_copy(update={"quantize": "int8"}), release=ANY_CLASS)
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def test_a_kill_while_it_is_signed_leaves_nothing_in_the_bundle(
 
 
 def test_what_nobody_signed_is_refused(bundle: Path, keys: Path):
-    with pytest.raises(BundleError, match="it is not signed, and this service takes only what nightly signed"):
+    with pytest.raises(BundleError, match="it is not signed by anybody whom this service trusts"):
         manifest.verified(bundle, signers=load_signers(keys / "signers"))
 
 
@@ -64,7 +64,7 @@ def test_strangers_sign_in_vain_also_under_a_known_name(bundle: Path, keys: Path
         manifest.verified(bundle, signers=signers)
     new_key(tmp_path / "false", "nightly")
     sign(bundle / manifest.NAME, tmp_path / "false")
-    with pytest.raises(BundleError, match="it is not what nightly signed"):
+    with pytest.raises(BundleError, match="it is not what was signed"):
         manifest.verified(bundle, signers=signers)
 
 
@@ -72,8 +72,23 @@ def test_what_was_changed_after_the_signature_is_refused(bundle: Path, keys: Pat
     sign(bundle / manifest.NAME, keys / "nightly")
     (bundle / "card.json").write_text("{ }")
     manifest.write(bundle)
-    with pytest.raises(BundleError, match="it is not what nightly signed"):
+    with pytest.raises(BundleError, match="it is not what was signed"):
         manifest.verified(bundle, signers=load_signers(keys / "signers"))
+
+
+@pytest.mark.parametrize("signer", [None, "stranger", "false"])
+def test_whoever_asks_is_told_no_name_and_the_log_has_it(
+    bundle: Path, keys: Path, caplog: pytest.LogCaptureFixture, signer: str | None
+):
+    if signer == "false":  # a key of the name of one who may sign
+        new_key(keys / "false", "nightly")
+    if signer is not None:
+        sign(bundle / manifest.NAME, keys / signer)
+    with caplog.at_level("WARNING", logger="trainserve"), pytest.raises(BundleError) as refused:
+        manifest.verified(bundle, signers=load_signers(keys / "signers"))
+    assert "nightly" not in str(refused.value)
+    assert "stranger" not in str(refused.value)
+    assert "nightly" in caplog.text
 
 
 def test_the_signature_of_another_bundle_does_not_do(bundle: Path, keys: Path, tmp_path: Path):
@@ -83,7 +98,7 @@ def test_the_signature_of_another_bundle_does_not_do(bundle: Path, keys: Path, t
     (other / "card.json").write_text("[]")
     manifest.write(other)
     shutil.copy(bundle / signature.NAME, other)
-    with pytest.raises(BundleError, match="it is not what nightly signed"):
+    with pytest.raises(BundleError, match="it is not what was signed"):
         manifest.verified(other, signers=load_signers(keys / "signers"))
 
 
@@ -98,7 +113,7 @@ def test_a_signature_that_is_none_is_refused(bundle: Path, keys: Path, text: str
 def test_a_value_that_is_no_signature_is_refused(bundle: Path, keys: Path, value: str):
     made = signature.Signature(signer="nightly", ed25519=value)
     (bundle / signature.NAME).write_text(made.model_dump_json())
-    with pytest.raises(BundleError, match="it is not what nightly signed"):
+    with pytest.raises(BundleError, match="it is not what was signed"):
         manifest.verified(bundle, signers=load_signers(keys / "signers"))
 
 

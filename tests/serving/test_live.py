@@ -218,9 +218,7 @@ def test_where_signing_is_on_only_what_was_signed_takes_traffic(refs, tmp_path):
     store.promote(refs[2], reason="")
     live.look()
     assert live.current.name == "toy@v1"
-    assert live.refused.reason == (
-        "the bundle is refused: it is not signed, and this service takes only what nightly signed"
-    )
+    assert live.refused.reason == "the bundle is refused: it is not signed by anybody whom this service trusts"
 
 
 @pytest.mark.parametrize("lines", [None, "", "nightly\n"])

@@ -38,7 +38,7 @@ def test_a_service_takes_what_is_signed_and_refuses_what_is_not(toy_bundle: Path
     ref = store.save(signed(toy_bundle, tmp_path / "signed", authority))
     assert served.serve(ref, settings.load()).name == "toy@v1"
     (store.path(ref) / identity.NAME).unlink()
-    with pytest.raises(RefusedError, match=r"it has no manifest\.sigstore\.json, and this service takes only what me@"):
+    with pytest.raises(RefusedError, match=r"it has no manifest\.sigstore\.json, so nobody whom this service trusts"):
         served.serve(ref, settings.load())
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from models.evaluation.diagnosis.remark import Evidence, Level, Peer, Remark, percent
+from models.evaluation.diagnosis.remark import Evidence, Level, Peer, Remark
+from models.evaluation.percent import percent
 
 GAP_NOTED, GAP_WARNED = 0.05, 0.10  # of accuracy, training minus validation
 HIGH_NOTED, HIGH_WARNED = 0.25, 0.5  # of the training loss, as a share of the loss of guessing

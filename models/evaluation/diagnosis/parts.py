@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from models.evaluation.diagnosis.learned import learnt
-from models.evaluation.diagnosis.remark import Evidence, Remark, percent
+from models.evaluation.diagnosis.remark import Evidence, Remark
 from models.evaluation.metrics import wilson
+from models.evaluation.percent import percent
 
 WIDE_NOTED, WIDE_WARNED = 0.06, 0.10  # half the width of the interval of the validation accuracy
 SHIFT_NOTED, SHIFT_WARNED = 0.65, 0.80  # how often a test picture is told from a training picture; 0.5 is chance

@@ -104,10 +104,6 @@ class Evidence:
         return wilson(round(fit.accuracy * fit.n), fit.n) if fit else None
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
 def small(value: float) -> str:
     """Three digits, whatever the size."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from models.evaluation.diagnosis.remark import Evidence, Level, Remark, percent, small
+from models.evaluation.diagnosis.remark import Evidence, Level, Remark, small
+from models.evaluation.percent import percent
 from models.records import Spectrum
 
 VANISHED = 1e-3  # a gradient near the pictures over that near the answer
