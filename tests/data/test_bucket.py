@@ -165,6 +165,7 @@ def test_a_picture_that_was_touched_here_is_fetched_again(put, tmp_path):
     assert files(remote.folder(put({}), tmp_path, progress=print)) == {"rose/1.png": b"1", "rose/2.png": b"2"}
 
 
+@pytest.mark.slow
 def test_thousands_of_keys_come_with_progress(put, tmp_path):
     wanted = {f"{i % 7}/{i}.png": str(i).encode() for i in range(3000)}
     told: list[tuple[str, int, int]] = []

@@ -120,6 +120,7 @@ def test_a_class_of_three_groups_is_trained_on_chosen_by_and_tested_on(tmp_path_
         assert set(found.labels[getattr(split, part)].tolist()) == set(range(len(groups)))
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(before=SIZES, more=SIZES, joined=st.lists(st.integers(0, 7), max_size=8))
 def test_a_growing_data_set_keeps_its_parts_and_a_known_group_takes_its_new_pictures_along(

@@ -123,6 +123,7 @@ def test_processes_started_from_a_thread_give_the_same_as_one(tmp_path, in_proce
     assert calls[-1][1:] == (40, 40)
 
 
+@pytest.mark.slow
 def test_a_file_that_kills_its_decoder_is_refused_and_the_rest_goes_on(tmp_path, monkeypatch):
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(
@@ -235,7 +236,7 @@ images.build(snapshot, image, home, progress=told)
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_build_that_is_stopped_leaves_no_process_and_no_half_result(tmp_path, how):
     snapshot = toy(tmp_path / "toy", 50)
     (tmp_path / "task").write_bytes(pickle.dumps((snapshot, IMAGE, tmp_path)))

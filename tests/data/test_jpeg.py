@@ -240,6 +240,7 @@ def test_a_byte_that_is_wrong_anywhere_gives_what_pillow_makes_of_it(what):
             assert_same(whole[:place] + bytes((wrong,)) + whole[place + 1 :], COLOR)
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(
     what=st.sampled_from(list(DAMAGED)),

@@ -199,7 +199,7 @@ def test_bytes_that_changed_beneath_the_index_are_told(place, tmp_path):
         list(batches(dataset).epoch(0))
 
 
-@pytest.mark.parametrize("few", [0, 1024], ids=["in processes", "in this one"])
+@pytest.mark.parametrize("few", [pytest.param(0, marks=pytest.mark.slow), 1024], ids=["in processes", "in this one"])
 @pytest.mark.parametrize(
     ("how", "said"),
     [("gone", r"cannot be read \(No such file"), ("cut", "is cut off; "), ("other", "has other bytes at 512 than its")],
@@ -234,6 +234,7 @@ def test_pictures_that_lie_in_files_and_in_shards_are_decoded_for_both(place, tm
     assert all(path.exists() for path in kept)
 
 
+@pytest.mark.slow
 def test_a_picture_that_ends_its_decoder_is_refused_and_the_others_are_there(streamed, monkeypatch, tmp_path):
     """A process that dies stands for a decoder that crashes on one file."""
     (tmp_path / "sitecustomize.py").write_text(

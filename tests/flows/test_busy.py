@@ -67,6 +67,7 @@ def test_a_look_does_not_wait_for_a_server_that_is_away():
     assert time.monotonic() - began < 1
 
 
+@pytest.mark.slow
 def test_who_has_something_to_write_waits_until_the_server_is_back():
     with BusyServer() as gone:
         pass

@@ -348,6 +348,7 @@ def test_a_release_cut_off_after_its_promotion_is_judged_by_the_model_before(
     assert (verdict.promoted, verdict.champion) == (True, str(ref))
 
 
+@pytest.mark.slow
 def test_a_bundle_is_tried_in_a_process_like_the_service_s(tmp_path: Path):
     try_as_service(BUNDLE)
     shutil.copytree(BUNDLE, tmp_path / "broken")

@@ -28,6 +28,7 @@ def told(study: Study, count: int) -> list[dict[str, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_study_that_is_gone_on_with_tries_what_it_would_have_tried(tmp_path: Path):
     undisturbed = told(opened(tmp_path / "one"), 14)
     parts = told(opened(tmp_path / "two"), 3) + told(opened(tmp_path / "two"), 11)
@@ -83,6 +84,7 @@ def test_nothing_is_given_up_where_that_is_not_wanted(tmp_path: Path):
     assert not study.saw(number, dict.fromkeys(range(9), 0.0))
 
 
+@pytest.mark.slow
 def test_what_matters_is_told_and_drawn(tmp_path: Path):
     study = opened(tmp_path / "sweep")
     assert study.importances() == {}

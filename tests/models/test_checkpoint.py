@@ -189,6 +189,7 @@ def test_a_disk_that_is_full_before_the_first_step_is_one_sentence(
     assert folder.learned
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_one_checkpoint_and_not_the_run(tiny: Experiment, toy: Dataset, tmp_path: Path):
     told: list[str] = []
     checkpoints = Checkpoints(tmp_path, every_s=0, on_trouble=told.append)

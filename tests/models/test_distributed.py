@@ -118,6 +118,7 @@ def test_two_processes_end_where_one_ends(toy: Dataset, tmp_path: Path):
     assert torch.equal(both[0]["figures"], both[1]["figures"])
 
 
+@pytest.mark.slow
 @forks
 @pytest.mark.parametrize("model", [CNN, CLUSTERED], ids=lambda model: model.kind)
 def test_a_rank_may_have_no_picture_of_a_step(toy: Dataset, tmp_path: Path, model: ModelConfig):
@@ -204,6 +205,7 @@ def test_a_batch_fits_where_every_rank_has_room_for_its_share(tmp_path: Path):
     assert together(work, tmp_path) == [[True, False, True, True]] * 2
 
 
+@pytest.mark.slow
 @forks
 def test_minutes_give_one_plan_and_a_stop_is_everybodys(toy: Dataset, tmp_path: Path):
     def work(ranks: Ranks, folder: Path) -> dict[str, Any]:

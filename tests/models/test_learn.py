@@ -116,6 +116,7 @@ def test_what_was_chosen_by_trying_is_told_and_kept(tiny: Experiment, toy: Datas
     assert folder.history()[0].lr <= test.chosen
 
 
+@pytest.mark.slow
 def test_memory_that_runs_short_later_halves_a_batch_size_that_was_left_open(
     tiny: Experiment, toy: Dataset, folder: RunFolder, tmp_path: Path
 ):

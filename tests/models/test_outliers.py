@@ -103,7 +103,9 @@ def test_digits_are_no_strangers_to_digits():
     assert "handwritten digits" not in found
 
 
-@pytest.mark.parametrize("wrapped", [lambda net: net, Mirrored], ids=["plain", "mirrored"])
+@pytest.mark.parametrize(
+    "wrapped", [lambda net: net, pytest.param(Mirrored, marks=pytest.mark.slow)], ids=["plain", "mirrored"]
+)
 def test_the_graph_gives_the_energy_of_the_network(wrapped):
     net = wrapped(Tiny().eval())
     graph = session.connect(to_onnx(calibrated(net, TEMPERATURE), IMAGE, tolerance=1e-4))
@@ -117,6 +119,7 @@ def test_the_graph_gives_the_energy_of_the_network(wrapped):
         np.testing.assert_allclose(energies, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_slimmed_graph_keeps_it():
     raw = to_onnx(calibrated(Tiny().eval(), TEMPERATURE), IMAGE, tolerance=1e-4)
     lean, _ = slimmed(raw, lambda _: None)
@@ -124,6 +127,7 @@ def test_a_slimmed_graph_keeps_it():
     np.testing.assert_allclose(after, before, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_graphs_in_fewer_bits_give_nearly_the_same(tmp_path: Path):
     raw = to_onnx(calibrated(Tiny().eval(), TEMPERATURE), IMAGE, tolerance=1e-4)
     quantiser = Quantiser(raw, seen(toy_images(tmp_path / "pictures")).calibration, tmp_path)
@@ -144,6 +148,7 @@ def test_the_temperature_does_not_change_it():
     torch.testing.assert_close(one, other)
 
 
+@pytest.mark.slow
 def test_a_graph_with_another_second_output_is_refused():
     class Twice(nn.Module):
         def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -143,10 +143,11 @@ def test_measuring_the_speed_counts_as_part_of_the_minutes():
     "step_s",
     [
         steady,
-        lambda step: 1.5 if step < TRIED + 5 else 1.0,  # the start of the machine's own work disturbs the measurement
+        # The start of the machine's own work disturbs the measurement.
+        pytest.param(lambda step: 1.5 if step < TRIED + 5 else 1.0, marks=pytest.mark.slow),
         lambda step: 1.0 if step < TRIED + 100 else 2.0,  # others come
-        lambda step: 2.0 if step < TRIED + 100 else 1.0,  # and go
-        lambda step: 0.8 + 0.4 * (step % 2),
+        pytest.param(lambda step: 2.0 if step < TRIED + 100 else 1.0, marks=pytest.mark.slow),  # and go
+        pytest.param(lambda step: 0.8 + 0.4 * (step % 2), marks=pytest.mark.slow),
     ],
     ids=["steady", "slow at first", "slower later", "faster later", "uneven"],
 )
@@ -158,6 +159,7 @@ def test_minutes_are_used_up_and_not_exceeded(timed, step_s):
     assert result.summary.epochs_planned == result.summary.epochs_run == len(result.history)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step_s", [steady, lambda step: 1.0 if step < 70 else 1.5], ids=["steady", "slower"])
 def test_minutes_are_used_up_by_a_run_whose_pictures_grow(timed, step_s):
     clock = Clock(step_s, small=0.4)
@@ -185,6 +187,7 @@ def test_the_schedule_ends_with_the_minutes(timed):
     assert result.history[-1].lr == RATE.lr * factor(total - 1, total_steps=total, config=CosineConfig())
 
 
+@pytest.mark.slow
 def test_a_revised_plan_is_what_a_killed_run_goes_on_with(timed, tmp_path: Path):
     def slower(step: int) -> float:
         return 1.0 if step < 40 else 2.0

@@ -128,6 +128,7 @@ def test_full_training_gives_the_backbone_its_share_of_the_rate(toy: Dataset, pu
     assert not any(group["orthogonal"] for group in groups)  # Muon is for weights that start at random
 
 
+@pytest.mark.slow
 def test_the_rate_that_is_written_down_is_the_full_one(toy: Dataset, published: Path):
     chosen = experiment(published, "full", optimizer=AdamWConfig(lr=1e-3))
     plain = chosen.model_copy(update={"model": CNNConfig(width=8)})
@@ -148,6 +149,7 @@ def test_adapters_start_as_the_identity_and_they_and_the_head_alone_learn(toy: D
     )
 
 
+@pytest.mark.slow
 def test_a_run_with_adapters_is_built_again_without_the_published_file_and_merges(
     toy: Dataset, published: Path, tmp_path: Path
 ):

@@ -215,6 +215,7 @@ def test_one_that_is_no_faster_is_not_kept_and_sees_no_test_picture(graph: bytes
     assert trial(graph, sight, fast=1 / FASTER + 1e-6).made("int8").variant.kept
 
 
+@pytest.mark.slow
 def test_a_recipe_that_ruins_the_accuracy_is_not_kept(images: Images):
     """Planted: a graph with other weights, on pictures whose labels are the right one's answers."""
     graph, ruined = Tiny(), Tiny()

@@ -252,6 +252,7 @@ def test_a_first_model_is_drawn_without_another():
     assert b"the champion" in judged.robustness(levels(np.concatenate([right, right])), None)
 
 
+@pytest.mark.slow
 def test_that_accuracy_while_training_is_not_that_of_the_model_as_exported_is_said(plain):
     said = "While training, validation pictures were answered"
     assert f"{said} in the precision of training: 80.0 % right in the kept epoch" in seen(plain)  # 83.3 % in the tile
@@ -324,6 +325,7 @@ def dataset_in(folder: Path) -> Dataset:
     return Dataset(images, Split(train=none, val=none, test=np.arange(N)), data_report())
 
 
+@pytest.mark.slow
 def test_a_finished_run_folder_gets_its_page_with_the_mistakes_as_pictures(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()

@@ -115,7 +115,11 @@ def assert_same(one: FitResult, other: FitResult) -> None:
     assert one.summary.best_epoch == other.summary.best_epoch
 
 
-@pytest.mark.parametrize("every_s", [EVERY_STEP, 3600.0], ids=["saved every step", "saved every epoch"])
+@pytest.mark.parametrize(
+    "every_s",
+    [EVERY_STEP, pytest.param(3600.0, marks=pytest.mark.slow)],
+    ids=["saved every step", "saved every epoch"],
+)
 @pytest.mark.parametrize("when", [(0, 0), (0, 2), (1, 0), (2, 1)], ids=str)
 def test_a_run_killed_anywhere_ends_with_the_same_bits(toy: Dataset, tmp_path: Path, when, every_s):
     with pytest.raises(Killed):
@@ -124,6 +128,7 @@ def test_a_run_killed_anywhere_ends_with_the_same_bits(toy: Dataset, tmp_path: P
     assert_same(resumed, undisturbed())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "chosen",
     [
@@ -180,6 +185,7 @@ def test_a_resumed_optimiser_counts_on_the_cpu_and_keeps_the_rest_where_the_weig
     assert training.sums.device.type == "meta"
 
 
+@pytest.mark.slow
 def test_a_plateau_is_remembered(toy: Dataset, tmp_path: Path):
     """With a rate at which nothing moves, every epoch after the first is as bad as it: the rate falls twice."""
     schedule = PlateauConfig(patience=1, gamma=0.5, warmup=0)
@@ -219,6 +225,7 @@ def test_only_what_was_not_done_is_done_again(toy: Dataset, tmp_path: Path):
     assert [record.epoch for record in told] == [1, 2]
 
 
+@pytest.mark.slow
 def test_patience_is_not_forgotten(toy: Dataset, tmp_path: Path):
     chosen = experiment(AdamWConfig(lr=1e-12), epochs=9, patience=2, monitor="val_loss")
     with pytest.raises(Killed):

@@ -165,6 +165,7 @@ def test_an_equal_model_is_hardly_ever_refused_and_one_that_lost_ten_points_near
     assert refused(0.12, 0.02) >= 0.95
 
 
+@pytest.mark.slow
 def test_the_power_in_the_docs_is_what_is_simulated():
     """At one level, where 5 of 100 answers are gained beside what is lost."""
     rows = re.findall(r"^\| ([\d,]+) \| (\d+) % \| (\d+) % \| (\d+) % \|$", DOCS.read_text(), flags=re.MULTILINE)

@@ -63,6 +63,7 @@ def test_a_finished_run_is_left_alone(tmp_path: Path):
     assert runs(tmp_path) == [first, second]
 
 
+@pytest.mark.slow
 def test_two_processes_never_share_a_folder(tmp_path: Path):
     code = """
 import sys

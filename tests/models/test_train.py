@@ -100,8 +100,11 @@ def scripted(script: Script, **settings: object) -> FitResult:
     "config",
     [
         CNNConfig(width=8),
-        ViTConfig(patch=4, dim=32, depth=2, heads=2),
-        ConvViTConfig(dim=32, depth=1, heads=2, convolutions=2, channels=16, stochastic_depth=0),
+        pytest.param(ViTConfig(patch=4, dim=32, depth=2, heads=2), marks=pytest.mark.slow),
+        pytest.param(
+            ConvViTConfig(dim=32, depth=1, heads=2, convolutions=2, channels=16, stochastic_depth=0),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda config: config.kind,
 )

@@ -209,6 +209,7 @@ def test_two_writers_at_once_lose_nothing_and_readers_see_whole_files(home):
     assert sorted(reasons) == sorted(f"{version} {i}" for version in ("v1", "v2") for i in range(25))
 
 
+@pytest.mark.slow
 def test_a_kill_while_saving_leaves_no_half_model(toy_bundle):
     code = (
         "import os, shutil, sys\n"
