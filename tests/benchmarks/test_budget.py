@@ -54,6 +54,7 @@ def test_others_are_tested_on_the_product_s_test_rows_with_their_labels(flowers:
     assert sorted((file.parent.name, file.read_bytes()) for file in laid) == expected
 
 
+@pytest.mark.slow
 def test_a_source_that_states_its_test_part_keeps_it(tmp_path: Path):
     folder_of(tmp_path / "cifar10", per_class=10, side=16)
     (tmp_path / "cifar10" / "val").rename(tmp_path / "val")

@@ -190,6 +190,7 @@ def test_what_a_killed_run_left_is_no_obstacle(tmp_path):
     assert content(extract(tar(tmp_path / "a.tar.gz", FILES), tmp_path / "out")) == FILES
 
 
+@pytest.mark.slow
 def test_processes_that_unpack_the_same_archive_at_once_do_not_collide(tmp_path):
     files = {f"rose/{i}.jpg": bytes([i % 256]) * 100 for i in range(400)}
     archive = tar(tmp_path / "a.tar.gz", files)

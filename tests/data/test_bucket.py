@@ -118,6 +118,7 @@ def test_an_address_that_is_none_is_one_sentence(source, sentence):
     assert "swordfish" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "package"), [("s3", "s3fs"), ("gs", "gcsfs")])
 def test_without_its_library_the_extra_is_named(scheme, package):
     """In a process of its own: fsspec remembers what it once found."""

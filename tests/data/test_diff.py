@@ -157,6 +157,7 @@ def operate(root: Path, number: int, what: str) -> tuple[str, str] | None:
     return None
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(operations=OPERATIONS)
 def test_whatever_is_done_to_a_folder_is_what_is_told(tmp_path_factory, operations):

@@ -254,6 +254,7 @@ def test_test_pictures_of_another_kind_are_told_of_before_training(flowers, home
         prepare(flowers(night(90), shift="stop"), home)
 
 
+@pytest.mark.slow
 def test_test_pictures_of_the_same_kind_are_not_and_the_measure_is_remembered(flowers, home):
     spec = flowers(night(150))
     assert prepare(spec, home).report.findings == ()
@@ -297,6 +298,7 @@ def gated(images: Images, spec: DatasetSpec, home: Path) -> Split:
     return judge.carried_out(told, assign(images, spec, home), subject)[0]
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(data=st.data())
 def test_what_drop_leaves_is_the_split_as_it_was_but_for_pictures_to_train_on(tmp_path_factory, data):

@@ -88,6 +88,7 @@ def test_no_group_and_no_content_is_in_two_parts(tmp_path_factory, rows, seed):
     assert set.union(*seen) == set(found.snapshot.digests)  # of each content one is used
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     sizes=st.lists(st.lists(st.integers(1, 12), min_size=3, max_size=3), min_size=8, max_size=40),

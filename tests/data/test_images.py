@@ -111,6 +111,7 @@ def test_nothing_readable_is_no_rows_and_no_crash(tmp_path):
         assert len(built.unreadable) == 3
 
 
+@pytest.mark.slow
 def test_processes_started_from_a_thread_give_the_same_as_one(tmp_path, in_processes):  # noqa: ARG001
     snapshot, calls = toy(tmp_path / "toy", 40), []
     snapshot.path(17).write_bytes(b"a text")

@@ -232,7 +232,9 @@ def test_a_file_that_ends_anywhere_gives_what_pillow_makes_of_it(what):
         assert_same(whole[:length], COLOR)
 
 
-@pytest.mark.parametrize("what", DAMAGED)
+@pytest.mark.parametrize(
+    "what", ["baseline", *(pytest.param(what, marks=pytest.mark.slow) for what in list(DAMAGED)[1:])]
+)
 def test_a_byte_that_is_wrong_anywhere_gives_what_pillow_makes_of_it(what):
     whole = DAMAGED[what]
     for place in range(2, len(whole)):
@@ -298,6 +300,7 @@ def test_threads_decode_beside_each_other():
     assert np.array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_without_the_cheap_decoder_pillow_decodes_all(tmp_path):
     (tmp_path / "plain.jpg").write_bytes(PLAIN)
     code = (

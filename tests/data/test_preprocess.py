@@ -414,6 +414,7 @@ def test_a_missing_file_is_refused_with_the_reason(tmp_path):
         to_pixels(tmp_path / "gone.png", COLOR)
 
 
+@pytest.mark.slow
 def test_odd_pictures_print_nothing_and_need_no_torch(tmp_path):
     palette = Image.new("P", (16, 16), 0)
     palette.putpalette([255, 0, 0, 0, 0, 255])

@@ -225,6 +225,7 @@ measuring.work(brightest)
 """
 
 
+@pytest.mark.slow
 def test_processes_are_told_what_to_measure(mapped, in_processes, monkeypatch):
     in_processes(NAMED)
     monkeypatch.setattr(brightest, "__module__", "means_of")
@@ -241,6 +242,7 @@ def test_processes_measure_what_this_process_would(mapped, in_processes):
     assert told[-1] == ("means", 20, 20)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_told_and_not_waited_for(mapped, in_processes):
     with pytest.raises(RuntimeError, match="ended with status 7"):
         measuring.each(mapped, in_processes("os._exit(7)\n"), "means")

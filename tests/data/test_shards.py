@@ -118,6 +118,7 @@ many(listed, Path(sys.argv[4]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writes", [2, 3, 6])
 def test_a_writer_that_was_killed_goes_on(write, home, tmp_path, writes):
     source = write({f"{k}/{n}.png": None for k in "ab" for n in range(40)})

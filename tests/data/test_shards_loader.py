@@ -138,6 +138,7 @@ def test_the_number_of_processes_changes_nothing(streamed, workers):
     assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
+@pytest.mark.slow
 def test_an_epoch_that_is_left_early_leaves_no_thread_and_no_process_at_work(streamed, monkeypatch):
     monkeypatch.setattr(stream, "FEW", 0)
     begun: list[decoders._Process] = []
@@ -150,6 +151,7 @@ def test_an_epoch_that_is_left_early_leaves_no_thread_and_no_process_at_work(str
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
+@pytest.mark.slow
 def test_the_processes_of_an_epoch_go_on_with_the_next(streamed, monkeypatch):
     monkeypatch.setattr(stream, "FEW", 0)
     begun: list[decoders.Crew] = []

@@ -238,6 +238,7 @@ def test_pictures_that_a_person_dropped_do_not_come_back_with_shards(
     assert dropped not in (tmp_path / "shards/000000.tar.index").read_text()
 
 
+@pytest.mark.slow
 def test_run_refuses_an_empty_folder_before_anything_heavy_and_leaves_no_server(tmp_path: Path):
     (tmp_path / "heavy").mkdir()
     (tmp_path / "heavy" / "torch.py").write_text("raise RuntimeError('imported')")

@@ -119,6 +119,7 @@ def test_a_model_whose_graph_in_fewer_bits_would_answer_is_judged_by_its_answers
     assert "its int8 graph" in by_variant(quick)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ref")
 @pytest.mark.parametrize(("told", "expected"), [("int8", "int8"), ("", "auto"), ("no-such", "auto")])
 def test_it_is_judged_by_the_graph_that_a_service_of_this_environment_is_told_to_answer_with(

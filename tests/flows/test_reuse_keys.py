@@ -258,7 +258,14 @@ def test_a_network_that_was_changed_is_another_training_and_a_report_is_not(tmp_
     assert {stage for stage in before if after[stage] != later[stage]} == {"cross-validate", "train"}
 
 
-@pytest.mark.parametrize("stages", [("train",), ("train", "evaluate"), ("train", "evaluate", "export")])
+@pytest.mark.parametrize(
+    "stages",
+    [
+        ("train",),
+        pytest.param(("train", "evaluate"), marks=pytest.mark.slow),
+        pytest.param(("train", "evaluate", "export"), marks=pytest.mark.slow),
+    ],
+)
 def test_what_the_code_of_a_stage_imports_counts_for_it(stages: tuple[Stage, ...]):
     """Or for those that it rests on. Also where the import stands in a function."""
     counted = {file for stage in stages for file in code.files(stage)}

@@ -62,7 +62,11 @@ def same(one: FitResult, other: FitResult) -> bool:
     return all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
 
 
-@pytest.mark.parametrize("steps", [1, 3, 4], ids=["first step", "end of an epoch", "next epoch"])
+@pytest.mark.parametrize(
+    "steps",
+    [1, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)],
+    ids=["first step", "end of an epoch", "next epoch"],
+)
 def test_a_run_that_is_asked_to_stop_saves_that_step_and_goes_on_from_it(
     steps: int, tiny: Experiment, toy: Dataset, tmp_path: Path
 ):

@@ -247,6 +247,7 @@ def test_a_planted_loss_is_refused():
     assert sum(v.relation == "worse" for v in verdicts) >= 190
 
 
+@pytest.mark.slow
 def test_an_equal_model_is_promoted_with_useful_power():
     verdicts = simulated(np.random.default_rng(3), 200, 2000, gain=0.02, loss=0.02)
     assert sum(v.promoted for v in verdicts) >= 190

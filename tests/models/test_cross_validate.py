@@ -79,6 +79,7 @@ def test_the_pictures_are_placed_on_the_device_once_for_all_folds(
     assert len(placed) == 1
 
 
+@pytest.mark.slow
 def test_folds_that_have_ended_are_kept_and_a_run_that_was_stopped_goes_on_with_the_next(
     three_folds: Experiment, result: CVResult, undisturbed: RunFolder, toy: Dataset, tmp_path: Path
 ):

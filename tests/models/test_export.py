@@ -233,6 +233,7 @@ def test_the_graph_says_nothing_of_the_machine_it_was_made_on(graph: onnx.ModelP
     assert str(Path(__file__).parents[2]).encode() not in raw
 
 
+@pytest.mark.slow
 def test_the_same_network_gives_the_same_bytes_and_the_exporter_says_nothing(
     folder: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
