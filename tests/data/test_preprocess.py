@@ -393,6 +393,7 @@ def with_scans(more: int, *, side: int = 64) -> bytes:
     return whole + whole[whole.rindex(b"\xff\xda") :] * more + end
 
 
+@pytest.mark.slow
 def test_a_jpeg_of_very_many_scans_is_refused_before_they_are_made():
     to_pixels(with_scans(20), ImageSpec(height=16, width=16))
     with pytest.raises(UnreadableImage, match="more than 64 scans"):

@@ -166,6 +166,7 @@ def test_only_what_is_asked_for_is_measured():
     assert quality.looks(pixels, ["blank"])["blank"].tolist() == quality.looks(pixels)["blank"].tolist()
 
 
+@pytest.mark.slow
 def test_quality_is_looked_for_without_loading_any_of_it_before():
     """The libraries take seconds, and most commands need none of them."""
     code = "import sys, data.gate.quality, data.gate.near; print(*{name.partition('.')[0] for name in sys.modules})"

@@ -70,7 +70,7 @@ def seen(grid: Grid, rule: Callable[[int, int, int, int], bool]) -> Tensor:
     return see
 
 
-@pytest.mark.parametrize("extra", [0, 2])
+@pytest.mark.parametrize("extra", [0, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("window", [1, 3, 5, 9])
 def test_local_attention_sees_the_window_around_a_token(window: int, extra: int):
     grid = Grid(12, 15, extra=extra)

@@ -101,6 +101,7 @@ def test_a_run_that_is_asked_to_stop_while_it_tries_something_stops_there(
     assert checkpoints.load() is None
 
 
+@pytest.mark.slow
 def test_a_stop_leaves_a_folder_that_learning_goes_on_with(tiny: Experiment, toy: Dataset, tmp_path: Path):
     folder = open_run(tmp_path, tiny, "0" * 64)
     with pytest.raises(Stopped):

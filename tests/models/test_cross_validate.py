@@ -63,6 +63,7 @@ def test_a_fold_alone_is_the_fold_among_others(three_folds: Experiment, result: 
     assert alone.model_copy(update={"seconds": 0.0}) == result.folds[1].model_copy(update={"seconds": 0.0})
 
 
+@pytest.mark.slow
 def test_the_pictures_are_placed_on_the_device_once_for_all_folds(
     three_folds: Experiment, toy: Dataset, monkeypatch: pytest.MonkeyPatch
 ):
@@ -130,6 +131,7 @@ def test_folds_may_end_in_any_order(tmp_path: Path):
     assert summarise(reversed(results)).folds == tuple(results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["lost", "torn"])
 def test_a_fold_without_its_answers_is_trained_again(
     three_folds: Experiment, undisturbed: RunFolder, toy: Dataset, tmp_path: Path, harm: str

@@ -260,6 +260,7 @@ class NormAct(nn.BatchNorm2d):
         return self.act(self.drop(super().forward(x)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 def test_shared_norms_keep_the_activation_that_a_norm_has_inside(tmp_path: Path, training: bool):
     torch.manual_seed(0)

@@ -260,6 +260,7 @@ class Unmoved(Clock):
         return Validation(loss=1.0, accuracy=0.5)
 
 
+@pytest.mark.slow
 def test_a_run_that_got_longer_is_stopped_by_the_patience_of_the_longer_one(timed, tmp_path: Path):
     """Its speed was measured while the machine was busy; a stop and a resumption in between change nothing."""
     first = make_plan(TrainConfig(**MINUTES, max_minutes=14), steps_per_epoch=20, speed=Speed(10.0, 1.0, 121.0))

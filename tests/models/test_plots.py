@@ -76,7 +76,7 @@ def test_the_name_of_the_last_epoch_stands_to_the_left_of_its_line(epochs):
     assert "text-anchor: end" in name.get("style", "")
 
 
-@pytest.mark.parametrize("count", [2, 100])
+@pytest.mark.parametrize("count", [2, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_confusion_matrix_can_be_drawn_for_any_number_of_classes(count):
     svg = plots.confusion(measured(names(count)))
     assert "class 0" in texts(svg)
@@ -100,6 +100,7 @@ def test_the_reliability_diagram_names_both_errors():
     assert f"before calibration, error {100 * before.error:.1f}" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [plots.confusion, plots.class_bars])
 def test_hostile_class_names_are_drawn_as_they_are_and_break_nothing(draw):
     svg = draw(measured(HOSTILE))
@@ -119,6 +120,7 @@ def test_a_contact_sheet_shows_pictures_of_many_shapes_and_those_that_are_missin
     assert Image.open(io.BytesIO(sheet)).format == "PNG"
 
 
+@pytest.mark.slow
 def test_the_same_values_give_the_same_bytes_from_any_thread():
     expected = plots.learning_curves(history(5), best_epoch=3)
     with ThreadPoolExecutor(2) as pool:

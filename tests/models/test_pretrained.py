@@ -97,6 +97,7 @@ def test_what_is_frozen_has_no_gradient_and_is_unknown_to_the_optimiser(toy: Dat
     assert {id(p) for group in build_optimizer(net, config).param_groups for p in group["params"]} == head
 
 
+@pytest.mark.slow
 def test_full_training_gives_the_backbone_its_share_of_the_rate(toy: Dataset, published: Path):
     chosen = experiment(published, "full")
     learner = learner_of(chosen, toy)

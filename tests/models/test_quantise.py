@@ -69,7 +69,9 @@ def trial(graph: bytes, sight: Sight, *, config: ExportConfig = LENIENT, fast: f
 
 
 @pytest.mark.parametrize(
-    "recipe", RECIPES, ids=lambda recipe: f"{recipe.method}-{recipe.per_channel:d}{recipe.symmetric:d}"
+    "recipe",
+    [RECIPES[0], *(pytest.param(recipe, marks=pytest.mark.slow) for recipe in RECIPES[1:])],
+    ids=lambda recipe: f"{recipe.method}-{recipe.per_channel:d}{recipe.symmetric:d}",
 )
 def test_an_int8_graph_takes_the_same_pixels_and_answers_nearly_the_same(
     graph: bytes, sight: Sight, recipe: Recipe, tmp_path: Path

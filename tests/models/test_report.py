@@ -204,6 +204,7 @@ def test_the_page_begins_with_what_the_model_is_how_good_and_what_to_try(plain, 
     assert "asks for a change" in seen(bare)
 
 
+@pytest.mark.slow
 def test_the_release_puts_its_decision_into_the_page_and_a_later_one_replaces_it(tmp_path, hostile):
     file = tmp_path / "report.html"
     conclude(file, verdict(promoted=True, reason="First model."), "flowers@1")
@@ -246,6 +247,7 @@ def test_the_release_puts_its_checks_into_the_page_with_a_picture_of_worse_pictu
     assert "What was checked" not in seen(file.read_text())
 
 
+@pytest.mark.slow
 def test_a_first_model_is_drawn_without_another():
     right = np.ones((1, 40, len(LEVELS)), dtype=bool)
     assert b"the champion" not in judged.robustness(levels(right), None)

@@ -198,6 +198,7 @@ def test_a_plateau_is_remembered(toy: Dataset, tmp_path: Path):
     assert_same(trained(chosen, toy, Checkpoints(tmp_path)), whole)
 
 
+@pytest.mark.slow
 def test_a_rate_that_was_found_by_trying_is_kept_and_not_looked_for_again(toy: Dataset, tmp_path: Path):
     chosen, told = experiment(AdamWConfig(lr="auto")).model_copy(update={"model": SoftmaxConfig()}), []
 

@@ -122,6 +122,7 @@ def test_predictions_come_back_as_they_were(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.npz"]
 
 
+@pytest.mark.slow
 def test_looking_at_runs_needs_no_torch():
     code = "import sys, models.run; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

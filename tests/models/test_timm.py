@@ -87,9 +87,9 @@ def tiny_vit() -> dict[str, Tensor]:
     ("name", "shape"),
     [
         ("head.weight", ()),
-        ("pos_embed", ()),
-        ("pos_embed", (1, 51, 192)),
-        ("patch_embed.proj.weight", (192, 3, 16, 16, 1)),
+        pytest.param("pos_embed", (), marks=pytest.mark.slow),
+        pytest.param("pos_embed", (1, 51, 192), marks=pytest.mark.slow),
+        pytest.param("patch_embed.proj.weight", (192, 3, 16, 16, 1), marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -187,6 +187,7 @@ def test_weights_that_do_not_arrive_are_a_sentence_with_the_file_to_fetch(hub: s
     )
 
 
+@pytest.mark.slow
 @needs_timm
 def test_several_processes_share_its_norms_with_their_activations():
     """In evaluation, which needs no others: the network must answer as before."""

@@ -74,6 +74,7 @@ def test_an_upload_over_the_limit_gets_413(client):
     assert "10,485,760" in sentence
 
 
+@pytest.mark.slow
 def test_an_upload_of_100_megabytes_gets_413_and_no_reset(client):
     sent = 100 * 1024 * 1024
     refused(client.post("/predict", files={"image": b"\0" * sent}), 413)

@@ -195,6 +195,7 @@ def challenge_many(home: str, version: str, times: int) -> None:
         challengers.challenge(ModelRef(name="toy", version=version), reason=f"{version} {i}")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two")
 def test_two_writers_at_once_lose_nothing_and_readers_see_whole_files(home):
     context = multiprocessing.get_context("fork")

@@ -198,6 +198,7 @@ def breaks(inference: Inference, how: type[Broken]) -> None:
     live.trying.served = dataclasses.replace(served, bundle=how(served.bundle))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shadow", [False, True])
 @pytest.mark.parametrize("how", [Broken, Infinite])
 def test_one_that_fails_harms_no_request_and_is_withdrawn(versions, serving, shadow, how):
