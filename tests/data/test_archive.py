@@ -161,6 +161,7 @@ def test_an_archive_truncated_anywhere_is_refused(tmp_path_factory, kind, share)
     assert not (folder / "out").exists()
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(kind=st.sampled_from(["tar.gz", "zip"]), where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_never_changes_what_is_unpacked(tmp_path_factory, kind, where, bit):

@@ -32,6 +32,7 @@ def places(num: int, height: int, width: int) -> Tensor:
     return torch.stack([y, x, n], 3).to(torch.uint8)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     num=st.integers(1, 9),

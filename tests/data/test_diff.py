@@ -115,6 +115,7 @@ ROWS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(before=ROWS, after=ROWS)
 def test_what_was_there_and_what_changed_make_what_is_there(before, after):

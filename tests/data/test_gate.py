@@ -245,6 +245,7 @@ def night(test_level: int) -> Files:
     return files
 
 
+@pytest.mark.slow
 def test_test_pictures_of_another_kind_are_told_of_before_training(flowers, home):
     findings = found(prepare(flowers(night(90)), home).report)
     assert findings["shift"].level == "warn"

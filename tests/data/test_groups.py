@@ -106,6 +106,7 @@ def test_the_parts_are_as_large_as_asked_to_within_about_the_largest_group(tmp_p
     assert sorted(np.concatenate([split.train, split.val, split.test]).tolist()) == list(range(len(rows)))
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(groups=st.lists(st.integers(3, 9), min_size=2, max_size=5), size=st.integers(1, 30))
 def test_a_class_of_three_groups_is_trained_on_chosen_by_and_tested_on(tmp_path_factory, groups, size):

@@ -275,6 +275,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_worker_whose_pixels_cannot_be_written_says_so(tmp_path):
     snapshot = toy(tmp_path / "toy", 1)
     worker = Worker(IMAGE, Path("/dev/full"))
@@ -284,6 +285,7 @@ def test_a_worker_whose_pixels_cannot_be_written_says_so(tmp_path):
     worker.end()
 
 
+@pytest.mark.slow
 def test_a_worker_that_died_between_two_jobs_is_replaced(tmp_path):
     snapshot = toy(tmp_path / "toy", 1)
     (tmp_path / "pixels.u8").touch()
@@ -304,6 +306,7 @@ def test_a_worker_that_died_between_two_jobs_is_replaced(tmp_path):
     worker.end()
 
 
+@pytest.mark.slow
 def test_a_set_larger_than_the_disk_is_refused_before_anything_is_written(tmp_path):
     one = toy(tmp_path / "toy", 1)
     many = dataclasses.replace(one, files=one.files * 1_000_000, digests=one.digests * 1_000_000)

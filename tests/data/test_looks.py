@@ -147,6 +147,7 @@ def test_what_looks_wrong_can_stop_it(flowers, home):
         prepare(flowers({"train/rose/blank.png": png(FAULTS["blank"]())}, blank="stop"), home)
 
 
+@pytest.mark.slow
 def test_all_is_measured_once_and_only_what_is_asked(flowers, home, monkeypatch):
     files = {"train/rose/dark.png": png(FAULTS["dark"]())}
     ignored = dict.fromkeys(("light", "blank", "blurred", *NEAR), "ignore")
@@ -166,6 +167,7 @@ def test_all_is_measured_once_and_only_what_is_asked(flowers, home, monkeypatch)
     assert prepare(flowers(files), home).report == before
 
 
+@pytest.mark.slow
 def test_what_is_remembered_and_cannot_be_read_is_measured_again(flowers, home):
     spec = flowers({"train/rose/dark.png": png(FAULTS["dark"]())})
     before = prepare(spec, home).report
@@ -213,6 +215,7 @@ def test_of_near_copies_that_are_dropped_one_is_left(flowers, home):
     assert [(one.rule, one.train + one.val) for one in dataset.report.dropped] == [("near", 2)]
 
 
+@pytest.mark.slow
 def test_a_near_copy_of_a_test_picture_leaves_the_training_part_where_that_is_asked_for(flowers, home):
     files = {"train/rose/leak.jpg": again(1000)}
     told = prepare(flowers(files), home)
@@ -227,6 +230,7 @@ def test_a_near_copy_of_a_test_picture_leaves_the_training_part_where_that_is_as
         prepare(flowers(files, near_leakage="stop"), home)
 
 
+@pytest.mark.slow
 def test_near_copies_are_in_one_part_where_the_parts_are_split_off_here(write, home):
     files = {f"{name}/{i}.png": png(scene(100 * n + i)) for n, name in enumerate(("rose", "tulip")) for i in range(20)}
     files |= {f"{name}/{i}.jpg": again(100 * n + i) for n, name in enumerate(("rose", "tulip")) for i in range(20)}

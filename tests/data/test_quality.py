@@ -145,6 +145,7 @@ def test_where_all_sizes_are_one_any_other_is_odd():
     assert rows.tolist() == [30]
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(sides=st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), min_size=1), iqrs=st.floats(0.5, 6))
 def test_odd_sizes_are_those_that_cleanvision_itself_finds(sides: list[tuple[int, int]], iqrs: float):
@@ -234,6 +235,7 @@ def test_processes_are_told_what_to_measure(mapped, in_processes, monkeypatch):
     assert values.tolist() == brightest(mapped, "red", "green").tolist()
 
 
+@pytest.mark.slow
 def test_processes_measure_what_this_process_would(mapped, in_processes):
     told = []
     values = measuring.each(

@@ -434,6 +434,7 @@ def test_of_a_bucket_only_so_much_stays_on_this_machine(write, home, tmp_path, m
         [there.content(row) for row in range(120)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [0, 2])
 def test_a_batch_finds_all_its_shards_whatever_the_limit(write, home, tmp_path, memory, monkeypatch, processes):
     listed = taken(write({f"{k}/{n}.png": None for k in "ab" for n in range(60)}), home)
@@ -571,6 +572,7 @@ def test_shards_sorted_by_class_are_mixed_as_far_as_their_window():
         partners |= pairs
 
 
+@pytest.mark.slow
 @given(**numbers, ranks=st.integers(1, 4), workers=st.integers(0, 3), batch=st.integers(1, 70))
 def test_ranks_and_workers_decode_every_picture_once_between_them(rows, shards, seed, ranks, workers, batch):
     own, where = lying(rows, shards, seed)

@@ -108,6 +108,7 @@ def of(*contents: str) -> list[str]:
     return [sha256(content) for content in contents]
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(counts=st.lists(st.integers(10, 60), min_size=2, max_size=4), data=st.data())
 def test_what_is_nearly_the_same_is_in_one_part_and_no_part_is_empty(tmp_path_factory, counts, data):

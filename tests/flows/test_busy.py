@@ -214,6 +214,7 @@ def show_something() -> None:
     create_markdown_artifact("# lamps", key="lamps")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # outside of a run
 @pytest.mark.usefixtures("waited")
 def test_an_artifact_is_left_out_after_a_minute_and_those_that_follow_at_once():

@@ -298,6 +298,7 @@ def test_the_flow_itself_refuses_a_signing_key_that_is_not_there_before_the_pict
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.slow
 def test_run_says_that_the_chosen_prefect_server_is_not_there(tmp_path: Path):
     gone = Command(tmp_path, environment(tmp_path, PREFECT_API_URL="http://127.0.0.1:9/api"))
     done = gone("run")

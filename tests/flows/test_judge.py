@@ -144,6 +144,7 @@ def test_a_better_model_is_promoted(champion: Bundle, case: Case, ref: ModelRef)
     assert (verdict.promoted, verdict.relation, verdict.champion) == (True, "better", str(ref))
 
 
+@pytest.mark.slow
 def test_the_verdict_lists_what_was_checked_beside_the_answers(champion: Bundle, case: Case, ref: ModelRef):
     wrong = np.roll(answers_of(champion, case), 1, axis=1)
     config = ReleaseConfig(size_mb=100, latency_ms=20)
@@ -181,6 +182,7 @@ def test_a_class_that_the_champion_never_saw_is_left_out_of_the_comparison(champ
     assert verdict.champion == str(ref)
 
 
+@pytest.mark.slow
 def test_another_split_is_mentioned_since_the_champion_may_have_learned_from_these_pictures(
     champion: Bundle, case: Case, ref: ModelRef
 ):
@@ -268,6 +270,7 @@ def answers_of_many(champion: Bundle, many: Case) -> np.ndarray:
     return np.tile(answers_of(champion, once), (10, 1))
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_worse_than_the_champion_and_is_than_the_last_better_one_is_not_promoted(
     champion: Bundle, many: Case, anchor: ModelRef, monkeypatch: pytest.MonkeyPatch
 ):
@@ -283,6 +286,7 @@ def test_a_model_that_is_not_worse_than_the_champion_and_is_than_the_last_better
     assert many.judged(worse_at_first(first, n // 100 * 2 + 2), labels).promoted
 
 
+@pytest.mark.slow
 def test_one_that_is_better_than_the_champion_is_promoted_though_an_earlier_one_was_better_still(
     champion: Bundle, many: Case, anchor: ModelRef, monkeypatch: pytest.MonkeyPatch
 ):

@@ -495,6 +495,7 @@ def test_bundles_of_each_format_still_open(format: int) -> None:
     assert sum(right) >= 6
 
 
+@pytest.mark.slow
 def test_a_bundle_is_opened_without_torch_or_the_training_libraries() -> None:
     banned = "{'torch', 'torchvision', 'sklearn', 'prefect', 'bentoml', 'onnx', 'scipy.stats'}"
     code = f"import sys, models.bundle.bundle; print(*sorted({banned} & set(sys.modules)))"

@@ -146,6 +146,7 @@ def test_after_a_checkpoint_none_is_due_until_its_seconds_have_passed(
     assert bool(list(tmp_path.iterdir())) == writes
 
 
+@pytest.mark.slow
 def test_steps_between_checkpoints_are_a_setting(tiny: Experiment, toy: Dataset, tmp_path: Path):
     chosen = Experiment.model_validate(tiny.model_dump() | {"train": tiny.train.model_dump() | {"checkpoint_every": 4}})
     folder = open_run(tmp_path, chosen, "0" * 64)
@@ -227,6 +228,7 @@ def test_a_full_disk_costs_no_training_and_no_epoch_of_the_history(tiny: Experim
     assert folder.learned
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_very_end_is_one_sentence_and_the_run_goes_on_once_there_is_room(
     tiny: Experiment, toy: Dataset, tmp_path: Path
 ):

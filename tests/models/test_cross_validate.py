@@ -100,6 +100,7 @@ def test_folds_that_have_ended_are_kept_and_a_run_that_was_stopped_goes_on_with_
     assert answers_equal(held_out(folder), held_out(undisturbed))
 
 
+@pytest.mark.slow
 def test_a_fold_that_was_stopped_goes_on_from_its_checkpoint(three_folds: Experiment, toy: Dataset, tmp_path: Path):
     left, steps = RunFolder(tmp_path / "fold"), []
     with pytest.raises(Stopped, match="after step 5 of "):
@@ -112,6 +113,7 @@ def test_a_fold_that_was_stopped_goes_on_from_its_checkpoint(three_folds: Experi
     assert resumed.model_copy(update={"seconds": 0.0}) == whole.model_copy(update={"seconds": 0.0})
 
 
+@pytest.mark.slow
 def test_the_answers_kept_are_those_of_the_fold_that_was_not_trained_on_the_picture(
     three_folds: Experiment, result: CVResult, undisturbed: RunFolder, toy: Dataset
 ):
@@ -194,6 +196,7 @@ def test_a_fold_is_judged_by_mirrored_answers_where_the_network_will_give_them(t
     assert one_fold(mirrored, toy, 0)[0].accuracy < 0.7
 
 
+@pytest.mark.slow
 def test_a_fold_whose_memory_runs_short_goes_on_with_half_where_the_batch_size_was_left_open(
     three_folds: Experiment, toy: Dataset
 ):

@@ -172,6 +172,7 @@ def test_the_range_test_of_two_is_that_of_one_and_each_computes_its_share(toy: D
     assert both[0]["chosen"] == pytest.approx(alone["chosen"], rel=0.5)
 
 
+@pytest.mark.slow
 @forks
 def test_a_batch_fits_where_every_rank_has_room_for_its_share(tmp_path: Path):
     """Each tries its part alone: one that runs out of memory would leave the others waiting."""

@@ -87,6 +87,7 @@ def test_a_batch_larger_than_the_data_is_refused(tiny: Experiment, toy: Dataset,
         learn(changed(tiny, batch_size=64), toy, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def test_a_batch_of_one_picture_is_refused_where_there_is_batch_norm(tiny: Experiment, toy: Dataset, folder: RunFolder):
     with pytest.raises(InputError, match=r"train\.batch_size 1 .* use 2 or more"):
@@ -100,6 +101,7 @@ def test_a_device_that_is_not_there_is_refused(tiny: Experiment, toy: Dataset, f
         learn(changed(tiny, devices="cuda"), toy, folder)
 
 
+@pytest.mark.slow
 def test_what_was_chosen_by_trying_is_told_and_kept(tiny: Experiment, toy: Dataset, folder: RunFolder):
     settings = changed(tiny, batch_size="auto", epochs=1).model_dump() | {"model": SoftmaxConfig()}
     settings["optimizer"]["lr"] = "auto"

@@ -77,6 +77,7 @@ def test_one_picture_in_twenty_is_at_95_hundredths_or_above():
     assert np.mean([unfamiliar(found.quantiles, one) >= 0.95 for one in own]) == pytest.approx(0.05, abs=0.001)
 
 
+@pytest.mark.slow
 def test_strangers_are_pictures_as_the_network_sees_them_and_always_the_same_ones(tmp_path: Path):
     for images in (toy_images(tmp_path), toy_dataset().images):
         spec, rows = images.spec, np.arange(len(images.labels))[::2]

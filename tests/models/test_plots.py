@@ -69,6 +69,7 @@ def test_the_axis_of_a_single_epoch_says_1_and_its_accuracy_is_seen_on_the_whole
     assert {"0", "100"} <= set(shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [2, 10])
 def test_the_name_of_the_last_epoch_stands_to_the_left_of_its_line(epochs):
     svg = plots.learning_curves(history(epochs), best_epoch=epochs - 1)
@@ -88,6 +89,7 @@ def test_a_confusion_matrix_shows_its_counts():
     assert str(counts[0][0]) in texts(plots.confusion(measured(names(3))))
 
 
+@pytest.mark.slow
 def test_class_bars_put_the_weakest_first_and_stop_at_forty():
     assert len([t for t in texts(plots.class_bars(measured(names(60)))) if t.startswith("class ")]) == 40
 

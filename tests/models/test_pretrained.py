@@ -326,6 +326,7 @@ def test_on_a_gpu_a_backbone_learns_in_bfloat16(published: Path, tune: str):
     assert {weight.dtype for weight in net.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tune", ["head", pytest.param("full", marks=pytest.mark.slow), pytest.param("adapter", marks=pytest.mark.slow)]
 )

@@ -252,6 +252,7 @@ def half_trained(toy: Dataset, folder: Path) -> None:
         trained(experiment(), toy, Checkpoints(folder, every_s=EVERY_STEP), killed_at=(1, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
@@ -286,6 +287,7 @@ def test_weights_that_changed_their_order_are_noticed(toy: Dataset, tmp_path: Pa
         trained(experiment(), toy, Checkpoints(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_an_older_form_is_one_sentence(toy: Dataset, tmp_path: Path):
     half_trained(toy, tmp_path)
     newest = max(tmp_path.glob("*.pt"))
@@ -296,6 +298,7 @@ def test_a_checkpoint_of_an_older_form_is_one_sentence(toy: Dataset, tmp_path: P
         trained(experiment(), toy, Checkpoints(tmp_path))
 
 
+@pytest.mark.slow
 def test_two_checkpoints_are_kept(toy: Dataset, tmp_path: Path):
     trained(experiment(), toy, Checkpoints(tmp_path, every_s=EVERY_STEP))
     assert len(list(tmp_path.iterdir())) == 2

@@ -101,6 +101,7 @@ def test_a_tensor_of_any_shape_is_a_sentence(
         plain_weights(PretrainedConfig(backbone=VIT, weights=str(tmp_path / "odd.pth")), IMAGE, 3)
 
 
+@pytest.mark.slow
 @needs_timm
 def test_a_file_may_lack_the_head_and_nothing_else(tmp_path: Path, tiny_vit: dict[str, Tensor]):
     config = PretrainedConfig(backbone=VIT, weights=str(tmp_path / "body.pth"))

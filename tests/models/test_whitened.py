@@ -109,6 +109,7 @@ def test_the_first_layers_kernels_and_the_scales_of_norms_stay_as_they_are(small
     assert all(norm.bias.any() for norm in norms)
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_the_preset_ends_with_the_same_bits(small: Experiment, toy: Dataset, tmp_path: Path):
     seen = 0
 
