@@ -28,3 +28,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """What was imported stays until the end; to look through it for garbage again and again takes seconds."""
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # tests leave little, and each is over soon

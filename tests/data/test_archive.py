@@ -97,6 +97,7 @@ def test_names_written_on_windows_and_macos_are_understood(tmp_path):
     assert content(extract(archive, tmp_path / "out")) == {"rosé/1.jpg": b"x"}
 
 
+@pytest.mark.slow
 def test_a_bomb_stops_at_the_limit_of_bytes(tmp_path):
     archive = zipped(tmp_path / "a.zip", {"rose/1.jpg": bytes(30_000_000)})
     assert archive.stat().st_size < 50_000
@@ -147,6 +148,7 @@ def test_damage_that_hides_a_file_from_the_listing_of_a_zip_is_seen(tmp_path):
     refused(archive, tmp_path / "out", "truncated or damaged")
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(kind=st.sampled_from(["tar.gz", "tar", "zip"]), share=st.floats(0.0, 0.97))
 def test_an_archive_truncated_anywhere_is_refused(tmp_path_factory, kind, share):

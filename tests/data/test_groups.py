@@ -204,6 +204,7 @@ def test_what_the_source_leaves_open_of_a_group_follows_the_part_that_it_states(
     assert parts_of_groups(found, split)["t0"] == {Part.TEST}
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     sizes=st.lists(st.lists(st.integers(1, 6), min_size=2, max_size=2), min_size=6, max_size=20), k=st.integers(2, 5)
@@ -253,6 +254,7 @@ def test_a_listing_has_a_column_of_groups(write, home):
     assert all(len(parts) == 1 for parts in parts_of_groups(dataset.images, dataset.split).values())
 
 
+@pytest.mark.slow
 def test_groups_are_in_the_fingerprint_and_it_is_as_ever_without_any(write, home):
     def snapshot(**settings: object) -> Snapshot:
         return prepare(flowers(write, "{label}/cam{camera}_{i}.png", **settings), home).images.snapshot
@@ -307,6 +309,7 @@ def test_a_group_in_two_stated_parts_stops_the_run(write, home):
     assert all(file.startswith("train/") for file in finding.files)
 
 
+@pytest.mark.slow
 def test_it_can_be_dropped_and_then_test_keeps_what_it_has(write, home):
     spec = leaking(write, "drop")
     dataset = prepare(spec, home)
@@ -317,6 +320,7 @@ def test_it_can_be_dropped_and_then_test_keeps_what_it_has(write, home):
     assert (dropped.rule, dropped.train + dropped.val, dropped.test, dropped.stay) == ("group_leakage", 24, 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["warn", "ignore"])
 def test_or_left_as_the_source_has_it(write, home, level):
     dataset = prepare(leaking(write, level), home)

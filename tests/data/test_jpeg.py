@@ -205,6 +205,7 @@ def test_pixels_are_pillows(
     assert jpeg.decode(file, **LOOSE) is not None
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(
     size=st.tuples(st.integers(1, 70), st.integers(1, 70)),

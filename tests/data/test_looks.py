@@ -116,6 +116,7 @@ def test_a_fault_is_found_by_its_rule_and_listed_with_its_score(flowers, home, r
     assert findings.keys() <= {rule, "blurred"}  # what is blank or squeezed may be blurred too
 
 
+@pytest.mark.slow
 def test_the_worst_is_named_first_with_what_was_measured(flowers, home):
     files = {
         f"train/rose/dark{level}.png": png(scene(level).point(lambda value, by=level: value // by)) for level in (4, 16)
@@ -127,6 +128,7 @@ def test_the_worst_is_named_first_with_what_was_measured(flowers, home):
     )
 
 
+@pytest.mark.slow
 def test_thresholds_are_settings(flowers, home):
     files = {"train/rose/dusk.png": png(scene(1).point(lambda value: value // 3))}
     assert "dark" in found(prepare(flowers(files), home).report)
@@ -199,11 +201,13 @@ def test_near_copies_within_a_class_are_told_from_those_of_another_class(flowers
     assert all(float(line["score"]) > 0.93 for lines_ in lines.values() for line in lines_)
 
 
+@pytest.mark.slow
 def test_files_of_the_same_bytes_are_no_near_copies(flowers, home):
     findings = found(prepare(flowers({"train/rose/copy.png": GOOD["train/rose/0.png"]}), home).report)
     assert findings.keys() == {"copies"}
 
 
+@pytest.mark.slow
 def test_of_near_copies_that_are_dropped_one_is_left(flowers, home):
     files = {
         "train/rose/again.jpg": again(0),
@@ -254,6 +258,7 @@ def test_near_copies_are_in_one_part_where_the_parts_are_split_off_here(write, h
     assert len(later.report.findings) == 1
 
 
+@pytest.mark.slow
 def test_a_person_may_say_that_a_near_copy_is_meant(flowers, home):
     spec = flowers({"train/rose/again.jpg": again(0)})
     prepare(spec, home)
@@ -262,6 +267,7 @@ def test_a_person_may_say_that_a_near_copy_is_meant(flowers, home):
     assert found(prepare(spec, home).report) == {}
 
 
+@pytest.mark.slow
 def test_more_near_copies_than_a_fifth_of_a_class_are_not_left_out_by_a_rule(flowers, home):
     files = {f"train/rose/again{i}.jpg": again(i) for i in range(12)}
     with pytest.raises(DataRefused, match=r"gate\.near would drop 33% of 'rose'"):

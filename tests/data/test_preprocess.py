@@ -65,6 +65,7 @@ def png_claiming(width: int, height: int) -> bytes:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     full=st.tuples(st.integers(1, 50), st.integers(1, 50)),

@@ -360,6 +360,7 @@ def test_a_sample_that_cannot_be_understood_is_named(tar, home, files, said):
         index.opened(Local(tar(files)), home)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(cut=st.integers(0, 6 * BLOCK), place=st.integers(0, 6 * BLOCK - 1), other=st.integers(0, 255))
 def test_no_bytes_lead_beyond_the_file_or_to_another_error(cut, place, other):

@@ -129,6 +129,7 @@ def test_going_on_at_any_step_gives_the_rest_to_the_bit(streamed):
         assert same(whole[step:], list(batches(streamed, config=mixed).epoch(3, start_step=step)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_number_of_processes_changes_nothing(streamed, workers):
     pixels = streamed.images.pixels

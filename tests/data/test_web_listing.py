@@ -57,6 +57,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(web, "Patience", lambda: patience)
 
 
+@pytest.mark.slow
 def test_pictures_come_from_beside_the_listing(web, home, png):
     names = [f"shots/{i} ü#%.png" for i in range(40)]
     paths = {f"/garden/shots/{i}%20%C3%BC%23%25.png": png(i) for i in range(40)}
@@ -66,6 +67,7 @@ def test_pictures_come_from_beside_the_listing(web, home, png):
     assert {one.label: one.train + one.val + one.test for one in found.report.classes} == {"a": 20, "b": 20}
 
 
+@pytest.mark.slow
 def test_only_what_changed_comes_again_and_what_is_not_there_is_missing(web, home):
     content = {"/l.csv": listing(["1.png", "2.png", "3.png"]), "/1.png": b"one", "/2.png": b"two!"}
     web.answers = [site(content)]
@@ -97,6 +99,7 @@ def test_without_the_server_the_copy_of_an_earlier_run_is_used_if_it_is_whole(we
         catalog.fetch(spec, home)
 
 
+@pytest.mark.slow
 def test_a_secret_of_the_environment_is_sent_and_kept_nowhere(web, other_web, home, monkeypatch):
     content = {"/l.csv": listing(["1.png", "2.png"]), "/1.png": b"1", "/2.png": b"2"}
     web.answers = [site(content, secret="Bearer swordfish")]

@@ -193,6 +193,7 @@ def test_a_run_asks_a_busy_server_often_and_soon_and_says_once_that_it_waits(wai
     assert waited == ["the Prefect server is busy or away: waiting for it"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("waited")
 def test_so_does_a_worker():
     async def version() -> str:
@@ -238,6 +239,7 @@ def posted_often(monkeypatch: pytest.MonkeyPatch) -> None:
 MADE = {"id": str(UUID(int=7)), "type": "progress", "key": "training-progress"}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.usefixtures("waited", "posted_often")
 def test_a_training_begins_before_the_server_has_its_bar():
@@ -253,6 +255,7 @@ def test_a_training_begins_before_the_server_has_its_bar():
         assert there.asked[-1][2]["data"] == 100
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.usefixtures("waited", "posted_often")
 def test_a_bar_that_was_refused_is_made_later():

@@ -34,6 +34,7 @@ def one_sentence(text: str) -> str:
     return last
 
 
+@pytest.mark.slow
 def test_help_comes_within_a_second_and_imports_nothing_heavy():
     code = (
         "import sys, time; began = time.perf_counter()\n"
@@ -262,6 +263,7 @@ def test_run_refuses_a_device_that_is_not_there_before_anything_is_started_or_wr
     assert not (tmp_path / "trainserve").exists()
 
 
+@pytest.mark.slow
 def test_the_flow_itself_refuses_a_device_that_is_not_there_before_the_pictures(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):

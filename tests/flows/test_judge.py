@@ -162,6 +162,7 @@ def test_the_verdict_lists_what_was_checked_beside_the_answers(champion: Bundle,
     assert verdict.champion == str(ref)
 
 
+@pytest.mark.slow
 def test_a_better_model_that_is_too_large_and_too_slow_is_not_promoted(champion: Bundle, case: Case, ref: ModelRef):
     wrong = np.roll(answers_of(champion, case), 1, axis=1)
     config = ReleaseConfig(size_mb=0.001, latency_ms=12, robust_margin=None)
@@ -170,6 +171,7 @@ def test_a_better_model_that_is_too_large_and_too_slow_is_not_promoted(champion:
     assert "12.5 ms over HTTP; at most 12 ms allowed by release.latency_ms; size failed too." in verdict.reason
 
 
+@pytest.mark.slow
 def test_a_class_that_the_champion_never_saw_is_left_out_of_the_comparison(champion: Bundle, case: Case, ref: ModelRef):
     theirs = answers_of(champion, case)
     labels = theirs.argmax(axis=1)
@@ -299,6 +301,7 @@ def test_one_that_is_better_than_the_champion_is_promoted_though_an_earlier_one_
     assert (verdict.relation, verdict.promoted, check.ok) == ("better", True, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
@@ -328,6 +331,7 @@ def test_the_last_better_one_is_not_held_against_itself_when_it_is_judged_again(
     assert "since" not in {check.name for check in many.judged(first, first.argmax(axis=1)).checks}
 
 
+@pytest.mark.slow
 def test_a_champion_that_was_itself_better_is_the_only_one_that_is_asked(champion: Bundle, case: Case, ref: ModelRef):
     answers = answers_of(champion, case)
     verdict = case.judged(worse_at_first(answers, 1), answers.argmax(axis=1))

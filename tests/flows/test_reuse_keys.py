@@ -241,6 +241,7 @@ def test_timms_version_counts_where_one_of_its_backbones_is_tuned():
     assert timm_for(Experiment(model=PretrainedConfig())) is timm_for(Experiment()) is None
 
 
+@pytest.mark.slow
 def test_a_network_that_was_changed_is_another_training_and_a_report_is_not(tmp_path: Path):
     def digests(number: int) -> dict[Stage, str]:
         return code.digests(Path(shutil.copytree(tmp_path / "now", tmp_path / str(number))))

@@ -63,6 +63,7 @@ def test_trials_that_were_under_way_are_under_way_again(tmp_path: Path):
     assert not opened(tmp_path / "sweep").under_way()
 
 
+@pytest.mark.slow
 def test_a_trial_below_the_median_of_those_before_it_is_given_up_after_some_epochs(tmp_path: Path):
     study = opened(tmp_path / "sweep")
     for value in (0.7, 0.8, 0.9, 0.8):
@@ -77,6 +78,7 @@ def test_a_trial_below_the_median_of_those_before_it_is_given_up_after_some_epoc
     assert not study.saw(another, dict.fromkeys(range(5), 0.95))
 
 
+@pytest.mark.slow
 def test_nothing_is_given_up_where_that_is_not_wanted(tmp_path: Path):
     study = opened(tmp_path / "sweep", prune=False)
     told(study, 5)

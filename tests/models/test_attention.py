@@ -142,6 +142,7 @@ def test_which_of_two_equal_tokens_is_taken_does_not_matter():
     torch.testing.assert_close(mix(q, nudged, v), mix(q, k, v), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_centroids_follow_their_members_in_training_only():
     q, _, v = parts(GRID)
     mix = made("clustered", GRID)

@@ -180,6 +180,7 @@ def test_a_disk_that_is_full_before_a_run_has_a_folder_is_one_sentence(room: int
     assert list((tmp_path / "runs").iterdir()) == [folder.path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{}, pytest.param({"lr": "auto"}, marks=pytest.mark.slow)], ids=["settings", "range test"]
 )
@@ -212,6 +213,7 @@ def test_a_full_disk_costs_one_checkpoint_and_not_the_run(tiny: Experiment, toy:
     assert same(trained(tiny, toy, Checkpoints(tmp_path)), result)
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_no_training_and_no_epoch_of_the_history(tiny: Experiment, toy: Dataset, tmp_path: Path):
     folder, told = open_run(tmp_path, tiny, "0" * 64), []
     with ExitStack() as full:

@@ -58,6 +58,7 @@ def test_every_fold_is_trained_and_the_spread_is_told(result: CVResult, told: li
     assert result.std == pytest.approx(stdev(accuracies))
 
 
+@pytest.mark.slow
 def test_a_fold_alone_is_the_fold_among_others(three_folds: Experiment, result: CVResult, toy: Dataset):
     alone, _ = one_fold(three_folds, toy, 1)
     assert alone.model_copy(update={"seconds": 0.0}) == result.folds[1].model_copy(update={"seconds": 0.0})
@@ -218,6 +219,7 @@ def without_times(all_folds: CVResult) -> CVResult:
     return all_folds.model_copy(update={"folds": timeless})
 
 
+@pytest.mark.slow
 def test_the_test_rows_decide_nothing(three_folds: Experiment, result: CVResult, toy: Dataset):
     toy.images.pixels[toy.split.test] = 0
     assert one_fold(three_folds, toy, 0)[0].accuracy == result.folds[0].accuracy

@@ -166,6 +166,7 @@ def test_the_bottom_of_a_convex_loss_is_a_minimum():
     assert "flat in some directions" in remark.text
 
 
+@pytest.mark.slow
 def test_attention_can_be_differentiated_twice():
     class Attends(nn.Module):
         def __init__(self) -> None:

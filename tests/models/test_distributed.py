@@ -130,6 +130,7 @@ def test_a_rank_may_have_no_picture_of_a_step(toy: Dataset, tmp_path: Path, mode
         assert torch.equal(tensor, three[2]["weights"][name]), name
 
 
+@pytest.mark.slow
 @forks
 def test_centroids_follow_the_members_of_all_processes(tmp_path: Path):
     """Three pictures on one and two on the other, whose own members point elsewhere."""
@@ -229,6 +230,7 @@ def test_minutes_give_one_plan_and_a_stop_is_everybodys(toy: Dataset, tmp_path: 
     assert saved["step"] == 3
 
 
+@pytest.mark.slow
 @forks
 def test_shared_norms_are_the_norm_of_the_whole_batch(tmp_path: Path):
     torch.manual_seed(0)

@@ -27,6 +27,7 @@ def changed(experiment: Experiment, **train: object) -> Experiment:
     return Experiment.model_validate(settings)
 
 
+@pytest.mark.slow
 def test_a_run_folder_holds_what_was_learnt(tiny: Experiment, toy: Dataset, folder: RunFolder):
     told = []
     summary = learn(tiny, toy, folder, on_epoch=told.append)
@@ -41,6 +42,7 @@ def test_a_run_folder_holds_what_was_learnt(tiny: Experiment, toy: Dataset, fold
     assert not folder.finished
 
 
+@pytest.mark.slow
 def test_learning_again_returns_at_once(tiny: Experiment, toy: Dataset, folder: RunFolder):
     first = learn(tiny, toy, folder)
     told = []

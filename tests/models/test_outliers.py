@@ -57,6 +57,7 @@ def test_energies_that_are_no_numbers_say_nothing():
     assert outliers(np.empty(0), {}) is None
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=300), st.floats(-60, 60))
 def test_unfamiliar_is_the_share_of_pictures_that_are_no_stranger(energies: list[float], asked: float):
     found = outliers(np.array(energies), {})

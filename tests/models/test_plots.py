@@ -51,10 +51,12 @@ def texts(svg: bytes) -> list[str]:
     return [t.text or "" for t in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
 
 
+@pytest.mark.slow
 def test_the_curves_mark_the_epoch_that_was_kept():
     assert "kept: epoch 8, 93.8 %" in texts(plots.learning_curves(history(10), best_epoch=7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [0, 1, 2])
 def test_curves_of_hardly_any_epochs_are_drawn(epochs):
     assert plots.learning_curves(history(epochs), best_epoch=0 if epochs else None)
@@ -94,6 +96,7 @@ def test_class_bars_put_the_weakest_first_and_stop_at_forty():
     assert len([t for t in texts(plots.class_bars(measured(names(60)))) if t.startswith("class ")]) == 40
 
 
+@pytest.mark.slow
 def test_the_reliability_diagram_names_both_errors():
     probabilities, labels = answers(4)
     after, before = reliability(probabilities, labels), reliability(probabilities**3, labels)

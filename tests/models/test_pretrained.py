@@ -137,6 +137,7 @@ def test_the_rate_that_is_written_down_is_the_full_one(toy: Dataset, published: 
     assert rates[0] == rates[1]
 
 
+@pytest.mark.slow
 def test_adapters_start_as_the_identity_and_they_and_the_head_alone_learn(toy: Dataset, published: Path):
     bare, adapted = (learner_of(experiment(published, tune), toy).net.eval() for tune in ("head", "adapter"))
     adapted[1].head.load_state_dict(bare[1].head.state_dict())
@@ -215,6 +216,7 @@ def test_an_adapter_adds_a_product_of_its_rank_and_is_smaller_than_its_matrix():
     assert next(adapters(depthwise)).down.shape == (2, 9)
 
 
+@pytest.mark.slow
 def test_published_statistics_are_used_and_grey_pictures_are_shown_in_three_channels(toy: Dataset, published: Path):
     chosen = experiment(published, "head")
     assert published_statistics(chosen.model) == learner_of(chosen, toy).statistics == IMAGENET

@@ -218,6 +218,7 @@ def test_a_rate_that_was_found_by_trying_is_kept_and_not_looked_for_again(toy: D
     assert told[0] == told[1]
 
 
+@pytest.mark.slow
 def test_only_what_was_not_done_is_done_again(toy: Dataset, tmp_path: Path):
     with pytest.raises(Killed):
         trained(experiment(), toy, Checkpoints(tmp_path, every_s=EVERY_STEP), killed_at=(1, 2))
@@ -276,6 +277,7 @@ def test_a_checkpoint_that_does_not_fit_is_one_sentence_with_the_way_on(toy: Dat
     assert "\n" not in str(said.value)
 
 
+@pytest.mark.slow
 def test_weights_that_changed_their_order_are_noticed(toy: Dataset, tmp_path: Path):
     half_trained(toy, tmp_path)
     newest = max(tmp_path.glob("*.pt"))

@@ -152,6 +152,7 @@ def test_of_a_first_model_it_is_told_and_decides_nothing():
     assert "leaves 100.0 % of 10 right" in check.said
 
 
+@pytest.mark.slow
 def test_an_equal_model_is_hardly_ever_refused_and_one_that_lost_ten_points_nearly_always():
     """At each level a tenth of the answers differ; 300 pictures."""
     rng = np.random.default_rng(0)

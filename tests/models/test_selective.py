@@ -225,6 +225,7 @@ def test_the_curve_takes_answers_that_are_equally_sure_together():
     np.testing.assert_allclose(wrong, [0, 1 / 3, 0.5])
 
 
+@pytest.mark.slow
 def test_the_curve_is_drawn_with_the_risk_and_what_came_of_it():
     val, test = (answered(np.linspace(0.5, 1, n), np.arange(n) < n // 10) for n in (1_000, 200))
     found = selective(val, test, config=AnswerConfig())

@@ -82,6 +82,7 @@ def tiny_vit() -> dict[str, Tensor]:
     return timm.create_model("vit_tiny_patch16_224").state_dict()
 
 
+@pytest.mark.slow
 @needs_timm
 @pytest.mark.parametrize(
     ("name", "shape"),

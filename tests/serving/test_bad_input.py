@@ -97,6 +97,7 @@ def test_a_decompression_bomb_gets_413_by_its_header(client, size):
     refused(client.post("/predict", files={"image": png_header(*size)}), 413)
 
 
+@pytest.mark.slow
 def test_a_real_png_of_many_pixels_in_few_bytes_gets_413(client):
     stream = io.BytesIO()
     Image.new("1", (12_000, 12_000)).save(stream, format="PNG")
