@@ -24,7 +24,7 @@ setup: .venv/.installed ## .venv with the locked dependencies
 demo: setup ## train on the built-in digits, serve, classify a picture over HTTP, stop
 	@$(RUN_PYTHON) examples/demo.py
 
-test: setup ## the test suite
+test: setup ## the test suite, in less than 90 s
 	@OMP_NUM_THREADS=1 $(RUN_PYTHON) -m pytest -n 2 --dist loadfile
 
 test-all: setup ## and the marked tests: Prefect server, browser, slow; those of a GPU where one is

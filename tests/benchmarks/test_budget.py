@@ -46,6 +46,7 @@ def test_no_test_picture_is_in_train_and_none_is_lost(flowers: Dataset, tmp_path
     assert counts["train"] + counts["test"] == len(CLASSES) * (EACH + 1)
 
 
+@pytest.mark.slow
 def test_others_are_tested_on_the_product_s_test_rows_with_their_labels(flowers: Dataset, tmp_path: Path):
     lay_out(flowers, tmp_path / "parts")
     images, rows = flowers.images, flowers.split.test
@@ -54,6 +55,7 @@ def test_others_are_tested_on_the_product_s_test_rows_with_their_labels(flowers:
     assert sorted((file.parent.name, file.read_bytes()) for file in laid) == expected
 
 
+@pytest.mark.slow
 def test_a_source_that_states_its_test_part_keeps_it(tmp_path: Path):
     folder_of(tmp_path / "cifar10", per_class=10, side=16)
     (tmp_path / "cifar10" / "val").rename(tmp_path / "val")
@@ -67,6 +69,7 @@ def test_a_source_that_states_its_test_part_keeps_it(tmp_path: Path):
     assert stated[0] not in contents(tmp_path / "parts" / "train")
 
 
+@pytest.mark.slow
 def test_fewer_pictures_of_each_class_may_be_asked_for(flowers: Dataset, tmp_path: Path):
     assert lay_out(flowers, tmp_path / "parts", per_class=2) == {"train": 6, "test": 6}
 

@@ -87,6 +87,7 @@ def test_a_machine_without_git_does_not_know_the_commit(monkeypatch: pytest.Monk
     assert machine.commit() == "unknown"
 
 
+@pytest.mark.slow
 def test_figures_are_there_after_each_run_and_without_a_warm_up(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

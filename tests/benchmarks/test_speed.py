@@ -116,6 +116,7 @@ def test_own_time_and_module_are_read_from_a_line_of_importtime():
     assert start.IMPORT.search("import time: self [us] | cumulative | imported package") is None
 
 
+@pytest.mark.slow
 def test_made_up_pictures_fill_train_val_and_test(tmp_path: Path):
     folder_of(tmp_path, per_class=2, side=16)
     assert len(list((tmp_path / "train").glob("*/*.jpg"))) == 20

@@ -97,6 +97,7 @@ def test_names_written_on_windows_and_macos_are_understood(tmp_path):
     assert content(extract(archive, tmp_path / "out")) == {"rosé/1.jpg": b"x"}
 
 
+@pytest.mark.slow
 def test_a_bomb_stops_at_the_limit_of_bytes(tmp_path):
     archive = zipped(tmp_path / "a.zip", {"rose/1.jpg": bytes(30_000_000)})
     assert archive.stat().st_size < 50_000
@@ -147,6 +148,7 @@ def test_damage_that_hides_a_file_from_the_listing_of_a_zip_is_seen(tmp_path):
     refused(archive, tmp_path / "out", "truncated or damaged")
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(kind=st.sampled_from(["tar.gz", "tar", "zip"]), share=st.floats(0.0, 0.97))
 def test_an_archive_truncated_anywhere_is_refused(tmp_path_factory, kind, share):
@@ -161,6 +163,7 @@ def test_an_archive_truncated_anywhere_is_refused(tmp_path_factory, kind, share)
     assert not (folder / "out").exists()
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(kind=st.sampled_from(["tar.gz", "zip"]), where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_never_changes_what_is_unpacked(tmp_path_factory, kind, where, bit):
@@ -190,6 +193,7 @@ def test_what_a_killed_run_left_is_no_obstacle(tmp_path):
     assert content(extract(tar(tmp_path / "a.tar.gz", FILES), tmp_path / "out")) == FILES
 
 
+@pytest.mark.slow
 def test_processes_that_unpack_the_same_archive_at_once_do_not_collide(tmp_path):
     files = {f"rose/{i}.jpg": bytes([i % 256]) * 100 for i in range(400)}
     archive = tar(tmp_path / "a.tar.gz", files)

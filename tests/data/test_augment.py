@@ -32,6 +32,7 @@ def places(num: int, height: int, width: int) -> Tensor:
     return torch.stack([y, x, n], 3).to(torch.uint8)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     num=st.integers(1, 9),
@@ -196,6 +197,7 @@ def test_colour_is_saturation_then_contrast_then_brightness(channels):
     assert torch.allclose(seen, expected.clamp(0, 255), atol=1e-3)
 
 
+@pytest.mark.slow
 @given(share=st.floats(0.01, 0.9), seed=st.integers(0, 99))
 @settings(max_examples=30)
 def test_a_zoom_shows_at_least_the_promised_share(share, seed):

@@ -126,6 +126,7 @@ def test_an_address_that_is_none_is_one_sentence(source, sentence):
     assert "swordfish" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "package"), [("s3", "s3fs"), ("gs", "gcsfs")])
 def test_without_its_library_the_extra_is_named(scheme, package):
     """In a process of its own: fsspec remembers what it once found."""
@@ -173,6 +174,7 @@ def test_a_picture_that_was_touched_here_is_fetched_again(put, tmp_path):
     assert files(remote.folder(put({}), tmp_path, progress=print)) == {"rose/1.png": b"1", "rose/2.png": b"2"}
 
 
+@pytest.mark.slow
 def test_thousands_of_keys_come_with_progress(put, tmp_path):
     wanted = {f"{i % 7}/{i}.png": str(i).encode() for i in range(3000)}
     told: list[tuple[str, int, int]] = []

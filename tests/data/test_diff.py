@@ -115,6 +115,7 @@ ROWS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(before=ROWS, after=ROWS)
 def test_what_was_there_and_what_changed_make_what_is_there(before, after):
@@ -157,6 +158,7 @@ def operate(root: Path, number: int, what: str) -> tuple[str, str] | None:
     return None
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(operations=OPERATIONS)
 def test_whatever_is_done_to_a_folder_is_what_is_told(tmp_path_factory, operations):

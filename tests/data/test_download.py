@@ -317,6 +317,7 @@ def _fetch(url: str, target: Path) -> None:
     download(url, target, sha256=SHA256, patience=QUICK)
 
 
+@pytest.mark.slow
 def test_two_processes_that_want_the_same_file_share_one_download(web, tmp_path):
     web.answers = [ranges(breaks_after=70_000), ranges()]
     context = multiprocessing.get_context("fork")

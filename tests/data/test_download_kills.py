@@ -105,6 +105,7 @@ def test_what_came_is_on_disk_while_the_rest_is_awaited(web, tmp_path):
     assert (tmp_path / "a.zip").read_bytes() == CONTENT
 
 
+@pytest.mark.slow
 def test_what_a_full_disk_still_took_is_not_asked_for_again(web, tmp_path):
     """A file may grow to 50,001 bytes: one write takes less than it is given, and the next one nothing."""
 

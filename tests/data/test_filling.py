@@ -158,6 +158,7 @@ with whole.locked(target) as lock:
 """
 
 
+@pytest.mark.slow
 def test_nobody_else_begins_while_a_process_of_a_killed_builder_may_still_write(tmp_path):
     snapshot, target = toy(tmp_path / "toy", 1), tmp_path / "pixels.u8"
     target.touch()

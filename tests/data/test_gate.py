@@ -102,6 +102,7 @@ def test_dropped_copies_leave_one_picture_of_each_content(flowers, home, png):
     assert found(without.report)["copies"].message == "3 copied files within a class; each picture counts once"
 
 
+@pytest.mark.slow
 def test_what_was_dropped_is_counted_by_part_and_is_part_of_the_fingerprint(flowers, home, png):
     files = some(12, "train/") | some(5, "val/") | some(5, "test/")
     clean = prepare(flowers(files), home)
@@ -126,6 +127,7 @@ def test_no_rule_takes_away_a_test_picture(flowers, home, png):
     assert {one.rule: one.stay for one in dataset.report.dropped} == {"contradictions": 2, "copies": 1}
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_let_in_again_has_its_old_part(flowers, home, png):
     files = some() | {"rose/odd.png": png(900), "tulip/odd.png": png(900)}
     before = prepare(flowers(files), home).split
@@ -175,6 +177,7 @@ def test_copies_are_no_loss_however_many_they_are(flowers, home, png):
     assert prepare(flowers(files, copies="drop"), home).report.ok
 
 
+@pytest.mark.slow
 def test_unreadable_pictures_of_one_class_stop_though_they_are_few_of_all(flowers, home):
     files = some(9, classes=("rose",)) | some(90, classes=("tulip",)) | {f"rose/b{i}.png": b"text" for i in range(3)}
     with pytest.raises(DataRefused, match=r"unreadable would drop 25% of 'rose' .* allow more with dataset.max_unread"):
@@ -182,6 +185,7 @@ def test_unreadable_pictures_of_one_class_stop_though_they_are_few_of_all(flower
     assert prepare(flowers(files).model_copy(update={"max_unreadable": 0.25}), home).report.ok
 
 
+@pytest.mark.slow
 def test_files_that_end_too_early_are_told_from_other_damage(flowers, home, png):
     whole = png(0, side=40)
     files = some(60) | {"rose/cut.png": whole[: len(whole) // 2], "rose/empty.png": b"", "tulip/text.png": b"text"}
@@ -245,6 +249,7 @@ def night(test_level: int) -> Files:
     return files
 
 
+@pytest.mark.slow
 def test_test_pictures_of_another_kind_are_told_of_before_training(flowers, home):
     findings = found(prepare(flowers(night(90)), home).report)
     assert findings["shift"].level == "warn"
@@ -254,6 +259,7 @@ def test_test_pictures_of_another_kind_are_told_of_before_training(flowers, home
         prepare(flowers(night(90), shift="stop"), home)
 
 
+@pytest.mark.slow
 def test_test_pictures_of_the_same_kind_are_not_and_the_measure_is_remembered(flowers, home):
     spec = flowers(night(150))
     assert prepare(spec, home).report.findings == ()
@@ -297,6 +303,7 @@ def gated(images: Images, spec: DatasetSpec, home: Path) -> Split:
     return judge.carried_out(told, assign(images, spec, home), subject)[0]
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(data=st.data())
 def test_what_drop_leaves_is_the_split_as_it_was_but_for_pictures_to_train_on(tmp_path_factory, data):

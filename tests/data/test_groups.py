@@ -88,6 +88,7 @@ def test_no_group_and_no_content_is_in_two_parts(tmp_path_factory, rows, seed):
     assert set.union(*seen) == set(found.snapshot.digests)  # of each content one is used
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     sizes=st.lists(st.lists(st.integers(1, 12), min_size=3, max_size=3), min_size=8, max_size=40),
@@ -105,6 +106,7 @@ def test_the_parts_are_as_large_as_asked_to_within_about_the_largest_group(tmp_p
     assert sorted(np.concatenate([split.train, split.val, split.test]).tolist()) == list(range(len(rows)))
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(groups=st.lists(st.integers(3, 9), min_size=2, max_size=5), size=st.integers(1, 30))
 def test_a_class_of_three_groups_is_trained_on_chosen_by_and_tested_on(tmp_path_factory, groups, size):
@@ -120,6 +122,7 @@ def test_a_class_of_three_groups_is_trained_on_chosen_by_and_tested_on(tmp_path_
         assert set(found.labels[getattr(split, part)].tolist()) == set(range(len(groups)))
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(before=SIZES, more=SIZES, joined=st.lists(st.integers(0, 7), max_size=8))
 def test_a_growing_data_set_keeps_its_parts_and_a_known_group_takes_its_new_pictures_along(
@@ -201,6 +204,7 @@ def test_what_the_source_leaves_open_of_a_group_follows_the_part_that_it_states(
     assert parts_of_groups(found, split)["t0"] == {Part.TEST}
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     sizes=st.lists(st.lists(st.integers(1, 6), min_size=2, max_size=2), min_size=6, max_size=20), k=st.integers(2, 5)
@@ -250,6 +254,7 @@ def test_a_listing_has_a_column_of_groups(write, home):
     assert all(len(parts) == 1 for parts in parts_of_groups(dataset.images, dataset.split).values())
 
 
+@pytest.mark.slow
 def test_groups_are_in_the_fingerprint_and_it_is_as_ever_without_any(write, home):
     def snapshot(**settings: object) -> Snapshot:
         return prepare(flowers(write, "{label}/cam{camera}_{i}.png", **settings), home).images.snapshot
@@ -304,6 +309,7 @@ def test_a_group_in_two_stated_parts_stops_the_run(write, home):
     assert all(file.startswith("train/") for file in finding.files)
 
 
+@pytest.mark.slow
 def test_it_can_be_dropped_and_then_test_keeps_what_it_has(write, home):
     spec = leaking(write, "drop")
     dataset = prepare(spec, home)
@@ -314,6 +320,7 @@ def test_it_can_be_dropped_and_then_test_keeps_what_it_has(write, home):
     assert (dropped.rule, dropped.train + dropped.val, dropped.test, dropped.stay) == ("group_leakage", 24, 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["warn", "ignore"])
 def test_or_left_as_the_source_has_it(write, home, level):
     dataset = prepare(leaking(write, level), home)

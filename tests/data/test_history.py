@@ -180,6 +180,7 @@ def test_changed_classes_are_refused_until_they_are_let_through_where_the_level_
     assert prepare(at("stop"), home).report.ok
 
 
+@pytest.mark.slow
 def test_pictures_that_another_rule_refuses_are_named_by_their_source(write, home, monkeypatch):
     prepare(flowers(write, 40), home)
     refused = {"gate": GateConfig.model_validate({"shift": {"level": "stop"}})}

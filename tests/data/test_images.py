@@ -139,6 +139,7 @@ def test_nothing_readable_is_no_rows_and_no_crash(tmp_path):
         assert len(built.unreadable) == 3
 
 
+@pytest.mark.slow
 def test_processes_started_from_a_thread_give_the_same_as_one(tmp_path, in_processes):  # noqa: ARG001
     snapshot, calls = toy(tmp_path / "toy", 40), []
     snapshot.path(17).write_bytes(b"a text")
@@ -152,6 +153,7 @@ def test_processes_started_from_a_thread_give_the_same_as_one(tmp_path, in_proce
     assert calls[-1][1:] == (40, 40)
 
 
+@pytest.mark.slow
 def test_a_file_that_kills_its_decoder_is_refused_and_the_rest_goes_on(tmp_path, monkeypatch):
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(
@@ -265,7 +267,7 @@ images.build(snapshot, image, home, progress=told)
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_build_that_is_stopped_leaves_no_process_and_no_half_result(tmp_path, how):
     snapshot = toy(tmp_path / "toy", 50)
     (tmp_path / "task").write_bytes(pickle.dumps((snapshot, IMAGE, tmp_path)))
@@ -303,6 +305,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_worker_whose_pixels_cannot_be_written_says_so(tmp_path):
     snapshot = toy(tmp_path / "toy", 1)
     worker = Worker(IMAGE, Path("/dev/full"))
@@ -312,6 +315,7 @@ def test_a_worker_whose_pixels_cannot_be_written_says_so(tmp_path):
     worker.end()
 
 
+@pytest.mark.slow
 def test_a_worker_that_died_between_two_jobs_is_replaced(tmp_path):
     snapshot = toy(tmp_path / "toy", 1)
     (tmp_path / "pixels.u8").touch()
@@ -332,6 +336,7 @@ def test_a_worker_that_died_between_two_jobs_is_replaced(tmp_path):
     worker.end()
 
 
+@pytest.mark.slow
 def test_a_set_larger_than_the_disk_is_refused_before_anything_is_written(tmp_path):
     one = toy(tmp_path / "toy", 1)
     many = dataclasses.replace(one, files=one.files * 1_000_000, digests=one.digests * 1_000_000)

@@ -205,6 +205,7 @@ def test_pixels_are_pillows(
     assert jpeg.decode(file, **LOOSE) is not None
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(
     size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
@@ -232,7 +233,9 @@ def test_a_file_that_ends_anywhere_gives_what_pillow_makes_of_it(what):
         assert_same(whole[:length], COLOR)
 
 
-@pytest.mark.parametrize("what", DAMAGED)
+@pytest.mark.parametrize(
+    "what", ["baseline", *(pytest.param(what, marks=pytest.mark.slow) for what in list(DAMAGED)[1:])]
+)
 def test_a_byte_that_is_wrong_anywhere_gives_what_pillow_makes_of_it(what):
     whole = DAMAGED[what]
     for place in range(2, len(whole)):
@@ -240,6 +243,7 @@ def test_a_byte_that_is_wrong_anywhere_gives_what_pillow_makes_of_it(what):
             assert_same(whole[:place] + bytes((wrong,)) + whole[place + 1 :], COLOR)
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(
     what=st.sampled_from(list(DAMAGED)),
@@ -297,6 +301,7 @@ def test_threads_decode_beside_each_other():
     assert np.array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_without_the_cheap_decoder_pillow_decodes_all(tmp_path):
     (tmp_path / "plain.jpg").write_bytes(PLAIN)
     code = (

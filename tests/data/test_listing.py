@@ -208,6 +208,7 @@ def test_a_second_look_reads_no_file_that_did_not_change_whatever_other_listing_
     assert (digests(first), digests(second)) == before
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_lines_take_seconds(table):
     """What is asked of the disk is one look for each; here nothing is there but two of them."""
     text = "path,label,split\na.png,rose,train\nb.png,tulip,test\n" + "".join(

@@ -84,6 +84,7 @@ def test_two_epochs_in_turns_show_both_sides_of_every_picture(zoom: float):
     assert turned(0, 1, start_step=2).items() <= second.items()
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(num=st.integers(1, 60), batch_size=st.integers(1, 60), epoch=st.integers(0, 3), data=st.data())
 def test_every_training_row_comes_once_an_epoch_and_no_other(num, batch_size, epoch, data):

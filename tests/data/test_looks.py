@@ -117,6 +117,7 @@ def test_a_fault_is_found_by_its_rule_and_listed_with_its_score(flowers, home, r
     assert findings.keys() <= {rule, "blurred"}  # what is blank or squeezed may be blurred too
 
 
+@pytest.mark.slow
 def test_the_worst_is_named_first_with_what_was_measured(flowers, home):
     files = {
         f"train/rose/dark{level}.png": png(scene(level).point(lambda value, by=level: value // by)) for level in (4, 16)
@@ -128,6 +129,7 @@ def test_the_worst_is_named_first_with_what_was_measured(flowers, home):
     )
 
 
+@pytest.mark.slow
 def test_thresholds_are_settings(flowers, home):
     files = {"train/rose/dusk.png": png(scene(1).point(lambda value: value // 3))}
     assert "dark" in found(prepare(flowers(files), home).report)
@@ -148,6 +150,7 @@ def test_what_looks_wrong_can_stop_it(flowers, home):
         prepare(flowers({"train/rose/blank.png": png(FAULTS["blank"]())}, blank="stop"), home)
 
 
+@pytest.mark.slow
 def test_all_is_measured_once_and_only_what_is_asked(flowers, home, monkeypatch):
     files = {"train/rose/dark.png": png(FAULTS["dark"]())}
     ignored = dict.fromkeys(("light", "blank", "blurred", *NEAR), "ignore")
@@ -167,6 +170,7 @@ def test_all_is_measured_once_and_only_what_is_asked(flowers, home, monkeypatch)
     assert prepare(flowers(files), home).report == before
 
 
+@pytest.mark.slow
 def test_what_is_remembered_and_cannot_be_read_is_measured_again(flowers, home):
     spec = flowers({"train/rose/dark.png": png(FAULTS["dark"]())})
     before = prepare(spec, home).report
@@ -198,11 +202,13 @@ def test_near_copies_within_a_class_are_told_from_those_of_another_class(flowers
     assert all(float(line["score"]) > 0.93 for lines_ in lines.values() for line in lines_)
 
 
+@pytest.mark.slow
 def test_files_of_the_same_bytes_are_no_near_copies(flowers, home):
     findings = found(prepare(flowers({"train/rose/copy.png": GOOD["train/rose/0.png"]}), home).report)
     assert findings.keys() == {"copies"}
 
 
+@pytest.mark.slow
 def test_of_near_copies_that_are_dropped_one_is_left(flowers, home):
     files = {
         "train/rose/again.jpg": again(0),
@@ -214,6 +220,7 @@ def test_of_near_copies_that_are_dropped_one_is_left(flowers, home):
     assert [(one.rule, one.train + one.val) for one in dataset.report.dropped] == [("near", 2)]
 
 
+@pytest.mark.slow
 def test_a_near_copy_of_a_test_picture_leaves_the_training_part_where_that_is_asked_for(flowers, home):
     files = {"train/rose/leak.jpg": again(1000)}
     told = prepare(flowers(files), home)
@@ -228,6 +235,7 @@ def test_a_near_copy_of_a_test_picture_leaves_the_training_part_where_that_is_as
         prepare(flowers(files, near_leakage="stop"), home)
 
 
+@pytest.mark.slow
 def test_near_copies_are_in_one_part_where_the_parts_are_split_off_here(write, home):
     files = {f"{name}/{i}.png": png(scene(100 * n + i)) for n, name in enumerate(("rose", "tulip")) for i in range(20)}
     files |= {f"{name}/{i}.jpg": again(100 * n + i) for n, name in enumerate(("rose", "tulip")) for i in range(20)}
@@ -254,6 +262,7 @@ def test_near_copies_are_in_one_part_where_the_parts_are_split_off_here(write, h
     assert len(later.report.findings) == 1
 
 
+@pytest.mark.slow
 def test_a_person_may_say_that_a_near_copy_is_meant(flowers, home):
     spec = flowers({"train/rose/again.jpg": again(0)})
     prepare(spec, home)
@@ -262,6 +271,7 @@ def test_a_person_may_say_that_a_near_copy_is_meant(flowers, home):
     assert found(prepare(spec, home).report) == {}
 
 
+@pytest.mark.slow
 def test_more_near_copies_than_a_fifth_of_a_class_are_not_left_out_by_a_rule(flowers, home):
     files = {f"train/rose/again{i}.jpg": again(i) for i in range(12)}
     with pytest.raises(DataRefused, match=r"gate\.near would drop 33% of 'rose'"):

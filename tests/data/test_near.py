@@ -131,6 +131,7 @@ def test_groups_join_what_is_near_to_the_same_picture_the_largest_first():
     assert [group.tolist() for group in near.groups(rows, 9)] == [[0, 3, 8], [5, 6]]
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(rows=st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30))
 def test_groups_are_the_connected_components_of_the_pairs(rows: list[tuple[int, int]]):
@@ -150,6 +151,7 @@ def hamming(one: int, other: int) -> int:
     return (one ^ other).bit_count()
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     centres=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=4),
@@ -186,6 +188,7 @@ def test_a_film_of_one_scene_is_told_to_be_more_than_was_kept():
     assert len(pairs) == 1000
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_hashes_are_not_compared_each_with_each():
     """It would take 5,000 million comparisons, a minute or so; the test's time limit is the assertion."""
     hashes = np.random.default_rng(0).integers(0, 2**64, 100_000, dtype=np.uint64)

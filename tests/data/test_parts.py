@@ -52,6 +52,7 @@ def cut(folder: Path, names: list[str], whole: bytes) -> Path:
     return folder / names[0]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     kind=st.sampled_from(sorted(PACKED)),

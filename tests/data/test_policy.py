@@ -139,6 +139,7 @@ def test_operations_follow_each_other_and_moves_come_first() -> None:
     assert difference.median() < 4, "sampled once instead of twice: a little sharper"
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     num=st.integers(1, 9),

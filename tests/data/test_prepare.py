@@ -109,7 +109,9 @@ def test_a_hostile_archive_leaves_nothing(tmp_path, home):
     assert not list(tmp_path.rglob("*.png"))
 
 
-@pytest.mark.parametrize("source", ["nowhere/at/all", "digitz", "s3://bucket/a.zip"])
+@pytest.mark.parametrize(
+    "source", ["nowhere/at/all", "digitz", pytest.param("s3://bucket/a.zip", marks=pytest.mark.slow)]
+)
 def test_a_source_that_is_not_there_is_the_users_to_mend(home, source):
     with pytest.raises(InputError):
         prepare(DatasetSpec(source=source), home)

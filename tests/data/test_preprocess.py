@@ -65,6 +65,7 @@ def png_claiming(width: int, height: int) -> bytes:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     full=st.tuples(st.integers(1, 50), st.integers(1, 50)),
@@ -393,6 +394,7 @@ def with_scans(more: int, *, side: int = 64) -> bytes:
     return whole + whole[whole.rindex(b"\xff\xda") :] * more + end
 
 
+@pytest.mark.slow
 def test_a_jpeg_of_very_many_scans_is_refused_before_they_are_made():
     to_pixels(with_scans(20), ImageSpec(height=16, width=16))
     with pytest.raises(UnreadableImage, match="more than 64 scans"):
@@ -414,6 +416,7 @@ def test_a_missing_file_is_refused_with_the_reason(tmp_path):
         to_pixels(tmp_path / "gone.png", COLOR)
 
 
+@pytest.mark.slow
 def test_odd_pictures_print_nothing_and_need_no_torch(tmp_path):
     palette = Image.new("P", (16, 16), 0)
     palette.putpalette([255, 0, 0, 0, 0, 255])

@@ -145,6 +145,7 @@ def test_where_all_sizes_are_one_any_other_is_odd():
     assert rows.tolist() == [30]
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(sides=st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), min_size=1), iqrs=st.floats(0.5, 6))
 def test_odd_sizes_are_those_that_cleanvision_itself_finds(sides: list[tuple[int, int]], iqrs: float):
@@ -166,6 +167,7 @@ def test_only_what_is_asked_for_is_measured():
     assert quality.looks(pixels, ["blank"])["blank"].tolist() == quality.looks(pixels)["blank"].tolist()
 
 
+@pytest.mark.slow
 def test_quality_is_looked_for_without_loading_any_of_it_before():
     """The libraries take seconds, and most commands need none of them."""
     code = "import sys, data.gate.quality, data.gate.near; print(*{name.partition('.')[0] for name in sys.modules})"
@@ -225,6 +227,7 @@ measuring.work(brightest)
 """
 
 
+@pytest.mark.slow
 def test_processes_are_told_what_to_measure(mapped, in_processes, monkeypatch):
     in_processes(NAMED)
     monkeypatch.setattr(brightest, "__module__", "means_of")
@@ -232,6 +235,7 @@ def test_processes_are_told_what_to_measure(mapped, in_processes, monkeypatch):
     assert values.tolist() == brightest(mapped, "red", "green").tolist()
 
 
+@pytest.mark.slow
 def test_processes_measure_what_this_process_would(mapped, in_processes):
     told = []
     values = measuring.each(
@@ -241,6 +245,7 @@ def test_processes_measure_what_this_process_would(mapped, in_processes):
     assert told[-1] == ("means", 20, 20)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_told_and_not_waited_for(mapped, in_processes):
     with pytest.raises(RuntimeError, match="ended with status 7"):
         measuring.each(mapped, in_processes("os._exit(7)\n"), "means")

@@ -265,6 +265,7 @@ MINE = st.tuples(DIGEST, TEXT, st.sampled_from(["copies", "few", ""]), st.sample
 THEIRS = st.builds(Suspect, DIGEST, TEXT, st.sampled_from(["copies", "few"]), st.none() | st.floats(0, 1), TEXT)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(mine=st.lists(MINE, max_size=8), found=st.lists(st.lists(THEIRS, max_size=6), min_size=1, max_size=3))
 def test_whatever_is_found_a_persons_lines_stay(tmp_path_factory, mine, found):

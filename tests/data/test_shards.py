@@ -119,6 +119,7 @@ many(listed, Path(sys.argv[4]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writes", [2, 3, 6])
 def test_a_writer_that_was_killed_goes_on(write, home, tmp_path, writes):
     source = write({f"{k}/{n}.png": None for k in "ab" for n in range(40)})
@@ -374,6 +375,7 @@ def test_a_sample_that_cannot_be_understood_is_named(tar, home, files, said):
         index.opened(Local(tar(files)), home)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(cut=st.integers(0, 6 * BLOCK), place=st.integers(0, 6 * BLOCK - 1), other=st.integers(0, 255))
 def test_no_bytes_lead_beyond_the_file_or_to_another_error(cut, place, other):
@@ -448,6 +450,7 @@ def test_of_a_bucket_only_so_much_stays_on_this_machine(write, home, tmp_path, m
         [there.content(row) for row in range(120)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [0, 2])
 def test_a_batch_finds_all_its_shards_whatever_the_limit(write, home, tmp_path, memory, monkeypatch, processes):
     listed = taken(write({f"{k}/{n}.png": None for k in "ab" for n in range(60)}), home)
@@ -585,6 +588,7 @@ def test_shards_sorted_by_class_are_mixed_as_far_as_their_window():
         partners |= pairs
 
 
+@pytest.mark.slow
 @given(**numbers, ranks=st.integers(1, 4), workers=st.integers(0, 3), batch=st.integers(1, 70))
 def test_ranks_and_workers_decode_every_picture_once_between_them(rows, shards, seed, ranks, workers, batch):
     own, where = lying(rows, shards, seed)

@@ -131,6 +131,7 @@ def test_going_on_at_any_step_gives_the_rest_to_the_bit(streamed):
         assert same(whole[step:], list(batches(streamed, config=mixed).epoch(3, start_step=step)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_number_of_processes_changes_nothing(streamed, workers):
     pixels = streamed.images.pixels
@@ -140,6 +141,7 @@ def test_the_number_of_processes_changes_nothing(streamed, workers):
     assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
+@pytest.mark.slow
 def test_an_epoch_that_is_left_early_leaves_no_thread_and_no_process_at_work(streamed, monkeypatch):
     monkeypatch.setattr(stream, "FEW", 0)
     begun: list[decoders._Process] = []
@@ -152,6 +154,7 @@ def test_an_epoch_that_is_left_early_leaves_no_thread_and_no_process_at_work(str
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
 
 
+@pytest.mark.slow
 def test_the_processes_of_an_epoch_go_on_with_the_next(streamed, monkeypatch):
     monkeypatch.setattr(stream, "FEW", 0)
     begun: list[decoders.Crew] = []
@@ -257,7 +260,7 @@ def test_a_process_may_look_at_no_picture_of_a_batch(streamed):
     assert [one.any() for one in Pictures(fresh).batches(parts, own=lambda _: np.arange(0))] == [False, False]
 
 
-@pytest.mark.parametrize("few", [0, 1024], ids=["in processes", "in this one"])
+@pytest.mark.parametrize("few", [pytest.param(0, marks=pytest.mark.slow), 1024], ids=["in processes", "in this one"])
 @pytest.mark.parametrize(
     ("how", "said"),
     [("gone", r"cannot be read \(No such file"), ("cut", "is cut off; "), ("other", "has other bytes at 512 than its")],
@@ -292,6 +295,7 @@ def test_pictures_that_lie_in_files_and_in_shards_are_decoded_for_both(place, tm
     assert all(path.exists() for path in kept)
 
 
+@pytest.mark.slow
 def test_a_picture_that_ends_its_decoder_is_refused_and_the_others_are_there(streamed, monkeypatch, tmp_path):
     """A process that dies stands for a decoder that crashes on one file."""
     (tmp_path / "sitecustomize.py").write_text(

@@ -18,6 +18,7 @@ def blurred(pixels: np.ndarray) -> np.ndarray:
     return ((wide + np.roll(wide, 1, 1) + np.roll(wide, 1, 2) + np.roll(wide, (1, 1), (1, 2))) / 4).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_pictures_of_the_same_kind_are_not_told_apart():
     chances = [compare(statistics(pictures(200, seed)), statistics(pictures(60, seed + 100))) for seed in range(5)]
     assert all(found.separability < 0.65 for found in chances)

@@ -132,6 +132,7 @@ def test_a_source_that_is_there_twice_is_nowhere_or_is_empty_is_refused(garden, 
         prepare(spec_of(north, str(tmp_path / "empty")), home)
 
 
+@pytest.mark.slow
 def test_a_mirrored_digit_stays_wrong_in_company(garden, home):
     assert not prepare(spec_of(garden[0], "digits"), home).images.snapshot.mirror
 

@@ -108,6 +108,7 @@ def of(*contents: str) -> list[str]:
     return [sha256(content) for content in contents]
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(counts=st.lists(st.integers(10, 60), min_size=2, max_size=4), data=st.data())
 def test_what_is_nearly_the_same_is_in_one_part_and_no_part_is_empty(tmp_path_factory, counts, data):
@@ -250,6 +251,7 @@ def test_a_damaged_split_is_not_silently_made_anew(tmp_path):
         assign(found, SPEC, tmp_path)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(counts=st.lists(st.integers(5, 30), min_size=2, max_size=6), k=st.integers(2, 5), seed=st.integers(0, 9))
 def test_folds_partition_the_examples(counts, k, seed):
@@ -265,6 +267,7 @@ def test_folds_partition_the_examples(counts, k, seed):
             assert abs(got - n / k) < 1
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(data=st.data())
 def test_copies_stay_in_one_fold(data):

@@ -52,6 +52,7 @@ def contents(found: Images, spec: DatasetSpec, home: Path) -> dict[str, Part]:
     return {found.digest(row): part for part in Part for row in getattr(split, part)}
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(days=st.lists(st.integers(0, 60), min_size=3, max_size=80).filter(lambda days: len(set(days)) > 2))
 def test_every_test_picture_is_newer_than_all_others_and_validation_lies_between(tmp_path_factory, days):
@@ -68,6 +69,7 @@ def test_the_parts_are_as_large_as_asked_where_each_picture_has_a_time_of_its_ow
     assert [parts.count(part) for part in Part] == [150, 20, 30]
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(more=st.lists(st.integers(0, 100), max_size=40))
 def test_a_growing_data_set_keeps_its_parts_and_what_is_newer_is_test(tmp_path_factory, more):

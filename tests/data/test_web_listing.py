@@ -58,6 +58,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(web, "Patience", lambda: patience)
 
 
+@pytest.mark.slow
 def test_pictures_come_from_beside_the_listing(web, home, png):
     names = [f"shots/{i} ü#%.png" for i in range(40)]
     paths = {f"/garden/shots/{i}%20%C3%BC%23%25.png": png(i) for i in range(40)}
@@ -67,6 +68,7 @@ def test_pictures_come_from_beside_the_listing(web, home, png):
     assert {one.label: one.train + one.val + one.test for one in found.report.classes} == {"a": 20, "b": 20}
 
 
+@pytest.mark.slow
 def test_only_what_changed_comes_again_and_what_is_not_there_is_missing(web, home):
     content = {"/l.csv": listing(["1.png", "2.png", "3.png"]), "/1.png": b"one", "/2.png": b"two!"}
     web.answers = [site(content)]
@@ -171,6 +173,7 @@ def test_pictures_that_are_too_much_together_are_refused(web, home, monkeypatch)
         catalog.fetch(DatasetSpec(source=web.url("l.csv")), home)
 
 
+@pytest.mark.slow
 def test_a_secret_of_the_environment_is_sent_and_kept_nowhere(web, other_web, home, monkeypatch):
     content = {"/l.csv": listing(["1.png", "2.png"]), "/1.png": b"1", "/2.png": b"2"}
     web.answers = [site(content, secret="Bearer swordfish")]

@@ -67,6 +67,7 @@ def test_a_look_does_not_wait_for_a_server_that_is_away():
     assert time.monotonic() - began < 1
 
 
+@pytest.mark.slow
 def test_who_has_something_to_write_waits_until_the_server_is_back():
     with BusyServer() as gone:
         pass
@@ -192,6 +193,7 @@ def test_a_run_asks_a_busy_server_often_and_soon_and_says_once_that_it_waits(wai
     assert waited == ["the Prefect server is busy or away: waiting for it"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("waited")
 def test_so_does_a_worker():
     async def version() -> str:
@@ -213,6 +215,7 @@ def show_something() -> None:
     create_markdown_artifact("# lamps", key="lamps")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # outside of a run
 @pytest.mark.usefixtures("waited")
 def test_an_artifact_is_left_out_after_a_minute_and_those_that_follow_at_once():
@@ -236,6 +239,7 @@ def posted_often(monkeypatch: pytest.MonkeyPatch) -> None:
 MADE = {"id": str(UUID(int=7)), "type": "progress", "key": "training-progress"}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.usefixtures("waited", "posted_often")
 def test_a_training_begins_before_the_server_has_its_bar():
@@ -251,6 +255,7 @@ def test_a_training_begins_before_the_server_has_its_bar():
         assert there.asked[-1][2]["data"] == 100
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.usefixtures("waited", "posted_often")
 def test_a_bar_that_was_refused_is_made_later():

@@ -34,6 +34,7 @@ def one_sentence(text: str) -> str:
     return last
 
 
+@pytest.mark.slow
 def test_help_comes_within_a_second_and_imports_nothing_heavy():
     code = (
         "import sys, time; began = time.perf_counter()\n"
@@ -238,6 +239,7 @@ def test_pictures_that_a_person_dropped_do_not_come_back_with_shards(
     assert dropped not in (tmp_path / "shards/000000.tar.index").read_text()
 
 
+@pytest.mark.slow
 def test_run_refuses_an_empty_folder_before_anything_heavy_and_leaves_no_server(tmp_path: Path):
     (tmp_path / "heavy").mkdir()
     (tmp_path / "heavy" / "torch.py").write_text("raise RuntimeError('imported')")
@@ -261,6 +263,7 @@ def test_run_refuses_a_device_that_is_not_there_before_anything_is_started_or_wr
     assert not (tmp_path / "trainserve").exists()
 
 
+@pytest.mark.slow
 def test_the_flow_itself_refuses_a_device_that_is_not_there_before_the_pictures(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
@@ -297,6 +300,7 @@ def test_the_flow_itself_refuses_a_signing_key_that_is_not_there_before_the_pict
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.slow
 def test_run_says_that_the_chosen_prefect_server_is_not_there(tmp_path: Path):
     gone = Command(tmp_path, environment(tmp_path, PREFECT_API_URL="http://127.0.0.1:9/api"))
     done = gone("run")

@@ -82,6 +82,7 @@ def test_it_says_what_became_of_the_pictures_of_a_run(run: str, capsys: pytest.C
     ]
 
 
+@pytest.mark.slow
 def test_a_run_a_model_and_a_fingerprint_mean_the_same_pictures(
     run: str, home: Path, lamps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

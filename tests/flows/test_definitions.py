@@ -34,6 +34,7 @@ def test_prefect_yaml_is_what_the_definitions_make():
     assert yaml.FILE.read_text() == yaml.text(), "write it anew with `python -m flows.deploy.yaml`"
 
 
+@pytest.mark.slow
 def test_prefect_yaml_says_the_same_when_it_is_read():
     tree = pyyaml.safe_load(yaml.text())
     assert tree["pull"] == []

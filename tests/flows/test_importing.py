@@ -9,6 +9,7 @@ import pytest
 from flows.importing import uncollected
 
 
+@pytest.mark.slow
 def test_no_garbage_is_looked_for_during_imports_and_never_again_among_what_they_made():
     frozen = gc.get_freeze_count()
     try:

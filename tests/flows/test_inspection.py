@@ -70,6 +70,7 @@ def test_strangers_names_are_shown_as_they_are():
     assert "y" * 30 not in out
 
 
+@pytest.mark.slow
 def test_what_is_found_can_be_decided_and_counts_in_the_next_look(lamps: Path, capsys: pytest.CaptureFixture[str]):
     assert "Not written yet" in printed("data", "quarantine", lamps, capsys=capsys)
     out = printed("data", "inspect", lamps, "--dataset.gate.copies.level", "drop", capsys=capsys)
@@ -93,6 +94,7 @@ def test_what_is_found_can_be_decided_and_counts_in_the_next_look(lamps: Path, c
         "quarantine": "note", "copies": "warn"}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_is_found_can_be_looked_at_also_where_it_stops(
     lamps: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):

@@ -119,6 +119,7 @@ def test_a_model_whose_graph_in_fewer_bits_would_answer_is_judged_by_its_answers
     assert by_variant(quick) == "judged by the answers of its int8 graph, which services here give"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ref")
 @pytest.mark.parametrize(
     ("told", "gpus", "expected"),
@@ -157,6 +158,7 @@ def test_a_better_model_is_promoted(champion: Bundle, case: Case, ref: ModelRef)
     assert (verdict.promoted, verdict.relation, verdict.champion) == (True, "better", str(ref))
 
 
+@pytest.mark.slow
 def test_the_verdict_lists_what_was_checked_beside_the_answers(champion: Bundle, case: Case, ref: ModelRef):
     wrong = np.roll(answers_of(champion, case), 1, axis=1)
     config = ReleaseConfig(size_mb=100, latency_ms=20)
@@ -174,6 +176,7 @@ def test_the_verdict_lists_what_was_checked_beside_the_answers(champion: Bundle,
     assert verdict.champion == str(ref)
 
 
+@pytest.mark.slow
 def test_a_better_model_that_is_too_large_and_too_slow_is_not_promoted(champion: Bundle, case: Case, ref: ModelRef):
     wrong = np.roll(answers_of(champion, case), 1, axis=1)
     config = ReleaseConfig(size_mb=0.001, latency_ms=12, robust_margin=None)
@@ -182,6 +185,7 @@ def test_a_better_model_that_is_too_large_and_too_slow_is_not_promoted(champion:
     assert "12.5 ms over HTTP; at most 12 ms allowed by release.latency_ms; size failed too." in verdict.reason
 
 
+@pytest.mark.slow
 def test_a_class_that_the_champion_never_saw_is_left_out_of_the_comparison(champion: Bundle, case: Case, ref: ModelRef):
     theirs = answers_of(champion, case)
     labels = theirs.argmax(axis=1)
@@ -194,6 +198,7 @@ def test_a_class_that_the_champion_never_saw_is_left_out_of_the_comparison(champ
     assert verdict.champion == str(ref)
 
 
+@pytest.mark.slow
 def test_another_split_is_mentioned_since_the_champion_may_have_learned_from_these_pictures(
     champion: Bundle, case: Case, ref: ModelRef
 ):
@@ -281,6 +286,7 @@ def answers_of_many(champion: Bundle, many: Case) -> np.ndarray:
     return np.tile(answers_of(champion, once), (10, 1))
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_worse_than_the_champion_and_is_than_the_last_better_one_is_not_promoted(
     champion: Bundle, many: Case, anchor: ModelRef, monkeypatch: pytest.MonkeyPatch
 ):
@@ -296,6 +302,7 @@ def test_a_model_that_is_not_worse_than_the_champion_and_is_than_the_last_better
     assert many.judged(worse_at_first(first, n // 100 * 2 + 2), labels).promoted
 
 
+@pytest.mark.slow
 def test_one_that_is_better_than_the_champion_is_promoted_though_an_earlier_one_was_better_still(
     champion: Bundle, many: Case, anchor: ModelRef, monkeypatch: pytest.MonkeyPatch
 ):
@@ -308,6 +315,7 @@ def test_one_that_is_better_than_the_champion_is_promoted_though_an_earlier_one_
     assert (verdict.relation, verdict.promoted, check.ok) == ("better", True, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
@@ -337,6 +345,7 @@ def test_the_last_better_one_is_not_held_against_itself_when_it_is_judged_again(
     assert "since" not in {check.name for check in many.judged(first, first.argmax(axis=1)).checks}
 
 
+@pytest.mark.slow
 def test_a_champion_that_was_itself_better_is_the_only_one_that_is_asked(champion: Bundle, case: Case, ref: ModelRef):
     answers = answers_of(champion, case)
     verdict = case.judged(worse_at_first(answers, 1), answers.argmax(axis=1))
@@ -362,6 +371,7 @@ def test_a_release_cut_off_after_its_promotion_is_judged_by_the_model_before(
     assert (verdict.promoted, verdict.champion) == (True, str(ref))
 
 
+@pytest.mark.slow
 def test_a_bundle_is_tried_in_a_process_like_the_service_s(tmp_path: Path):
     try_as_service(BUNDLE)
     shutil.copytree(BUNDLE, tmp_path / "broken")

@@ -141,6 +141,7 @@ def refused(champion: ModelRef) -> Verdict:
     )
 
 
+@pytest.mark.slow
 def test_one_command_leads_from_an_answer_to_all_that_is_known(
     home: Path, spec: DatasetSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -160,6 +160,7 @@ def test_flags_are_laid_over_the_file(tmp_path: Path):
     assert chosen.model == ViTConfig(heads=2)
 
 
+@pytest.mark.slow
 def test_every_value_of_every_preset_can_be_typed():
     """What the help lists is what is accepted."""
     for preset in PRESETS.values():

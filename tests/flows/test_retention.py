@@ -336,6 +336,7 @@ def test_a_model_that_cannot_be_read_keeps_run_folders_and_nothing_else(place: P
     assert {one.kind for one in found.values()} == {"run folder", "cache", "log"}
 
 
+@pytest.mark.slow
 def test_what_a_process_at_work_takes_away_meanwhile_does_no_harm(place: Path):
     over, run = threading.Event(), place / "runs/20260101-a"
 

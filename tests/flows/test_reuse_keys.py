@@ -263,6 +263,7 @@ def test_timms_version_counts_where_one_of_its_backbones_is_tuned():
     assert timm_for(Experiment(model=PretrainedConfig())) is timm_for(Experiment()) is None
 
 
+@pytest.mark.slow
 def test_a_network_that_was_changed_is_another_training_and_a_report_is_not(tmp_path: Path):
     def digests(number: int) -> dict[Stage, str]:
         return code.digests(Path(shutil.copytree(tmp_path / "now", tmp_path / str(number))))
@@ -280,7 +281,14 @@ def test_a_network_that_was_changed_is_another_training_and_a_report_is_not(tmp_
     assert {stage for stage in before if after[stage] != later[stage]} == {"cross-validate", "train"}
 
 
-@pytest.mark.parametrize("stages", [("train",), ("train", "evaluate"), ("train", "evaluate", "export")])
+@pytest.mark.parametrize(
+    "stages",
+    [
+        ("train",),
+        pytest.param(("train", "evaluate"), marks=pytest.mark.slow),
+        pytest.param(("train", "evaluate", "export"), marks=pytest.mark.slow),
+    ],
+)
 def test_what_the_code_of_a_stage_imports_counts_for_it(stages: tuple[Stage, ...]):
     """Or for those that it rests on. Also where the import stands in a function."""
     counted = {file for stage in stages for file in code.files(stage)}

@@ -93,6 +93,7 @@ def answers(*texts: str) -> Iterator[str]:
     return iter(texts)
 
 
+@pytest.mark.slow
 def test_a_field_of_one_kind_is_asked_for_only_where_that_kind_is_chosen():
     search = {"heads": "2,4", "model.kind": "cnn,vit", "model.width": "8..32", "lr": "1e-4..1e-2:log"}
     space = parsed(search, Experiment())

@@ -28,6 +28,7 @@ def told(study: Study, count: int) -> list[dict[str, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_study_that_is_gone_on_with_tries_what_it_would_have_tried(tmp_path: Path):
     undisturbed = told(opened(tmp_path / "one"), 14)
     parts = told(opened(tmp_path / "two"), 3) + told(opened(tmp_path / "two"), 11)
@@ -62,6 +63,7 @@ def test_trials_that_were_under_way_are_under_way_again(tmp_path: Path):
     assert not opened(tmp_path / "sweep").under_way()
 
 
+@pytest.mark.slow
 def test_a_trial_below_the_median_of_those_before_it_is_given_up_after_some_epochs(tmp_path: Path):
     study = opened(tmp_path / "sweep")
     for value in (0.7, 0.8, 0.9, 0.8):
@@ -76,6 +78,7 @@ def test_a_trial_below_the_median_of_those_before_it_is_given_up_after_some_epoc
     assert not study.saw(another, dict.fromkeys(range(5), 0.95))
 
 
+@pytest.mark.slow
 def test_nothing_is_given_up_where_that_is_not_wanted(tmp_path: Path):
     study = opened(tmp_path / "sweep", prune=False)
     told(study, 5)
@@ -83,6 +86,7 @@ def test_nothing_is_given_up_where_that_is_not_wanted(tmp_path: Path):
     assert not study.saw(number, dict.fromkeys(range(9), 0.0))
 
 
+@pytest.mark.slow
 def test_what_matters_is_told_and_drawn(tmp_path: Path):
     study = opened(tmp_path / "sweep")
     assert study.importances() == {}

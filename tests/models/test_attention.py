@@ -70,7 +70,7 @@ def seen(grid: Grid, rule: Callable[[int, int, int, int], bool]) -> Tensor:
     return see
 
 
-@pytest.mark.parametrize("extra", [0, 2])
+@pytest.mark.parametrize("extra", [0, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("window", [1, 3, 5, 9])
 def test_local_attention_sees_the_window_around_a_token(window: int, extra: int):
     grid = Grid(12, 15, extra=extra)
@@ -142,6 +142,7 @@ def test_which_of_two_equal_tokens_is_taken_does_not_matter():
     torch.testing.assert_close(mix(q, nudged, v), mix(q, k, v), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_centroids_follow_their_members_in_training_only():
     q, _, v = parts(GRID)
     mix = made("clustered", GRID)

@@ -504,6 +504,7 @@ def test_format_2_may_grow_until_the_first_release_which_closes_it() -> None:
     assert (manifest.FORMAT, aliases.FORMAT) == (2, 2)
 
 
+@pytest.mark.slow
 def test_a_bundle_is_opened_without_torch_or_the_training_libraries() -> None:
     banned = "{'torch', 'torchvision', 'sklearn', 'prefect', 'bentoml', 'onnx', 'scipy.stats'}"
     code = f"import sys, models.bundle.bundle; print(*sorted({banned} & set(sys.modules)))"

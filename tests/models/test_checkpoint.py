@@ -62,7 +62,11 @@ def same(one: FitResult, other: FitResult) -> bool:
     return all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
 
 
-@pytest.mark.parametrize("steps", [1, 3, 4], ids=["first step", "end of an epoch", "next epoch"])
+@pytest.mark.parametrize(
+    "steps",
+    [1, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)],
+    ids=["first step", "end of an epoch", "next epoch"],
+)
 def test_a_run_that_is_asked_to_stop_saves_that_step_and_goes_on_from_it(
     steps: int, tiny: Experiment, toy: Dataset, tmp_path: Path
 ):
@@ -97,6 +101,7 @@ def test_a_run_that_is_asked_to_stop_while_it_tries_something_stops_there(
     assert checkpoints.load() is None
 
 
+@pytest.mark.slow
 def test_a_stop_leaves_a_folder_that_learning_goes_on_with(tiny: Experiment, toy: Dataset, tmp_path: Path):
     folder = open_run(tmp_path, tiny, "0" * 64)
     with pytest.raises(Stopped):
@@ -141,6 +146,7 @@ def test_after_a_checkpoint_none_is_due_until_its_seconds_have_passed(
     assert bool(list(tmp_path.iterdir())) == writes
 
 
+@pytest.mark.slow
 def test_steps_between_checkpoints_are_a_setting(tiny: Experiment, toy: Dataset, tmp_path: Path):
     chosen = Experiment.model_validate(tiny.model_dump() | {"train": tiny.train.model_dump() | {"checkpoint_every": 4}})
     folder = open_run(tmp_path, chosen, "0" * 64)
@@ -174,6 +180,7 @@ def test_a_disk_that_is_full_before_a_run_has_a_folder_is_one_sentence(room: int
     assert list((tmp_path / "runs").iterdir()) == [folder.path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{}, pytest.param({"lr": "auto"}, marks=pytest.mark.slow)], ids=["settings", "range test"]
 )
@@ -189,6 +196,7 @@ def test_a_disk_that_is_full_before_the_first_step_is_one_sentence(
     assert folder.learned
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_one_checkpoint_and_not_the_run(tiny: Experiment, toy: Dataset, tmp_path: Path):
     told: list[str] = []
     checkpoints = Checkpoints(tmp_path, every_s=0, on_trouble=told.append)
@@ -205,6 +213,7 @@ def test_a_full_disk_costs_one_checkpoint_and_not_the_run(tiny: Experiment, toy:
     assert same(trained(tiny, toy, Checkpoints(tmp_path)), result)
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_no_training_and_no_epoch_of_the_history(tiny: Experiment, toy: Dataset, tmp_path: Path):
     folder, told = open_run(tmp_path, tiny, "0" * 64), []
     with ExitStack() as full:
@@ -221,6 +230,7 @@ def test_a_full_disk_costs_no_training_and_no_epoch_of_the_history(tiny: Experim
     assert folder.learned
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_very_end_is_one_sentence_and_the_run_goes_on_once_there_is_room(
     tiny: Experiment, toy: Dataset, tmp_path: Path
 ):

@@ -70,6 +70,7 @@ def test_the_differences_that_are_resampled_are_those_of_the_metrics():
     assert error_difference(new, old, labels)(once) == pytest.approx(ours.ece - theirs.ece)
 
 
+@pytest.mark.slow
 def test_their_intervals_decide_nothing_and_are_the_same_for_the_same_data():
     new, old, labels = answers()
     recall, error = beside(new, old, labels, config=ReleaseConfig(), seed=7)

@@ -241,12 +241,14 @@ def test_a_loss_of_the_whole_margin_passes_no_more_often_than_stated(gain, loss)
     assert passed <= 50 + 3 * 7
 
 
+@pytest.mark.slow
 def test_a_planted_loss_is_refused():
     verdicts = simulated(np.random.default_rng(2), 200, 600, gain=0.02, loss=0.10)
     assert sum(v.promoted for v in verdicts) <= 2  # power at least 99 %
     assert sum(v.relation == "worse" for v in verdicts) >= 190
 
 
+@pytest.mark.slow
 def test_an_equal_model_is_promoted_with_useful_power():
     verdicts = simulated(np.random.default_rng(3), 200, 2000, gain=0.02, loss=0.02)
     assert sum(v.promoted for v in verdicts) >= 190

@@ -100,6 +100,7 @@ def test_of_every_network_flops_are_counted_and_three_pictures_cost_three_times_
     assert counter.get_total_flops() == 3 * cost(net, image).flops > 0
 
 
+@pytest.mark.slow
 def test_resnet_18_costs_what_the_paper_says():
     image = ImageSpec(height=224, width=224)
     found = cost(network(ResNetConfig(), image, 1000), image)

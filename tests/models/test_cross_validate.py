@@ -59,11 +59,13 @@ def test_every_fold_is_trained_and_the_spread_is_told(result: CVResult, told: li
     assert result.std == pytest.approx(stdev(accuracies))
 
 
+@pytest.mark.slow
 def test_a_fold_alone_is_the_fold_among_others(three_folds: Experiment, result: CVResult, toy: Dataset):
     alone, _ = one_fold(three_folds, toy, 1)
     assert alone.model_copy(update={"seconds": 0.0}) == result.folds[1].model_copy(update={"seconds": 0.0})
 
 
+@pytest.mark.slow
 def test_the_pictures_are_placed_on_the_device_once_for_all_folds(
     three_folds: Experiment, toy: Dataset, monkeypatch: pytest.MonkeyPatch
 ):
@@ -80,6 +82,7 @@ def test_the_pictures_are_placed_on_the_device_once_for_all_folds(
     assert len(placed) == 1
 
 
+@pytest.mark.slow
 def test_folds_that_have_ended_are_kept_and_a_run_that_was_stopped_goes_on_with_the_next(
     three_folds: Experiment, result: CVResult, undisturbed: RunFolder, toy: Dataset, tmp_path: Path
 ):
@@ -99,6 +102,7 @@ def test_folds_that_have_ended_are_kept_and_a_run_that_was_stopped_goes_on_with_
     assert answers_equal(held_out(folder), held_out(undisturbed))
 
 
+@pytest.mark.slow
 def test_a_fold_that_was_stopped_goes_on_from_its_checkpoint(three_folds: Experiment, toy: Dataset, tmp_path: Path):
     left, steps = RunFolder(tmp_path / "fold"), []
     with pytest.raises(Stopped, match="after step 5 of "):
@@ -111,6 +115,7 @@ def test_a_fold_that_was_stopped_goes_on_from_its_checkpoint(three_folds: Experi
     assert resumed.model_copy(update={"seconds": 0.0}) == whole.model_copy(update={"seconds": 0.0})
 
 
+@pytest.mark.slow
 def test_the_answers_kept_are_those_of_the_fold_that_was_not_trained_on_the_picture(
     three_folds: Experiment, result: CVResult, undisturbed: RunFolder, toy: Dataset
 ):
@@ -138,6 +143,7 @@ def test_folds_may_end_in_any_order(tmp_path: Path):
     assert summarise(reversed(results)).folds == tuple(results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["lost", "torn"])
 def test_a_fold_without_its_answers_is_trained_again(
     three_folds: Experiment, undisturbed: RunFolder, toy: Dataset, tmp_path: Path, harm: str
@@ -200,6 +206,7 @@ def test_a_fold_is_judged_by_mirrored_answers_where_the_network_will_give_them(t
     assert one_fold(mirrored, toy, 0)[0].accuracy < 0.7
 
 
+@pytest.mark.slow
 def test_a_fold_whose_memory_runs_short_goes_on_with_half_where_the_batch_size_was_left_open(
     three_folds: Experiment, toy: Dataset
 ):
@@ -221,6 +228,7 @@ def without_times(all_folds: CVResult) -> CVResult:
     return all_folds.model_copy(update={"folds": timeless})
 
 
+@pytest.mark.slow
 def test_the_test_rows_decide_nothing(three_folds: Experiment, result: CVResult, toy: Dataset):
     toy.images.pixels[toy.split.test] = 0
     assert one_fold(three_folds, toy, 0)[0].accuracy == result.folds[0].accuracy

@@ -151,6 +151,7 @@ def test_two_layers_of_zeros_stand_on_a_saddle():
     assert minimum_or_saddle(found).kind == "saddle"
 
 
+@pytest.mark.slow
 def test_the_bottom_of_a_convex_loss_is_a_minimum():
     net, (pixels, labels) = nn.Linear(6, 3), pictures()
     for _ in range(1000):
@@ -165,6 +166,7 @@ def test_the_bottom_of_a_convex_loss_is_a_minimum():
     assert "flat in some directions" in remark.text
 
 
+@pytest.mark.slow
 def test_attention_can_be_differentiated_twice():
     class Attends(nn.Module):
         def __init__(self) -> None:

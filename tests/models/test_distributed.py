@@ -119,6 +119,7 @@ def test_two_processes_end_where_one_ends(toy: Dataset, tmp_path: Path):
     assert torch.equal(both[0]["figures"], both[1]["figures"])
 
 
+@pytest.mark.slow
 @forks
 @pytest.mark.parametrize("model", [CNN, CLUSTERED], ids=lambda model: model.kind)
 def test_a_rank_may_have_no_picture_of_a_step(toy: Dataset, tmp_path: Path, model: ModelConfig):
@@ -130,6 +131,7 @@ def test_a_rank_may_have_no_picture_of_a_step(toy: Dataset, tmp_path: Path, mode
         assert torch.equal(tensor, three[2]["weights"][name]), name
 
 
+@pytest.mark.slow
 @forks
 def test_centroids_follow_the_members_of_all_processes(tmp_path: Path):
     """Three pictures on one and two on the other, whose own members point elsewhere."""
@@ -172,6 +174,7 @@ def test_the_range_test_of_two_is_that_of_one_and_each_computes_its_share(toy: D
     assert both[0]["chosen"] == pytest.approx(alone["chosen"], rel=0.5)
 
 
+@pytest.mark.slow
 @forks
 def test_a_batch_fits_where_every_rank_has_room_for_its_share(tmp_path: Path):
     """Each tries its part alone: one that runs out of memory would leave the others waiting."""
@@ -205,6 +208,7 @@ def test_a_batch_fits_where_every_rank_has_room_for_its_share(tmp_path: Path):
     assert together(work, tmp_path) == [[True, False, True, True]] * 2
 
 
+@pytest.mark.slow
 @forks
 def test_minutes_give_one_plan_and_a_stop_is_everybodys(toy: Dataset, tmp_path: Path):
     def work(ranks: Ranks, folder: Path) -> dict[str, Any]:
@@ -227,6 +231,7 @@ def test_minutes_give_one_plan_and_a_stop_is_everybodys(toy: Dataset, tmp_path: 
     assert saved["step"] == 3
 
 
+@pytest.mark.slow
 @forks
 def test_shared_norms_are_the_norm_of_the_whole_batch(tmp_path: Path):
     torch.manual_seed(0)
@@ -259,6 +264,7 @@ class NormAct(nn.BatchNorm2d):
         return self.act(self.drop(super().forward(x)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 def test_shared_norms_keep_the_activation_that_a_norm_has_inside(tmp_path: Path, training: bool):
     torch.manual_seed(0)

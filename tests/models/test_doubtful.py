@@ -34,6 +34,7 @@ def found(num: int, *, left_out: int = 0) -> Suspects:
     )
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_pictures_with_both_labels_and_says_where_the_list_is():
     labels = {"told": "12 of 1,437 labels look wrong", "pictures": [ONE, GONE]}
     html = report.render(run_result(), history=[], data=data_report(), labels=labels)

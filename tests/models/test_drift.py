@@ -41,6 +41,7 @@ def lost(rng: np.random.Generator, *, n: int, differ: float, checked: bool, loss
     return depth, promotions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "differ"), [(1000, 0.03), (1000, 0.06), (2000, 0.04)])
 def test_losses_that_each_are_too_small_to_be_refused_are_stopped_before_they_add_up(n, differ):
     rng = np.random.default_rng(n)

@@ -49,6 +49,7 @@ def test_before_any_epoch_nothing_is_spent_or_improved():
     assert not after().improved
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(allow_nan=False), min_size=1), st.integers(1, 5))
 def test_the_best_epoch_is_the_first_minimum_of_what_was_seen(values: list[float], patience: int):
     stop = after(*values, patience=patience)

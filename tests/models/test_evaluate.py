@@ -87,6 +87,7 @@ def test_training_pictures_are_looked_at_once_more_as_evaluation_sees_them(evalu
     assert result.checks.spectrum is None
 
 
+@pytest.mark.slow
 def test_evaluation_and_diagnosis_take_no_more_pictures_at_once_than_training(
     tmp_path: Path, tiny: Experiment, toy: Dataset
 ):

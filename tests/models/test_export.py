@@ -162,6 +162,7 @@ def test_a_failed_export_leaves_the_earlier_bundle_and_nothing_else(copy: Path, 
     assert [path for path in copy.parent.iterdir() if path.is_dir()] == [copy]
 
 
+@pytest.mark.slow
 def test_a_bundle_that_was_set_aside_when_it_was_to_be_replaced_is_put_back(copy: Path, images: Images) -> None:
     """By a kill between the two renames."""
     before = (copy / "manifest.json").read_bytes()
@@ -172,6 +173,7 @@ def test_a_bundle_that_was_set_aside_when_it_was_to_be_replaced_is_put_back(copy
     assert [path for path in copy.parent.iterdir() if path.is_dir()] == [copy]
 
 
+@pytest.mark.slow
 def test_a_bundle_states_no_looser_tolerance_than_it_may(images: Images, tmp_path: Path) -> None:
     folder = toy_bundle(tmp_path / "bundle", images, Rounded(), parity=0.1)
     assert Bundle.open(folder).card.parity.largest_difference > golden.LOOSEST / 2
@@ -196,6 +198,7 @@ def test_export_needs_test_pictures(images: Images, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_cache_that_no_longer_fits_its_files_is_refused(images: Images, tmp_path: Path) -> None:
     pixels = images.pixels.copy()
     pixels[4] += 1
@@ -230,6 +233,7 @@ def test_the_graph_says_nothing_of_the_machine_it_was_made_on(graph: onnx.ModelP
     assert str(Path(__file__).parents[2]).encode() not in raw
 
 
+@pytest.mark.slow
 def test_the_same_network_gives_the_same_bytes_and_the_exporter_says_nothing(
     folder: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
@@ -240,6 +244,7 @@ def test_the_same_network_gives_the_same_bytes_and_the_exporter_says_nothing(
     assert not list(recwarn)
 
 
+@pytest.mark.slow
 def test_a_network_for_one_batch_size_is_refused() -> None:
     with pytest.raises(ExportError, match=r"cannot be exported|fails on batches|any batch size"):
         to_onnx(calibrated(Frozen2(), 1.0), IMAGE, tolerance=1e-3)

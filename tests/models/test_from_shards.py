@@ -63,6 +63,7 @@ def test_a_network_learns_from_shards(tiny: Experiment, streamed: Dataset, tmp_p
     assert folder.network().statistics == measure(np.asarray(streamed.images.pixels[:]), streamed.split.train)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 2, 6])
 def test_a_run_that_was_stopped_within_an_epoch_goes_on_to_the_same_weights(
     tiny: Experiment, streamed: Dataset, tmp_path: Path, steps: int

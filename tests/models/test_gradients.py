@@ -72,6 +72,7 @@ def test_a_network_of_one_layer_has_a_name_for_it():
     assert by_layer(net, [net[1].weight], [1.0]) == {"1": 1.0}
 
 
+@pytest.mark.slow
 def test_every_epoch_holds_the_norms_of_its_layers(tiny: Experiment, toy: Dataset, tmp_path: Path):
     folder = open_run(tmp_path, tiny, "0" * 64)
     learn(tiny, toy, folder)

@@ -27,6 +27,7 @@ def changed(experiment: Experiment, **train: object) -> Experiment:
     return Experiment.model_validate(settings)
 
 
+@pytest.mark.slow
 def test_a_run_folder_holds_what_was_learnt(tiny: Experiment, toy: Dataset, folder: RunFolder):
     told = []
     summary = learn(tiny, toy, folder, on_epoch=told.append)
@@ -41,6 +42,7 @@ def test_a_run_folder_holds_what_was_learnt(tiny: Experiment, toy: Dataset, fold
     assert not folder.finished
 
 
+@pytest.mark.slow
 def test_learning_again_returns_at_once(tiny: Experiment, toy: Dataset, folder: RunFolder):
     first = learn(tiny, toy, folder)
     told = []
@@ -87,6 +89,7 @@ def test_a_batch_larger_than_the_data_is_refused(tiny: Experiment, toy: Dataset,
         learn(changed(tiny, batch_size=64), toy, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def test_a_batch_of_one_picture_is_refused_where_there_is_batch_norm(tiny: Experiment, toy: Dataset, folder: RunFolder):
     with pytest.raises(InputError, match=r"train\.batch_size 1 .* use 2 or more"):
@@ -100,6 +103,7 @@ def test_a_device_that_is_not_there_is_refused(tiny: Experiment, toy: Dataset, f
         learn(changed(tiny, devices="cuda"), toy, folder)
 
 
+@pytest.mark.slow
 def test_what_was_chosen_by_trying_is_told_and_kept(tiny: Experiment, toy: Dataset, folder: RunFolder):
     settings = changed(tiny, batch_size="auto", epochs=1).model_dump() | {"model": SoftmaxConfig()}
     settings["optimizer"]["lr"] = "auto"
@@ -116,6 +120,7 @@ def test_what_was_chosen_by_trying_is_told_and_kept(tiny: Experiment, toy: Datas
     assert folder.history()[0].lr <= test.chosen
 
 
+@pytest.mark.slow
 def test_memory_that_runs_short_later_halves_a_batch_size_that_was_left_open(
     tiny: Experiment, toy: Dataset, folder: RunFolder, tmp_path: Path
 ):

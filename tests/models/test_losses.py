@@ -118,6 +118,7 @@ def test_binary_takes_several_classes_at_once_and_none():
     assert loss_of(z, targets, config=BinaryConfig(), smoothing=0.0).item() == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60))
 def test_balanced_weights_are_one_on_average_and_give_every_class_its_equal_share(labels: list[int]):
     there = np.array(labels)

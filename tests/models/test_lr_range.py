@@ -90,6 +90,7 @@ def digits_net() -> torch.nn.Module:
     return build(CNNConfig(width=8), image, PixelStatistics(mean=(0.3,), std=(0.4,)), 10)
 
 
+@pytest.mark.slow
 def test_trying_finds_a_rate_for_the_digits_leaves_no_trace_and_is_decided_by_the_seed():
     """Near the default."""
     net, batches = digits_net(), Digits()

@@ -109,6 +109,7 @@ def test_what_cannot_be_scored_is_refused_in_a_sentence(probabilities, labels, s
         score(probabilities, labels, CLASSES)
 
 
+@pytest.mark.slow
 def test_reading_metrics_needs_neither_scikit_learn_nor_scipy():
     code = (
         "import sys, models.evaluation.metrics, models.records; "

@@ -57,6 +57,7 @@ def test_energies_that_are_no_numbers_say_nothing():
     assert outliers(np.empty(0), {}) is None
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=300), st.floats(-60, 60))
 def test_unfamiliar_is_the_share_of_pictures_that_are_no_stranger(energies: list[float], asked: float):
     found = outliers(np.array(energies), {})
@@ -77,6 +78,7 @@ def test_one_picture_in_twenty_is_at_95_hundredths_or_above():
     assert np.mean([unfamiliar(found.quantiles, one) >= 0.95 for one in own]) == pytest.approx(0.05, abs=0.001)
 
 
+@pytest.mark.slow
 def test_strangers_are_pictures_as_the_network_sees_them_and_always_the_same_ones(tmp_path: Path):
     for images in (toy_images(tmp_path), toy_dataset().images):
         spec, rows = images.spec, np.arange(len(images.labels))[::2]
@@ -103,7 +105,9 @@ def test_digits_are_no_strangers_to_digits():
     assert "handwritten digits" not in found
 
 
-@pytest.mark.parametrize("wrapped", [lambda net: net, Mirrored], ids=["plain", "mirrored"])
+@pytest.mark.parametrize(
+    "wrapped", [lambda net: net, pytest.param(Mirrored, marks=pytest.mark.slow)], ids=["plain", "mirrored"]
+)
 def test_the_graph_gives_the_energy_of_the_network(wrapped):
     net = wrapped(Tiny().eval())
     graph = session.connect(to_onnx(calibrated(net, TEMPERATURE), IMAGE, tolerance=1e-4))
@@ -117,6 +121,7 @@ def test_the_graph_gives_the_energy_of_the_network(wrapped):
         np.testing.assert_allclose(energies, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_slimmed_graph_keeps_it():
     raw = to_onnx(calibrated(Tiny().eval(), TEMPERATURE), IMAGE, tolerance=1e-4)
     lean, _ = slimmed(raw, lambda _: None)
@@ -124,6 +129,7 @@ def test_a_slimmed_graph_keeps_it():
     np.testing.assert_allclose(after, before, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_graphs_in_fewer_bits_give_nearly_the_same(tmp_path: Path):
     raw = to_onnx(calibrated(Tiny().eval(), TEMPERATURE), IMAGE, tolerance=1e-4)
     quantiser = Quantiser(raw, seen(toy_images(tmp_path / "pictures")).calibration, tmp_path)
@@ -144,6 +150,7 @@ def test_the_temperature_does_not_change_it():
     torch.testing.assert_close(one, other)
 
 
+@pytest.mark.slow
 def test_a_graph_with_another_second_output_is_refused():
     class Twice(nn.Module):
         def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -143,10 +143,11 @@ def test_measuring_the_speed_counts_as_part_of_the_minutes():
     "step_s",
     [
         steady,
-        lambda step: 1.5 if step < TRIED + 5 else 1.0,  # the start of the machine's own work disturbs the measurement
+        # The start of the machine's own work disturbs the measurement.
+        pytest.param(lambda step: 1.5 if step < TRIED + 5 else 1.0, marks=pytest.mark.slow),
         lambda step: 1.0 if step < TRIED + 100 else 2.0,  # others come
-        lambda step: 2.0 if step < TRIED + 100 else 1.0,  # and go
-        lambda step: 0.8 + 0.4 * (step % 2),
+        pytest.param(lambda step: 2.0 if step < TRIED + 100 else 1.0, marks=pytest.mark.slow),  # and go
+        pytest.param(lambda step: 0.8 + 0.4 * (step % 2), marks=pytest.mark.slow),
     ],
     ids=["steady", "slow at first", "slower later", "faster later", "uneven"],
 )
@@ -158,6 +159,7 @@ def test_minutes_are_used_up_and_not_exceeded(timed, step_s):
     assert result.summary.epochs_planned == result.summary.epochs_run == len(result.history)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step_s", [steady, lambda step: 1.0 if step < 70 else 1.5], ids=["steady", "slower"])
 def test_minutes_are_used_up_by_a_run_whose_pictures_grow(timed, step_s):
     clock = Clock(step_s, small=0.4)
@@ -165,6 +167,7 @@ def test_minutes_are_used_up_by_a_run_whose_pictures_grow(timed, step_s):
     assert 0.95 * 5 * 60 <= clock.now <= 5 * 60
 
 
+@pytest.mark.slow
 def test_minutes_hold_within_a_single_epoch(timed, monkeypatch):
     monkeypatch.setattr(Clocked, "steps_per_epoch", 100_000)
     clock = Clock(lambda step: 1.0 if step < 2 * TRIED else 1.6)
@@ -179,12 +182,14 @@ def test_measuring_the_speed_counts_as_part_of_the_run(timed):
     assert clock.now == result.summary.seconds == TRIED + 5 + 20 + 5
 
 
+@pytest.mark.slow
 def test_the_schedule_ends_with_the_minutes(timed):
     result = timed(Clock(lambda step: 1.0 if step < 40 else 1.3), max_minutes=4)
     total = result.history[-1].step
     assert result.history[-1].lr == RATE.lr * factor(total - 1, total_steps=total, config=CosineConfig())
 
 
+@pytest.mark.slow
 def test_a_revised_plan_is_what_a_killed_run_goes_on_with(timed, tmp_path: Path):
     def slower(step: int) -> float:
         return 1.0 if step < 40 else 2.0
@@ -207,6 +212,7 @@ def test_a_revised_plan_is_what_a_killed_run_goes_on_with(timed, tmp_path: Path)
     assert 0.95 * 5 * 60 <= result.summary.seconds <= 5 * 60
 
 
+@pytest.mark.slow
 def test_a_run_stopped_where_its_plan_is_due_revises_it_when_it_goes_on(timed, tmp_path: Path):
     def slower(step: int) -> float:
         return 1.0 if step < TRIED else 2.0
@@ -257,6 +263,7 @@ class Unmoved(Clock):
         return Validation(loss=1.0, accuracy=0.5)
 
 
+@pytest.mark.slow
 def test_a_run_that_got_longer_is_stopped_by_the_patience_of_the_longer_one(timed, tmp_path: Path):
     """Its speed was measured while the machine was busy; a stop and a resumption in between change nothing."""
     first = make_plan(TrainConfig(**MINUTES, max_minutes=14), steps_per_epoch=20, speed=Speed(10.0, 1.0, 121.0))
@@ -275,6 +282,7 @@ def test_a_run_that_got_longer_is_stopped_by_the_patience_of_the_longer_one(time
     assert summary.patience == summary.epochs_planned // 3 > 3 * first.patience
 
 
+@pytest.mark.slow
 def test_an_epoch_under_way_is_judged_though_patience_is_spent_by_a_shorter_plan(timed, tmp_path: Path):
     """Stopped within that epoch, the run goes on with it, as it would have done without the stop."""
     first = make_plan(TrainConfig(**MINUTES, max_minutes=8), steps_per_epoch=20, speed=Speed(1.0, 1.0, 13.0))

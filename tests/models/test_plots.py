@@ -51,10 +51,12 @@ def texts(svg: bytes) -> list[str]:
     return [t.text or "" for t in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
 
 
+@pytest.mark.slow
 def test_the_curves_mark_the_epoch_that_was_kept():
     assert "kept: epoch 8, 93.8 %" in texts(plots.learning_curves(history(10), best_epoch=7))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [0, 1, 2])
 def test_curves_of_hardly_any_epochs_are_drawn(epochs):
     assert plots.learning_curves(history(epochs), best_epoch=0 if epochs else None)
@@ -69,6 +71,7 @@ def test_the_axis_of_a_single_epoch_says_1_and_its_accuracy_is_seen_on_the_whole
     assert {"0", "100"} <= set(shown)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [2, 10])
 def test_the_name_of_the_last_epoch_stands_to_the_left_of_its_line(epochs):
     svg = plots.learning_curves(history(epochs), best_epoch=epochs - 1)
@@ -76,7 +79,7 @@ def test_the_name_of_the_last_epoch_stands_to_the_left_of_its_line(epochs):
     assert "text-anchor: end" in name.get("style", "")
 
 
-@pytest.mark.parametrize("count", [2, 100])
+@pytest.mark.parametrize("count", [2, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_confusion_matrix_can_be_drawn_for_any_number_of_classes(count):
     svg = plots.confusion(measured(names(count)))
     assert "class 0" in texts(svg)
@@ -88,10 +91,12 @@ def test_a_confusion_matrix_shows_its_counts():
     assert str(counts[0][0]) in texts(plots.confusion(measured(names(3))))
 
 
+@pytest.mark.slow
 def test_class_bars_put_the_weakest_first_and_stop_at_forty():
     assert len([t for t in texts(plots.class_bars(measured(names(60)))) if t.startswith("class ")]) == 40
 
 
+@pytest.mark.slow
 def test_the_reliability_diagram_names_both_errors():
     probabilities, labels = answers(4)
     after, before = reliability(probabilities, labels), reliability(probabilities**3, labels)
@@ -100,6 +105,7 @@ def test_the_reliability_diagram_names_both_errors():
     assert f"before calibration, error {100 * before.error:.1f}" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [plots.confusion, plots.class_bars])
 def test_hostile_class_names_are_drawn_as_they_are_and_break_nothing(draw):
     svg = draw(measured(HOSTILE))
@@ -119,6 +125,7 @@ def test_a_contact_sheet_shows_pictures_of_many_shapes_and_those_that_are_missin
     assert Image.open(io.BytesIO(sheet)).format == "PNG"
 
 
+@pytest.mark.slow
 def test_the_same_values_give_the_same_bytes_from_any_thread():
     expected = plots.learning_curves(history(5), best_epoch=3)
     with ThreadPoolExecutor(2) as pool:

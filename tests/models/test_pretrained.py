@@ -97,6 +97,7 @@ def test_what_is_frozen_has_no_gradient_and_is_unknown_to_the_optimiser(toy: Dat
     assert {id(p) for group in build_optimizer(net, config).param_groups for p in group["params"]} == head
 
 
+@pytest.mark.slow
 def test_full_training_gives_the_backbone_its_share_of_the_rate(toy: Dataset, published: Path):
     chosen = experiment(published, "full")
     learner = learner_of(chosen, toy)
@@ -128,6 +129,7 @@ def test_full_training_gives_the_backbone_its_share_of_the_rate(toy: Dataset, pu
     assert not any(group["orthogonal"] for group in groups)  # Muon is for weights that start at random
 
 
+@pytest.mark.slow
 def test_the_rate_that_is_written_down_is_the_full_one(toy: Dataset, published: Path):
     chosen = experiment(published, "full", optimizer=AdamWConfig(lr=1e-3))
     plain = chosen.model_copy(update={"model": CNNConfig(width=8)})
@@ -135,6 +137,7 @@ def test_the_rate_that_is_written_down_is_the_full_one(toy: Dataset, published: 
     assert rates[0] == rates[1]
 
 
+@pytest.mark.slow
 def test_adapters_start_as_the_identity_and_they_and_the_head_alone_learn(toy: Dataset, published: Path):
     bare, adapted = (learner_of(experiment(published, tune), toy).net.eval() for tune in ("head", "adapter"))
     adapted[1].head.load_state_dict(bare[1].head.state_dict())
@@ -148,6 +151,7 @@ def test_adapters_start_as_the_identity_and_they_and_the_head_alone_learn(toy: D
     )
 
 
+@pytest.mark.slow
 def test_a_run_with_adapters_is_built_again_without_the_published_file_and_merges(
     toy: Dataset, published: Path, tmp_path: Path
 ):
@@ -212,6 +216,7 @@ def test_an_adapter_adds_a_product_of_its_rank_and_is_smaller_than_its_matrix():
     assert next(adapters(depthwise)).down.shape == (2, 9)
 
 
+@pytest.mark.slow
 def test_published_statistics_are_used_and_grey_pictures_are_shown_in_three_channels(toy: Dataset, published: Path):
     chosen = experiment(published, "head")
     assert published_statistics(chosen.model) == learner_of(chosen, toy).statistics == IMAGENET
@@ -323,6 +328,7 @@ def test_on_a_gpu_a_backbone_learns_in_bfloat16(published: Path, tune: str):
     assert {weight.dtype for weight in net.parameters()} == {torch.float32}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tune", ["head", pytest.param("full", marks=pytest.mark.slow), pytest.param("adapter", marks=pytest.mark.slow)]
 )

@@ -71,7 +71,9 @@ def trial(
 
 
 @pytest.mark.parametrize(
-    "recipe", RECIPES, ids=lambda recipe: f"{recipe.method}-{recipe.per_channel:d}{recipe.symmetric:d}"
+    "recipe",
+    [RECIPES[0], *(pytest.param(recipe, marks=pytest.mark.slow) for recipe in RECIPES[1:])],
+    ids=lambda recipe: f"{recipe.method}-{recipe.per_channel:d}{recipe.symmetric:d}",
 )
 def test_an_int8_graph_takes_the_same_pixels_and_answers_nearly_the_same(
     graph: bytes, sight: Sight, recipe: Recipe, tmp_path: Path
@@ -204,6 +206,7 @@ def test_without_time_the_first_recipe_is_taken():
 # When it is kept
 
 
+@pytest.mark.slow
 def test_a_graph_that_is_as_right_and_faster_is_kept_with_its_figures(graph: bytes, sight: Sight):
     made = trial(graph, sight).made("int8")
     variant = made.variant
@@ -216,6 +219,7 @@ def test_a_graph_that_is_as_right_and_faster_is_kept_with_its_figures(graph: byt
     assert variant.said.startswith("kept: 2.00 x as fast for one picture, 2.00 x for 32; ")
 
 
+@pytest.mark.slow
 def test_one_that_is_no_faster_is_not_kept_and_sees_no_test_picture(graph: bytes, sight: Sight):
     made = trial(graph, sight, fast=1.02).made("int8")
     assert (made.variant.kept, made.graph, made.variant.n) == (False, None, None)
@@ -223,6 +227,7 @@ def test_one_that_is_no_faster_is_not_kept_and_sees_no_test_picture(graph: bytes
     assert trial(graph, sight, fast=1 / FASTER + 1e-6).made("int8").variant.kept
 
 
+@pytest.mark.slow
 def test_a_recipe_that_ruins_the_accuracy_is_not_kept(images: Images):
     """Planted: a graph with other weights, on pictures whose labels are the right one's answers."""
     graph, ruined = Tiny(), Tiny()
@@ -326,6 +331,7 @@ def test_one_that_cannot_be_made_is_told_and_the_export_goes_on(graph: bytes, si
     assert "/" not in made.variant.said.replace("/ ", "")  # no path
 
 
+@pytest.mark.slow
 def test_both_are_made_in_turn_and_none_where_none_is_asked_for(graph: bytes, sight: Sight):
     def names(asked_for: str) -> list[str]:
         config = LENIENT.model_copy(update={"quantize": asked_for})

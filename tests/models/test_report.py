@@ -204,6 +204,7 @@ def test_the_page_begins_with_what_the_model_is_how_good_and_what_to_try(plain, 
     assert "asks for a change" in seen(bare)
 
 
+@pytest.mark.slow
 def test_the_release_puts_its_decision_into_the_page_and_a_later_one_replaces_it(tmp_path, hostile):
     file = tmp_path / "report.html"
     conclude(file, verdict(promoted=True, reason="First model."), "flowers@1")
@@ -246,12 +247,14 @@ def test_the_release_puts_its_checks_into_the_page_with_a_picture_of_worse_pictu
     assert "What was checked" not in seen(file.read_text())
 
 
+@pytest.mark.slow
 def test_a_first_model_is_drawn_without_another():
     right = np.ones((1, 40, len(LEVELS)), dtype=bool)
     assert b"the champion" not in judged.robustness(levels(right), None)
     assert b"the champion" in judged.robustness(levels(np.concatenate([right, right])), None)
 
 
+@pytest.mark.slow
 def test_that_accuracy_while_training_is_not_that_of_the_model_as_exported_is_said(plain):
     said = "While training, validation pictures were answered"
     assert f"{said} in the precision of training: 80.0 % right in the kept epoch" in seen(plain)  # 83.3 % in the tile
@@ -324,6 +327,7 @@ def dataset_in(folder: Path) -> Dataset:
     return Dataset(images, Split(train=none, val=none, test=np.arange(N)), data_report())
 
 
+@pytest.mark.slow
 def test_a_finished_run_folder_gets_its_page_with_the_mistakes_as_pictures(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.path.mkdir()

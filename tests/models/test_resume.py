@@ -115,7 +115,11 @@ def assert_same(one: FitResult, other: FitResult) -> None:
     assert one.summary.best_epoch == other.summary.best_epoch
 
 
-@pytest.mark.parametrize("every_s", [EVERY_STEP, 3600.0], ids=["saved every step", "saved every epoch"])
+@pytest.mark.parametrize(
+    "every_s",
+    [EVERY_STEP, pytest.param(3600.0, marks=pytest.mark.slow)],
+    ids=["saved every step", "saved every epoch"],
+)
 @pytest.mark.parametrize("when", [(0, 0), (0, 2), (1, 0), (2, 1)], ids=str)
 def test_a_run_killed_anywhere_ends_with_the_same_bits(toy: Dataset, tmp_path: Path, when, every_s):
     with pytest.raises(Killed):
@@ -124,6 +128,7 @@ def test_a_run_killed_anywhere_ends_with_the_same_bits(toy: Dataset, tmp_path: P
     assert_same(resumed, undisturbed())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "chosen",
     [
@@ -180,6 +185,7 @@ def test_a_resumed_optimiser_counts_on_the_cpu_and_keeps_the_rest_where_the_weig
     assert training.sums.device.type == "meta"
 
 
+@pytest.mark.slow
 def test_a_plateau_is_remembered(toy: Dataset, tmp_path: Path):
     """With a rate at which nothing moves, every epoch after the first is as bad as it: the rate falls twice."""
     schedule = PlateauConfig(patience=1, gamma=0.5, warmup=0)
@@ -192,6 +198,7 @@ def test_a_plateau_is_remembered(toy: Dataset, tmp_path: Path):
     assert_same(trained(chosen, toy, Checkpoints(tmp_path)), whole)
 
 
+@pytest.mark.slow
 def test_a_rate_that_was_found_by_trying_is_kept_and_not_looked_for_again(toy: Dataset, tmp_path: Path):
     chosen, told = experiment(AdamWConfig(lr="auto")).model_copy(update={"model": SoftmaxConfig()}), []
 
@@ -211,6 +218,7 @@ def test_a_rate_that_was_found_by_trying_is_kept_and_not_looked_for_again(toy: D
     assert told[0] == told[1]
 
 
+@pytest.mark.slow
 def test_only_what_was_not_done_is_done_again(toy: Dataset, tmp_path: Path):
     with pytest.raises(Killed):
         trained(experiment(), toy, Checkpoints(tmp_path, every_s=EVERY_STEP), killed_at=(1, 2))
@@ -219,6 +227,7 @@ def test_only_what_was_not_done_is_done_again(toy: Dataset, tmp_path: Path):
     assert [record.epoch for record in told] == [1, 2]
 
 
+@pytest.mark.slow
 def test_patience_is_not_forgotten(toy: Dataset, tmp_path: Path):
     chosen = experiment(AdamWConfig(lr=1e-12), epochs=9, patience=2, monitor="val_loss")
     with pytest.raises(Killed):
@@ -244,6 +253,7 @@ def half_trained(toy: Dataset, folder: Path) -> None:
         trained(experiment(), toy, Checkpoints(folder, every_s=EVERY_STEP), killed_at=(1, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
@@ -267,6 +277,7 @@ def test_a_checkpoint_that_does_not_fit_is_one_sentence_with_the_way_on(toy: Dat
     assert "\n" not in str(said.value)
 
 
+@pytest.mark.slow
 def test_weights_that_changed_their_order_are_noticed(toy: Dataset, tmp_path: Path):
     half_trained(toy, tmp_path)
     newest = max(tmp_path.glob("*.pt"))
@@ -278,6 +289,7 @@ def test_weights_that_changed_their_order_are_noticed(toy: Dataset, tmp_path: Pa
         trained(experiment(), toy, Checkpoints(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_an_older_form_is_one_sentence(toy: Dataset, tmp_path: Path):
     half_trained(toy, tmp_path)
     newest = max(tmp_path.glob("*.pt"))
@@ -288,6 +300,7 @@ def test_a_checkpoint_of_an_older_form_is_one_sentence(toy: Dataset, tmp_path: P
         trained(experiment(), toy, Checkpoints(tmp_path))
 
 
+@pytest.mark.slow
 def test_two_checkpoints_are_kept(toy: Dataset, tmp_path: Path):
     trained(experiment(), toy, Checkpoints(tmp_path, every_s=EVERY_STEP))
     assert len(list(tmp_path.iterdir())) == 2

@@ -152,6 +152,7 @@ def test_of_a_first_model_it_is_told_and_decides_nothing():
     assert "leaves 100.0 % of 10 right" in check.said
 
 
+@pytest.mark.slow
 def test_an_equal_model_is_hardly_ever_refused_and_one_that_lost_ten_points_nearly_always():
     """At each level a tenth of the answers differ; 300 pictures."""
     rng = np.random.default_rng(0)
@@ -165,6 +166,7 @@ def test_an_equal_model_is_hardly_ever_refused_and_one_that_lost_ten_points_near
     assert refused(0.12, 0.02) >= 0.95
 
 
+@pytest.mark.slow
 def test_the_power_in_the_docs_is_what_is_simulated():
     """At one level, where 5 of 100 answers are gained beside what is lost."""
     rows = re.findall(r"^\| ([\d,]+) \| (\d+) % \| (\d+) % \| (\d+) % \|$", DOCS.read_text(), flags=re.MULTILINE)

@@ -63,6 +63,7 @@ def test_a_finished_run_is_left_alone(tmp_path: Path):
     assert runs(tmp_path) == [first, second]
 
 
+@pytest.mark.slow
 def test_two_processes_never_share_a_folder(tmp_path: Path):
     code = """
 import sys
@@ -121,6 +122,7 @@ def test_predictions_come_back_as_they_were(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["predictions.npz"]
 
 
+@pytest.mark.slow
 def test_looking_at_runs_needs_no_torch():
     code = "import sys, models.run; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

@@ -103,6 +103,7 @@ def test_a_plateau_lowers_the_rate_whenever_patience_is_spent():
     assert [falls(figures[:epochs], patience=2) for epochs in range(9)] == [0, 0, 0, 0, 1, 1, 1, 1, 2]
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from([0.5, 1.0, 1.5, 2.0, 2.5]), max_size=30), st.integers(1, 5))
 def test_a_plateau_is_that_of_torch(losses: list[float], patience: int):
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)

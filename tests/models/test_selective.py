@@ -41,11 +41,19 @@ def true_risk(limit: float, error_of, levels: int | None) -> float:
     ("error_of", "levels", "n"),
     [
         pytest.param(lambda p: 1 - p, None, 600, id="calibrated"),
-        pytest.param(lambda p: 1 - p, 40, 600, id="with ties"),
-        pytest.param(lambda p: 0.5 * (1.05 - p), 8, 600, id="most answers equally sure"),
-        pytest.param(lambda p: 0.3 * (1 - p) + 0.045, None, 400, id="hardly ever low enough"),
-        pytest.param(lambda p: np.full_like(p, 0.052), None, 400, id="just too often wrong, whatever it says"),
-        pytest.param(lambda p: 0.9 * (p - 0.5) ** 4, None, 400, id="more often wrong where it is surer"),
+        pytest.param(lambda p: 1 - p, 40, 600, id="with ties", marks=pytest.mark.slow),
+        pytest.param(lambda p: 0.5 * (1.05 - p), 8, 600, id="most answers equally sure", marks=pytest.mark.slow),
+        pytest.param(lambda p: 0.3 * (1 - p) + 0.045, None, 400, id="hardly ever low enough", marks=pytest.mark.slow),
+        pytest.param(
+            lambda p: np.full_like(p, 0.052),
+            None,
+            400,
+            id="just too often wrong, whatever it says",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            lambda p: 0.9 * (p - 0.5) ** 4, None, 400, id="more often wrong where it is surer", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_sure_answers_are_wrong_more_often_than_asked_for_as_rarely_as_promised(error_of, levels, n):
@@ -144,6 +152,7 @@ def test_classes_that_no_validation_picture_shows_stand_in_no_way():
     assert threshold(probabilities, labels, **ASKED) == 0
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 400).flatmap(
         lambda n: st.tuples(
@@ -216,6 +225,7 @@ def test_the_curve_takes_answers_that_are_equally_sure_together():
     np.testing.assert_allclose(wrong, [0, 1 / 3, 0.5])
 
 
+@pytest.mark.slow
 def test_the_curve_is_drawn_with_the_risk_and_what_came_of_it():
     val, test = (answered(np.linspace(0.5, 1, n), np.arange(n) < n // 10) for n in (1_000, 200))
     found = selective(val, test, config=AnswerConfig())

@@ -82,14 +82,15 @@ def tiny_vit() -> dict[str, Tensor]:
     return timm.create_model("vit_tiny_patch16_224").state_dict()
 
 
+@pytest.mark.slow
 @needs_timm
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
         ("head.weight", ()),
-        ("pos_embed", ()),
-        ("pos_embed", (1, 51, 192)),
-        ("patch_embed.proj.weight", (192, 3, 16, 16, 1)),
+        pytest.param("pos_embed", (), marks=pytest.mark.slow),
+        pytest.param("pos_embed", (1, 51, 192), marks=pytest.mark.slow),
+        pytest.param("patch_embed.proj.weight", (192, 3, 16, 16, 1), marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -101,6 +102,7 @@ def test_a_tensor_of_any_shape_is_a_sentence(
         plain_weights(PretrainedConfig(backbone=VIT, weights=str(tmp_path / "odd.pth")), IMAGE, 3)
 
 
+@pytest.mark.slow
 @needs_timm
 def test_a_file_may_lack_the_head_and_nothing_else(tmp_path: Path, tiny_vit: dict[str, Tensor]):
     config = PretrainedConfig(backbone=VIT, weights=str(tmp_path / "body.pth"))
@@ -187,6 +189,7 @@ def test_weights_that_do_not_arrive_are_a_sentence_with_the_file_to_fetch(hub: s
     )
 
 
+@pytest.mark.slow
 @needs_timm
 def test_several_processes_share_its_norms_with_their_activations():
     """In evaluation, which needs no others: the network must answer as before."""

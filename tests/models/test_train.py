@@ -100,8 +100,11 @@ def scripted(script: Script, **settings: object) -> FitResult:
     "config",
     [
         CNNConfig(width=8),
-        ViTConfig(patch=4, dim=32, depth=2, heads=2),
-        ConvViTConfig(dim=32, depth=1, heads=2, convolutions=2, channels=16, stochastic_depth=0),
+        pytest.param(ViTConfig(patch=4, dim=32, depth=2, heads=2), marks=pytest.mark.slow),
+        pytest.param(
+            ConvViTConfig(dim=32, depth=1, heads=2, convolutions=2, channels=16, stochastic_depth=0),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda config: config.kind,
 )
@@ -142,10 +145,12 @@ def test_the_same_seed_gives_the_same_weights():
     assert same(run(seed=3).weights, run(seed=3).weights)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights():
     assert not same(run(seed=3).weights, run(seed=4).weights)
 
 
+@pytest.mark.slow
 def test_dropout_is_decided_by_the_seed_alone():
     dropout = CNNConfig(width=8, dropout=0.5)
     weights = []
@@ -160,6 +165,7 @@ def test_dropout_differs_between_steps_epochs_and_seeds():
     assert len({dropout_seed(seed, epoch, step) for seed in (0, 1) for epoch in (0, 1) for step in (0, 1)}) == 8
 
 
+@pytest.mark.slow
 def test_every_epoch_is_recorded_and_told():
     told: list[EpochRecord] = []
     updates: list[ProgressUpdate] = []
@@ -188,6 +194,7 @@ def test_a_last_batch_of_one_picture_is_no_problem():
     assert all(tensor.isfinite().all() for tensor in result.weights.values())
 
 
+@pytest.mark.slow
 def test_soft_targets_are_learnt_as_hard_ones():
     pixels, labels = pictures(32)
     hard = run(batches=Shuffled(pixels, labels))

@@ -63,6 +63,7 @@ def network(config: ViTConfig | ConvViTConfig, num_classes: int = 4) -> torch.nn
     return build(config, IMAGE, STATISTICS, num_classes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ATTENTIONS, ids=name_of)
 def test_every_attention_learns_32_pictures_by_heart(attention: AttentionConfig):
     net, pixels, labels = network(vit(attention=attention, dim=32)), pictures(32), torch.arange(32) % 4

@@ -80,6 +80,7 @@ def test_several_gpus_are_measured_by_what_all_of_them_could_do():
     assert four == pytest.approx(one / 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tune", ["head", "adapter"])
 def test_nothing_is_said_of_a_frozen_backbone(tune: str):
     """Three passes would be counted for weights that need fewer."""

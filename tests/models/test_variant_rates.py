@@ -35,6 +35,7 @@ def test_tangos_limit_alone_would_keep_more_of_them():
     assert rate == pytest.approx(0.066, abs=0.002)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "discordance"), [(270, 0.01), (400, 0.02), (1500, 0.03)])
 def test_simulated_pairs_of_graphs_say_the_same(n, discordance):
     rng = np.random.default_rng(n)

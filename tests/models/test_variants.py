@@ -61,6 +61,7 @@ def test_the_card_says_how_far_each_is_from_the_trained_network(folder: Path, im
     assert ways["onnx"].largest_difference < 1e-4 < ways["int8"].largest_difference < 0.2
 
 
+@pytest.mark.slow
 def test_a_variant_that_is_not_kept_is_in_the_card_and_not_in_the_bundle(images: Images, tmp_path: Path):
     target = bundle_in_fewer_bits(tmp_path / "bundle", images, fast=1.0)
     kept = {one.name: one.kept for one in Bundle.open(target).card.variants}
@@ -139,6 +140,7 @@ def test_fp16_answers_on_a_processor_when_asked_for(folder: Path):
     assert gap(chosen, Bundle.open(folder, variant="float")) < 0.02
 
 
+@pytest.mark.slow
 def test_a_bundle_without_variants_answers_whatever_is_wanted(images: Images, tmp_path: Path):
     plain = toy_bundle(tmp_path / "bundle", images)
     for wanted in ("auto", "int8", "float"):

@@ -46,6 +46,7 @@ def simulated(n: int, *, loss: float, discordance: float) -> Iterator[tuple[Verd
         yield verdict(n, gained, lost), times
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "discordance"), [(300, 0.06), (2000, 0.02)])
 def test_a_model_that_is_no_better_is_called_better_no_more_often_than_stated(n, discordance):
     relations: Counter[str] = Counter()
@@ -57,12 +58,14 @@ def test_a_model_that_is_no_better_is_called_better_no_more_often_than_stated(n,
     assert relations["worse"] <= at_most(0.025)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "discordance"), [(300, 0.02), (300, 0.08), (2000, 0.03)])
 def test_a_planted_loss_of_two_points_is_refused_with_the_stated_power(n, discordance):
     promoted = sum(times for one, times in simulated(n, loss=0.02, discordance=discordance) if one.promoted)
     assert promoted <= at_most(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "loss", "discordance"), [(300, -0.02, 0.04), (1000, 0.005, 0.03)])
 def test_what_is_worked_out_is_what_is_simulated(n, loss, discordance):
     stated = promotion(n=n, loss=loss, discordance=discordance, config=CONFIG)

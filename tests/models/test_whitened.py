@@ -98,6 +98,7 @@ def test_of_many_pictures_as_many_are_looked_at_as_are_enough(monkeypatch: pytes
     torch.testing.assert_close(whitened_in(net).whitening.weight.abs(), expected.abs(), atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_first_layers_kernels_and_the_scales_of_norms_stay_as_they_are(small: Experiment, toy: Dataset):
     learner = learner_of(small, toy)
     before = whitened_in(learner.net).whitening.weight.clone()
@@ -109,6 +110,7 @@ def test_the_first_layers_kernels_and_the_scales_of_norms_stay_as_they_are(small
     assert all(norm.bias.any() for norm in norms)
 
 
+@pytest.mark.slow
 def test_a_killed_run_of_the_preset_ends_with_the_same_bits(small: Experiment, toy: Dataset, tmp_path: Path):
     seen = 0
 
@@ -124,6 +126,7 @@ def test_a_killed_run_of_the_preset_ends_with_the_same_bits(small: Experiment, t
     assert all(torch.equal(resumed.weights[name], tensor) for name, tensor in whole.weights.items())
 
 
+@pytest.mark.slow
 def test_a_run_folder_gives_the_first_layer_back(small: Experiment, toy: Dataset, tmp_path: Path):
     folder = open_run(tmp_path, small, "0" * 64)
     learn(small, toy, folder)

@@ -110,6 +110,7 @@ def test_every_weight_learns(config: ModelConfig):
     ] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", BY_HEART, ids=lambda config: config.kind)
 def test_the_defaults_learn_32_pictures_by_heart(config: ModelConfig):
     """Noise with labels that it does not tell, and the optimiser that is used where no other is chosen."""

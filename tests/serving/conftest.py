@@ -25,7 +25,13 @@ from tests.ports import free_port
 ROOT = Path(__file__).parents[2]
 # What no answer may tell a stranger: addresses, paths, other libraries.
 LEAKS = re.compile(r"0x[0-9a-f]{6}|/tmp|/work|/usr|site-packages|\.py\b|PIL|Traceback|BytesIO")
+SLOW_TO_IMPORT = ("test_openapi.py",)  # all their tests are marked slow
 START_S = 90.0  # within which anything happens that will happen: this machine may be busy
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Every process of a test run imports every file that it collects, whatever it will run of it."""
+    return (collection_path.name in SLOW_TO_IMPORT and "not slow" in config.option.markexpr) or None
 
 
 @dataclass

@@ -199,6 +199,7 @@ def test_what_arrives_twice_is_one_and_another_one_of_that_name_is_refused(toy_b
         arrivals.arrive(toy.bundle(tmp_path / "other", version="v1", threshold=50))
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_leaves_nothing_half_and_the_next_one_clears_up(toy_bundle, tmp_path, home):
     code = (
         "import os, sys\n"

@@ -74,6 +74,7 @@ def test_an_upload_over_the_limit_gets_413(client):
     assert "10,485,760" in sentence
 
 
+@pytest.mark.slow
 def test_an_upload_of_100_megabytes_gets_413_and_no_reset(client):
     sent = 100 * 1024 * 1024
     refused(client.post("/predict", files={"image": b"\0" * sent}), 413)
@@ -96,6 +97,7 @@ def test_a_decompression_bomb_gets_413_by_its_header(client, size):
     refused(client.post("/predict", files={"image": png_header(*size)}), 413)
 
 
+@pytest.mark.slow
 def test_a_real_png_of_many_pixels_in_few_bytes_gets_413(client):
     stream = io.BytesIO()
     Image.new("1", (12_000, 12_000)).save(stream, format="PNG")

@@ -66,6 +66,7 @@ def verdict(relation: Relation) -> Verdict:
     return Verdict(promoted=True, relation=relation, reason=relation, n=9, challenger_accuracy=0.9)
 
 
+@pytest.mark.slow
 def test_a_promotion_keeps_how_it_came_about_and_retention_the_last_better_one(home: Path, tmp_path: Path):
     made = [store.save(toy.bundle(tmp_path / name, version=name)) for name in ("v1", "v2", "v3", "v4", "v5")]
     relations: tuple[Relation, ...] = ("first", "better", "not worse", "not worse", "not worse")

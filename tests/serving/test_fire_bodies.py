@@ -16,6 +16,8 @@ import pytest
 import toy
 from conftest import LEAKS, START_S, Running, serving
 
+pytestmark = pytest.mark.slow  # a service of its own, which waits for what never comes
+
 BRIGHT = toy.picture(200)
 LARGE = toy.picture(200, size=(200, 200), format="BMP")  # 120 kB
 MIB = 1024 * 1024
@@ -65,7 +67,6 @@ def received(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-@pytest.mark.slow
 def test_a_body_without_end_is_answered_ended_and_not_kept(impatient):
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     with never_holding_more(impatient, 100 * MIB), connected(impatient) as connection:
@@ -83,7 +84,6 @@ def test_a_chunked_body_over_the_limit_is_told_so_before_its_end(impatient):
         assert received(connection).startswith(b"HTTP/1.1 413")
 
 
-@pytest.mark.slow
 def test_fifty_slow_senders_get_408_and_keep_nobody_waiting(impatient):
     connections = [connected(impatient) for _ in range(50)]
     over = threading.Event()
@@ -317,7 +317,6 @@ def test_a_form_inside_a_form_of_many_parts_is_refused(impatient):
     assert answer.status_code in (400, 422)
 
 
-@pytest.mark.slow
 def test_uploads_that_are_refused_leave_no_memory(impatient):
     def flood(times: int) -> None:
         for _ in range(times):

@@ -66,6 +66,7 @@ def keep_many(home: str, start: int) -> None:
         verdicts.keep(ModelRef(name="toy", version="v1"), given(promoted=False, reason=f"{start + number}"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("three")
 def test_of_two_that_judge_at_once_no_verdict_is_lost(home):
     context = multiprocessing.get_context("fork")
@@ -112,6 +113,7 @@ def test_the_history_says_who_did_what_why_and_what_the_verdict_was(three):
     assert WHO.fullmatch(by_run.by)
 
 
+@pytest.mark.slow
 def test_a_version_that_was_refused_is_promoted_by_hand_only_with_a_reason(three, capsys):
     store.promote(three[0], reason="first")
     verdicts.keep(three[1], given(promoted=False))
@@ -128,6 +130,7 @@ def test_a_version_that_was_refused_is_promoted_by_hand_only_with_a_reason(three
     assert store.aliases("toy").history[-1].because == "it knows tulips"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("three")
 def test_a_version_without_a_verdict_needs_a_reason_under_either_name_of_the_option(capsys):
     status, _, err = command(capsys, "models", "promote", "toy@v1")
@@ -156,6 +159,7 @@ def test_on_trial_a_canary_needs_a_reason_and_a_shadow_which_answers_nobody_need
     assert (shadow.what, shadow.because) == ("shadow", None)
 
 
+@pytest.mark.slow
 def test_every_version_that_was_champion_once_can_be_gone_back_to(three, capsys):
     for ref in three:
         store.promote(ref, reason="")
@@ -203,6 +207,7 @@ def test_a_version_that_is_damaged_or_gone_is_not_gone_back_to(three, capsys):
     assert store.aliases("toy").champion == three[2]
 
 
+@pytest.mark.slow
 def test_an_explicit_way_back_ends_a_trial_too(three, capsys):
     store.promote(three[0], reason="")
     store.promote(three[1], reason="")
@@ -308,6 +313,7 @@ def test_a_file_of_later_is_told_as_that(home):
         store.aliases("toy")
 
 
+@pytest.mark.slow
 def test_retention_takes_verdicts_with_the_version_and_never_one_that_has_a_role_or_is_tried(three, home, tmp_path):
     fourth = store.save(toy.bundle(tmp_path / "v4", version="v4"))
     for ref in (*three, fourth):
@@ -352,6 +358,7 @@ def test_nobody_is_given_a_role_while_his_version_is_deleted(three, given_a_role
     assert store.aliases("toy") == before
 
 
+@pytest.mark.slow
 def test_with_signers_named_what_they_did_not_sign_is_not_put_into_service(three, tmp_path, monkeypatch, capsys):
     from models.bundle import manifest, signature
 

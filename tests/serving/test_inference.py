@@ -142,6 +142,7 @@ def test_the_loop_is_never_blocked_by_decoding_or_by_the_model(toy_bundle):
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_request_of_many_large_pictures_lets_others_have_their_turn(toy_bundle):
     slow = Slow(Bundle.open(toy_bundle))
     slow.card = card = Undecided(slow.card)
@@ -161,6 +162,7 @@ def test_a_request_of_many_large_pictures_lets_others_have_their_turn(toy_bundle
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_a_request_that_is_being_decoded_when_the_service_stops_is_answered(toy_bundle):
     slow = Slow(Bundle.open(toy_bundle))
     slow.card = card = Undecided(slow.card)

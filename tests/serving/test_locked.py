@@ -51,6 +51,7 @@ def locked(
         yield service
 
 
+@pytest.mark.slow
 def test_who_has_no_key_gets_401_and_a_sentence_that_says_how(locked):
     answer = httpx.post(locked.url + "/predict", files={"image": BRIGHT}, headers={"X-Request-Id": "r1"})
     assert answer.status_code == 401
@@ -62,17 +63,20 @@ def test_who_has_no_key_gets_401_and_a_sentence_that_says_how(locked):
         assert locked.get(path).status_code == 401
 
 
+@pytest.mark.slow
 def test_a_picture_that_is_sent_without_a_key_is_refused_and_not_cut_off(locked):
     for size in (1_000_000, 10_000_000):
         answer = httpx.post(locked.url + "/predict", content=bytes(size))
         assert answer.status_code == 401
 
 
+@pytest.mark.slow
 def test_who_watches_needs_none(locked):
     for path in OPEN:
         assert locked.get(path).is_success
 
 
+@pytest.mark.slow
 def test_the_client_and_the_command_line_take_the_key_from_the_environment(locked, key, tmp_path, capsys, monkeypatch):
     with Client(locked.url) as client, pytest.raises(ServiceError) as caught:
         client.predict(BRIGHT)
@@ -96,6 +100,7 @@ def test_a_key_that_no_header_can_hold_is_a_sentence(monkeypatch):
         Client()
 
 
+@pytest.mark.slow
 def test_a_key_made_and_taken_away_at_the_command_line_reaches_the_running_service(
     locked, file_of_service, capsys, monkeypatch
 ):
@@ -116,6 +121,7 @@ def status(service: Running, headers: dict[str, str]) -> int:
     return httpx.get(service.url + "/model", headers=headers).status_code
 
 
+@pytest.mark.slow
 def test_no_key_is_ever_in_an_answer_the_log_or_the_figures(locked, key):
     wrong = "ts_wrong-but-secret"
     headers = {"Authorization": f"Bearer {key}"}
@@ -131,6 +137,7 @@ def test_no_key_is_ever_in_an_answer_the_log_or_the_figures(locked, key):
         assert wrong not in told
 
 
+@pytest.mark.slow
 def test_every_answer_has_the_security_headers(locked, key):
     for path in ("/livez", "/model", "/nothing", "/metrics"):
         headers = httpx.get(locked.url + path, headers={"X-API-Key": key}).headers
@@ -144,6 +151,7 @@ def test_every_answer_has_the_security_headers(locked, key):
     assert page["Cache-Control"] == "no-cache"
 
 
+@pytest.mark.slow
 def test_pages_of_the_named_origin_may_ask_and_read_why_they_may_not(locked):
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
     for origin, allowed in (("https://app.example", True), ("https://evil.example", False)):
@@ -169,6 +177,7 @@ PASTED = """(field) => field.dispatchEvent(
   new ClipboardEvent("paste", { clipboardData: new DataTransfer(), bubbles: true }))"""
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_page_asks_for_the_key_and_works_with_it(locked, key):
     from playwright import sync_api

@@ -18,7 +18,8 @@ from serving.http import app, openapi
 from serving.inference import Inference
 from serving.settings import Settings
 
-pytest_plugins = ["schemathesis.pytest.plugin"]  # only here: it takes a second to import
+pytest_plugins = ["schemathesis.pytest.plugin"]  # only here: it takes seconds to import
+pytestmark = pytest.mark.slow  # and is not even collected where these are not to run: conftest.py
 
 # What no schema can say of bytes: that they are a picture.
 PICTURES = st.sampled_from([toy.picture(20), toy.picture(200, format="JPEG")])
@@ -75,11 +76,3 @@ def test_tensors_explanations_and_feedback_are_answered_as_the_document_says(cas
 
 def test_the_document_keeps_to_openapi() -> None:
     documented.validate()
-
-
-@pytest.mark.parametrize("path", sorted(DOCUMENT["paths"]))
-def test_every_path_takes_a_request_id_and_a_trace_and_gives_an_id(path: str) -> None:
-    (operation,) = (operation for name, operation in DOCUMENT["paths"][path].items() if name != "parameters")
-    taken = {parameter.get("$ref", "").rpartition("/")[2] for parameter in operation["parameters"]}
-    assert {"X-Request-Id", "traceparent"} <= taken
-    assert all("X-Request-Id" in answer["headers"] for answer in operation["responses"].values())

@@ -25,6 +25,7 @@ def test_a_form_gives_back_exactly_the_bytes_that_were_put_in():
     assert pictures.one(FORM, "multipart/form-data; boundary=xyz") == toy.picture(9)
 
 
+@pytest.mark.slow
 @given(body=st.binary(max_size=400), content_type=TYPES)
 @settings(max_examples=150)
 def test_any_bytes_of_any_type_are_read_or_refused_in_a_sentence(body, content_type):
@@ -34,6 +35,7 @@ def test_any_bytes_of_any_type_are_read_or_refused_in_a_sentence(body, content_t
         assert pictures.many(body, content_type, most=4)
 
 
+@pytest.mark.slow
 def test_a_form_with_some_bytes_changed_is_read_or_refused_in_a_sentence():
     choose = random.Random(0)
     for _ in range(2000):

@@ -20,6 +20,8 @@ from conftest import ROOT, START_S, Running, home_is, running, until
 from serving import store
 from serving.settings import Settings
 
+pytestmark = pytest.mark.slow  # services of their own; tests/serving/test_live.py promotes within a process
+
 GREY = toy.picture(90)  # dark for toy@v1, bright for toy@v2, whose threshold is 50
 
 
@@ -168,7 +170,6 @@ def is_free(port: int) -> bool:
     return False
 
 
-@pytest.mark.slow
 def test_a_killed_supervisor_takes_both_workers_along(tmp_path, toy_bundle):
     home = tmp_path / "bentoml"
     with home_is(home):
@@ -180,7 +181,6 @@ def test_a_killed_supervisor_takes_both_workers_along(tmp_path, toy_bundle):
         until(lambda: is_free(service.port))
 
 
-@pytest.mark.slow
 def test_a_worker_that_was_starting_ends_with_a_killed_supervisor_too(tmp_path, toy_bundle):
     home = tmp_path / "bentoml"
     with home_is(home):

@@ -64,6 +64,7 @@ def test_a_name_without_a_champion_does_not_keep_the_others_from_answering(store
         repository.champion("lamps")
 
 
+@pytest.mark.slow
 def test_versions_and_roles_are_opened_when_they_are_asked_for(stored: Stored):
     refs = [stored("toy", f"v{i}") for i in range(4)]
     store.promote(refs[0], reason="")
@@ -115,6 +116,7 @@ def test_a_version_that_many_ask_for_at_once_is_opened_once(stored: Stored):
     assert seen == ["v0", "v1"]
 
 
+@pytest.mark.slow
 def test_who_waits_for_versions_to_be_opened_keeps_nobody_from_the_other_threads(stored: Stored):
     store.promote(stored("toy", "v0"), reason="")
     versions = [stored("toy", f"v{i}").version for i in range(1, 4)]
@@ -191,6 +193,7 @@ def test_while_a_candidate_is_opened_the_one_in_service_answers_and_both_kinds_o
     inference.stop()
 
 
+@pytest.mark.slow
 def test_requests_choose_a_model_by_name_and_version(stored: Stored):
     store.promote(stored("toy", "low", threshold=50), reason="")
     store.promote(stored("lamps", "high", threshold=200), reason="")

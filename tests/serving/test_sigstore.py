@@ -33,6 +33,7 @@ def signed(bundle: Path, to: Path, authority: Authority) -> Path:
     return copy
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("home")
 def test_a_service_takes_what_is_signed_and_refuses_what_is_not(toy_bundle: Path, tmp_path: Path, authority: Authority):
     ref = store.save(signed(toy_bundle, tmp_path / "signed", authority))

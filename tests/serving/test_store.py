@@ -195,6 +195,7 @@ def challenge_many(home: str, version: str, times: int) -> None:
         challengers.challenge(ModelRef(name="toy", version=version), reason=f"{version} {i}")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two")
 def test_two_writers_at_once_lose_nothing_and_readers_see_whole_files(home):
     context = multiprocessing.get_context("fork")
@@ -209,6 +210,7 @@ def test_two_writers_at_once_lose_nothing_and_readers_see_whole_files(home):
     assert sorted(reasons) == sorted(f"{version} {i}" for version in ("v1", "v2") for i in range(25))
 
 
+@pytest.mark.slow
 def test_a_kill_while_saving_leaves_no_half_model(toy_bundle):
     code = (
         "import os, shutil, sys\n"

@@ -45,6 +45,7 @@ def unsure(version: str) -> float:
     return metrics.UNSURE.labels("toy", version)._value.get()
 
 
+@pytest.mark.slow
 def test_a_probability_above_the_threshold_is_sure_and_any_other_is_not(asked: TestClient):
     answers = [asked.post("/predict", files={"image": picture}).json() for picture in (CLEAR, FAINT)]
     assert [answer["sure"] for answer in answers] == [True, False]

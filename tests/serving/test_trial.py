@@ -156,6 +156,7 @@ def models(answers: list[Any]) -> dict[str, int]:
     return {model: said.count(model) for model in dict.fromkeys(said)}
 
 
+@pytest.mark.slow
 def test_a_canary_answers_its_share_and_is_compared(versions, serving):
     challengers.try_out(versions[1], share=0.25, shadow=False, reason="")
     answers, _ = serving(40)
@@ -165,6 +166,7 @@ def test_a_canary_answers_its_share_and_is_compared(versions, serving):
     assert (told["answers"], told["compared"], told["differed"]) == (10, 10, 0)
 
 
+@pytest.mark.slow
 def test_a_shadow_answers_nobody_and_is_compared(versions, serving):
     challengers.try_out(versions[1], share=1.0, shadow=True, reason="")
     answers, _ = serving(20)
@@ -198,6 +200,7 @@ def breaks(inference: Inference, how: type[Broken]) -> None:
     live.trying.served = dataclasses.replace(served, bundle=how(served.bundle))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shadow", [False, True])
 @pytest.mark.parametrize("how", [Broken, Infinite])
 def test_one_that_fails_harms_no_request_and_is_withdrawn(versions, serving, shadow, how):
@@ -246,6 +249,7 @@ def test_one_that_is_slow_is_withdrawn_also_where_it_keeps_everyone_waiting(vers
     assert "it takes 100.0 ms a picture" in store.aliases("toy").history[-1].reason
 
 
+@pytest.mark.slow
 def test_one_that_disagrees_is_withdrawn_and_the_page_says_why(versions, serving):
     challengers.try_out(versions[2], share=0.5, shadow=False, reason="")
     answers, inference = serving(120, poll_s=0.02, settled=lambda it: it.repository.default.held.trial is None)
@@ -256,6 +260,7 @@ def test_one_that_disagrees_is_withdrawn_and_the_page_says_why(versions, serving
     assert "disagreed about" in ended["reason"]
 
 
+@pytest.mark.slow
 def test_a_damaged_challenger_takes_no_traffic(versions, serving):
     model = store.path(versions[1]) / "model.onnx"
     model.write_bytes(model.read_bytes()[:-1] + b"x")
@@ -282,6 +287,7 @@ def test_a_trial_that_cannot_be_written_off_is_ended_all_the_same(versions, home
     assert "could not be written down" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_command_ends_the_trial_first_and_then_goes_back(versions, capsys):
     store.promote(versions[2], reason="")
     challengers.try_out(versions[1], share=0.5, shadow=False, reason="")

@@ -21,6 +21,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
 # What there is
 
 
+@pytest.mark.slow
 def test_the_server_says_what_it_is_and_that_it_is_alive(ask: Ask):
     assert ask("GET", "/v2").json() == {
         "name": "trainserve",
