@@ -106,9 +106,9 @@ def task_runner(config: RunnerConfig, *, at_once: int) -> "TaskRunner[Any]":
 
             return ThreadPoolTaskRunner(max_workers=at_once)
         case "processes":
-            from prefect.task_runners import ProcessPoolTaskRunner
+            from flows.pool import Pool
 
-            return ProcessPoolTaskRunner(max_workers=at_once, initializer=leave_with_parent)
+            return Pool(max_workers=at_once, initializer=leave_with_parent)
         case "dask":
             return _on_dask(config, at_once)
         case "ray":

@@ -516,9 +516,10 @@ def test_a_bucket_that_cannot_be_read_is_a_sentence(home, source, said):
 
 @pytest.mark.slow
 def test_training_pictures_come_out_of_s3(write, home, tmp_path, monkeypatch):
+    import s3fs
     from moto.server import ThreadedMotoServer  # late: a second, for a test that is rarely run
 
-    server = ThreadedMotoServer(port=0)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     try:
         host, port = server.get_host_and_port()
@@ -527,8 +528,6 @@ def test_training_pictures_come_out_of_s3(write, home, tmp_path, monkeypatch):
             monkeypatch.setenv(f"AWS_{name}", value)
         listed = taken(write({f"{k}/{n}.png": None for k in "ab" for n in range(30)}), home)
         many(listed, tmp_path / "shards")
-        import s3fs
-
         system = s3fs.S3FileSystem()
         system.mkdir("trainserve-test")
         for path in (tmp_path / "shards").iterdir():
@@ -539,6 +538,7 @@ def test_training_pictures_come_out_of_s3(write, home, tmp_path, monkeypatch):
         with pytest.raises(SourceError, match="s3://trainserve-test/tulips holds no shard"):
             taken("shards:s3://trainserve-test/tulips", home)
     finally:
+        s3fs.S3FileSystem.clear_instance_cache()  # or the next test of this process asks a server that is gone
         server.stop()
 
 

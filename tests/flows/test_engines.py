@@ -155,6 +155,27 @@ def test_a_pool_of_processes_that_loses_one_is_made_anew(
     check(folding, plain, folding.kill_in_the_middle("worker"))
 
 
+KILLED_IN_A_MESSAGE = """
+from flows.engines import RunnerConfig, task_runner
+with task_runner(RunnerConfig(kind="processes", workers=1), at_once=1) as runner:
+    runner._subprocess_message_queue._wlock.acquire()  # what a process leaves that is killed while it sends
+print("ended")
+"""
+
+
+def test_a_pool_whose_process_was_killed_in_the_middle_of_a_message_ends(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_IN_A_MESSAGE],
+        env=environment(tmp_path, PREFECT_LOGGING_LEVEL="CRITICAL"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=True,
+    )
+    assert done.stdout == "ended\n"
+
+
 def test_ray_gives_the_fold_of_a_killed_worker_to_another(
     api: str, pictures: Path, plain: dict[str, Any], tmp_path: Path
 ):
