@@ -19,6 +19,14 @@ def png(seed: int, side: int = 6) -> bytes:
     return file.getvalue()
 
 
+def two_classes(folder: Path, num: int, *, side: int) -> None:
+    """a/0.png, b/1.png, a/2.png, ..."""
+    for number in range(num):
+        file = folder / f"{'ab'[number % 2]}/{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(png(number, side=side))
+
+
 @pytest.fixture(name="png")
 def png_fixture() -> Callable[..., bytes]:
     return png

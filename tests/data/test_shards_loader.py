@@ -18,7 +18,7 @@ from data.shards import decoders, opening, order, stream
 from data.shards.place import Local
 from data.shards.stream import Streamed
 from data.spec import AugmentConfig, DatasetSpec, ImageSpec
-from tests.data.conftest import png
+from tests.data.conftest import two_classes
 from tests.data.test_shards import many, taken
 
 NUM = 90  # pictures of two classes
@@ -28,10 +28,7 @@ NUM = 90  # pictures of two classes
 def place(tmp_path_factory) -> Path:
     """`files`, a folder of pictures, and `shards`, the same in a dozen shards."""
     folder = tmp_path_factory.mktemp("shards")
-    for number in range(NUM):
-        file = folder / f"files/{'ab'[number % 2]}/{number}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(png(number, side=8))
+    two_classes(folder / "files", NUM, side=8)
     shard(folder / "files", folder / "shards", folder / "home")
     return folder
 

@@ -17,7 +17,7 @@ from data.shards.read import Shards
 from data.shards.stream import Streamed
 from data.snapshot import Snapshot
 from data.spec import DatasetSpec, ImageSpec
-from tests.data.conftest import png
+from tests.data.conftest import png, two_classes
 from tests.data.test_shards import many, taken
 
 NUM, SIDE = 90, 40
@@ -28,10 +28,7 @@ Opened = Callable[[], list[str]]
 def place(tmp_path_factory) -> Path:
     """`files`, a folder of pictures of two classes, and `shards`, the same in a dozen and more."""
     folder = tmp_path_factory.mktemp("passes")
-    for number in range(NUM):
-        file = folder / f"files/{'ab'[number % 2]}/{number}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(png(number, side=SIDE))
+    two_classes(folder / "files", NUM, side=SIDE)
     many(taken(folder / "files", folder / "home"), folder / "shards")
     return folder
 

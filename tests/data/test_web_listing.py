@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -85,25 +86,24 @@ def test_only_what_changed_comes_again_and_what_is_not_there_is_missing(web, hom
 
 def test_without_the_server_the_copy_of_an_earlier_run_is_used_if_it_is_whole(web, home, monkeypatch):
     monkeypatch.setattr(download, "Patience", lambda: Patience(attempts=2, first_wait_s=0.001))
-    web.answers = [site({"/l.csv": listing(["1.png", "2.png"]), "/1.png": b"one", "/2.png": b"two!"})]
-    spec = DatasetSpec(source=web.url("l.csv"))
-    before = catalog.fetch(spec, home)
-    web.shutdown()
-    web.server_close()
-    told: list[str] = []
-    for _ in range(2):
-        assert catalog.fetch(spec, home, progress=lambda what, *_: told.append(what)) == before
-    assert files(before.root).keys() == {"1.png", "2.png", "l.csv", "l.csv.origin.json"}
-    assert told == [f"{spec.source} cannot be reached; using the copy of an earlier run"] * 2
-    (before.root / mirror.LOG).unlink()
+    spec, root = fetched_then_away(web, home, sha256=None)
+    (root / mirror.LOG).unlink()
     with pytest.raises(DownloadError, match="check the network and run again"):
         catalog.fetch(spec, home)
 
 
 def test_without_the_server_a_listing_that_is_known_by_its_digest_needs_nothing_either(web, home):
-    text = listing(["1.png", "2.png"])
-    web.answers = [site({"/l.csv": text, "/1.png": b"one", "/2.png": b"two!"})]
-    spec = DatasetSpec(source=web.url("l.csv"), sha256=hashlib.sha256(text).hexdigest())
+    spec, root = fetched_then_away(web, home, sha256=hashlib.sha256(listing(["1.png", "2.png"])).hexdigest())
+    (root / "2.png").unlink()
+    (root / mirror.LOG).unlink()
+    with pytest.raises(DownloadError, match=r"could not be downloaded after 3 attempts .* check the network and run"):
+        catalog.fetch(spec, home)
+
+
+def fetched_then_away(web, home, *, sha256: str | None) -> tuple[DatasetSpec, Path]:
+    """What was asked for and where it lies, once the copy has served twice in place of a server that is gone."""
+    web.answers = [site({"/l.csv": listing(["1.png", "2.png"]), "/1.png": b"one", "/2.png": b"two!"})]
+    spec = DatasetSpec(source=web.url("l.csv"), sha256=sha256)
     before = catalog.fetch(spec, home)
     web.shutdown()
     web.server_close()
@@ -112,10 +112,7 @@ def test_without_the_server_a_listing_that_is_known_by_its_digest_needs_nothing_
         assert catalog.fetch(spec, home, progress=lambda what, *_: told.append(what)) == before
     assert files(before.root).keys() == {"1.png", "2.png", "l.csv", "l.csv.origin.json"}
     assert told == [f"{spec.source} cannot be reached; using the copy of an earlier run"] * 2
-    (before.root / "2.png").unlink()
-    (before.root / mirror.LOG).unlink()
-    with pytest.raises(DownloadError, match=r"could not be downloaded after 3 attempts .* check the network and run"):
-        catalog.fetch(spec, home)
+    return spec, before.root
 
 
 def test_a_copy_of_another_listing_is_not_used(web, home, monkeypatch):
