@@ -139,10 +139,10 @@ def _earlier(name: str, held: AliasFile, to: str | None) -> ModelRef:
             there = "promote a version" if held.champion else f"models in service: {known}"
             raise StoreError(f"model {name!r} has no previous champion to go back to; {there}")
         return ModelRef(name=name, version=held.previous)
-    ref = ModelRef.checked(name, to)
-    if held.champion == to:
+    ref = shelf.completed(ModelRef.checked(name, to))
+    if held.champion == ref.version:
         raise StoreError(f"{ref} is the champion already; `trainserve models history {name}` shows who was before")
-    if to not in held.champions:
+    if ref.version not in held.champions:
         raise StoreError(
             f"{ref} was never the champion of {name}, so there is no way back to it; "
             f"`trainserve models history {name}` shows who was, and `trainserve models promote {ref}` puts a version "

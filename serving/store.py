@@ -70,11 +70,12 @@ def save(bundle: Path, *, signers: "Signers | None" = None) -> ModelRef:
 
 
 def resolve(text: str) -> ModelRef:
-    """`name@version`, `name@champion` (or challenger, previous), or `name`, which means its champion."""
+    """`name@version`, or the beginning of a version that only one has; `name@champion` (or challenger, previous), or
+    `name`, which means its champion."""
     name, _, version = text.partition("@")
     version = version or "champion"
     if version not in ROLES:
-        ref = ModelRef.checked(name, version)
+        ref = shelf.completed(ModelRef.checked(name, version))
         path(ref)
         return ref
     ModelRef.checked(name, "0")

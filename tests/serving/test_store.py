@@ -172,6 +172,20 @@ def test_a_model_is_named_by_version_or_alias(two):
         store.resolve("toy@v9")
 
 
+def test_a_version_is_named_by_a_beginning_that_no_other_has(tmp_path):
+    nights = ["20261121-0300-toy-2b424c", "20261121-0300-toy-77aa01", "20261122-0300-toy-0c55fe"]
+    stored = [store.save(toy.bundle(tmp_path / night, version=night)) for night in nights]
+    assert store.resolve("toy@20261122") == stored[2]
+    assert store.resolve("toy@20261121-0300-toy-2b424c") == stored[0]
+    with pytest.raises(StoreError, match=r"beginning of 2 versions, 20261121-0300-toy-2b424c, .*write more of it"):
+        store.resolve("toy@20261121")
+    with pytest.raises(StoreError, match="toy@202 is not in the store"):
+        store.resolve("toy@202")
+    store.promote(stored[0], reason="")
+    store.promote(stored[2], reason="")
+    assert store.rollback("toy", reason="", to="20261121-0300-toy-2b") == stored[0]
+
+
 def test_an_exported_bundle_opens_and_nothing_is_overwritten(two, tmp_path):
     target = store.export(two[0], tmp_path / "out" / "bundle")
     assert store.save(target) == two[0]
