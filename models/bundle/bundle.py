@@ -92,7 +92,8 @@ class Bundle:
         samples. On the CPU, or where it can be on the GPU of this number. Raises `BundleError`.
 
         variant: the graph that is to answer; auto: on a processor the int8 one, if there is one, however fast it is
-        here. Where the one that is wanted does not answer as it should, model.onnx does.
+        here; where a GPU is asked for that cannot be used, the one that would answer there, for it was judged. Where
+        the one that is wanted does not answer as it should, model.onnx does.
         """
         contents = manifest.verified(folder, signers=signers)
         for name in (CARD, MODEL):
@@ -107,13 +108,18 @@ class Bundle:
         session.check_signature(graph, image=card.image, num_classes=len(card.classes))
         bundle = cls(folder=folder, card=card, golden=golden, _session=graph)
         bundle.replay()
-        return bundle._or_variant(variant, contents, connect)
+        asked = session.CPU if gpu is None else session.CUDA
+        return bundle._or_variant(variants.suited(card, asked, variant), variant, contents, connect)
 
     def _or_variant(
-        self, wanted: variants.Wanted, contents: Mapping[str, bytes], connect: Callable[[bytes], ort.InferenceSession]
+        self,
+        suited: tuple[variants.Name, str],
+        wanted: variants.Wanted,
+        contents: Mapping[str, bytes],
+        connect: Callable[[bytes], ort.InferenceSession],
     ) -> Self:
         """Itself, or with another graph that answers in its place."""
-        name, why = variants.suited(self.card, self.provider, wanted)
+        name, why = suited
         if name == "float":
             return replace(self, why=why)
         file = variants.FILES[name]

@@ -1,7 +1,8 @@
 """Which of a bundle's graphs answers here: model.onnx, or one in fewer bits that was made of it. No torch here.
 
-What the bundle holds and what onnxruntime computes on decide, never a clock: processes that open the same bundle on one
-machine answer with the same graph, and so do those that judge it and those that serve it.
+What the bundle holds and what onnxruntime is to compute on decide, never a clock, and not whether a GPU had room just
+then: processes that open the same bundle on one machine answer with the same graph, and so do those that judge it and
+those that serve it.
 """
 
 from typing import Literal
@@ -30,7 +31,7 @@ def automatic(provider: str) -> Name:
 
 
 def suited(card: ModelCard, provider: str, wanted: Wanted) -> tuple[Name, str]:
-    """The one to try where `provider` of onnxruntime's answers, and why if it is `float`."""
+    """The one to try where `provider` of onnxruntime's is to answer, and why if it is `float`."""
     kept = [variant.name for variant in card.variants if variant.kept]
     name = automatic(provider) if wanted == "auto" else wanted
     if name in kept:

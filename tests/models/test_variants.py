@@ -42,6 +42,13 @@ def gap(one: Bundle, other: Bundle) -> float:
     return float(np.abs(one.predict(pixels_of(one)) - other.predict(pixels_of(other))).max())
 
 
+def test_a_gpu_that_cannot_be_used_changes_no_graph(folder: Path):
+    """A worker whose GPU had no room just then answers as the others do, and with the graph that was judged."""
+    without = Bundle.open(folder, gpu=0)
+    assert without.provider == session.CPU
+    assert without.variant == "float"
+
+
 # What is in the bundle
 
 
