@@ -33,7 +33,7 @@ def diagnose(run: Evidence) -> tuple[Remark, ...]:
     """The gravest first. Epochs are counted from 1 in the sentences. An empty history says nothing about curves."""
     rules = ALWAYS + (IF_IT_LEARNT if learned.above_majority(run) else ())
     remarks = [remark for rule in rules for remark in rule(run)]
-    if all(remark.level != "warning" for remark in remarks):
+    if all(remark.level != "warning" for remark in remarks) and learned.follows(run):
         text = "The curves look healthy: the loss falls and validation follows."
         remarks.append(Remark("healthy", "fine", text, picture="curves"))
     return tuple(sorted(remarks, key=gravity))

@@ -89,12 +89,12 @@ def one_fold(
     placed = pictures or Pictures(images.pixels, training_device(experiment.train.devices))
     learner_with = partial(learner_for, experiment, images, placed, train=fold.train, val=fold.val)
     left = Left(experiment, folder, fold_index, on_trouble)
+    seeded = of_fold(experiment, fold_index)
 
     def train(size: int | None) -> tuple[Learner, FitResult]:
-        learner = learner_with(seed=fold_seed(seed, fold_index), batch_size=size, stop=stop)
+        learner = learner_with(seed=seeded.train.seed, batch_size=size, stop=stop)
         left.chosen(learner.batches.batch_size)
-        fitted = partial(run_fit, checkpoints=left.checkpoints, on_progress=on_progress, stop=stop)
-        return learner, fitted(experiment, learner)
+        return learner, run_fit(seeded, learner, checkpoints=left.checkpoints, on_progress=on_progress, stop=stop)
 
     learner, result = until_it_fits(train, size=left.batch_size(), on_short=left.begin_again)
     answers = answers_of(experiment, images, placed, fold.val, learner, result)
@@ -149,6 +149,12 @@ def answers_of(
     net = Mirrored(learner.net) if experiment.answer.mirror else learner.net
     at_once = answered_at_once(experiment.train, learner.batches.batch_size)
     return HeldOut(rows, logits(net, pictures, images, rows, at_once=at_once))
+
+
+def of_fold(experiment: Experiment, fold_index: int) -> Experiment:
+    """With the fold's own random numbers, those of dropout among them."""
+    seed = fold_seed(experiment.train.seed, fold_index)
+    return experiment.model_copy(update={"train": experiment.train.model_copy(update={"seed": seed})})
 
 
 def fold_seed(seed: int, fold_index: int) -> int:

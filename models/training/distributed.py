@@ -78,11 +78,11 @@ class Ranks:
         """Of all."""
         return device if self.num == 1 else f"{self.num} x {device}"
 
-    def require_same(self, number: int) -> None:
-        """Raises `InputError` where the ranks do not go on from the same checkpoint."""
+    def require_same(self, number: int, found: str) -> None:
+        """Raises `InputError` where the ranks do not go on from the same checkpoint; `found`: this one's, in words."""
         if self.any(self.first((float(number),))[0] != number):
             raise InputError(
-                f"the processes that train together found different checkpoints (this one step {number}); "
+                f"the processes that train together found different checkpoints (this one {found}); "
                 "put TRAINSERVE_HOME on a disk that all of them share"
             )
 

@@ -24,7 +24,7 @@ from models.training.distributed import ALONE, Ranks
 from models.training.early_stop import EarlyStop, monitored
 from models.training.gradients import by_layer, optimized
 from models.training.optim import build_optimizer, set_peak, set_rate
-from models.training.plan import Plan, make_plan, revised
+from models.training.plan import Plan, behind, make_plan, revised
 from models.training.pulse import ProgressUpdate, Pulse, check_finite, diverged, never
 from models.training.schedule import factor
 from models.training.state import FitResult, Training, averaging, copy_for_average, result_of, resume
@@ -124,8 +124,8 @@ def begin(
     ranks: Ranks = ALONE,
 ) -> Training:
     """Where the checkpoints end, or at the start; what was decided by trying is saved before the first step."""
-    device = next(net.parameters()).device
     saved = checkpoints.load() if checkpoints else None
+    ranks.require_same(saved is not None, "none" if saved is None else "one")  # before any tries or goes on alone
     steps = build_optimizer(net, optimizer)
     choose = partial(decide, net, batches, validate, steps, optimizer=optimizer, schedule=schedule, config=config)
     plan, took_s = UNKNOWN, 0.0
@@ -139,12 +139,12 @@ def begin(
         plan=plan,
         stop=EarlyStop(patience=plan.patience),
         average=None if config.ema is None else copy_for_average(net),
-        sums=torch.zeros(2 + len(optimized(steps)), device=device),
+        sums=torch.zeros(2 + len(optimized(steps)), device=next(net.parameters()).device),
         total_s=took_s,
     )
     if checkpoints is not None and saved is not None:
         resume(training, saved, checkpoints)
-    ranks.require_same(training.steps_done)
+    ranks.require_same(training.steps_done, f"that of step {training.steps_done}")
     if checkpoints is not None and saved is None:
         checkpoints.save(training.pack())
     return training
@@ -195,7 +195,7 @@ def train_epoch(
     training.net.train()
     began = time.monotonic() - training.epoch_s
     figures = [monitored(record, config) for record in training.history]
-    done = training.epoch / training.plan.epochs
+    done = behind(training.epoch, training.plan.epochs)
     stream = batches.epoch(training.epoch, start_step=training.step, done=done)
     average = averaging(training, config)
     while training.step < training.plan.steps_in(training.epoch):  # which a revision may change

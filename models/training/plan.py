@@ -29,13 +29,14 @@ class Speed:
     growing: float = 0.0  # share of the run, at its beginning, in which pictures are smaller
     small_step_s: float = 0.0  # with those
 
-    @property
-    def mean_step_s(self) -> float:
-        return self.growing * self.small_step_s + (1 - self.growing) * self.step_s
+    def small_steps(self, total_steps: int, *, steps_per_epoch: int) -> float:
+        """Those with smaller pictures; the last epoch has none."""
+        last = (total_steps - 1) // steps_per_epoch
+        return min(self.growing * total_steps, last * steps_per_epoch)
 
-    def seconds(self, steps: int, *, total_steps: int, validations: int) -> float:
+    def seconds(self, steps: int, *, total_steps: int, steps_per_epoch: int, validations: int) -> float:
         """What the first `steps` of a run of `total_steps` take, and so many validations."""
-        small = min(steps, self.growing * total_steps)
+        small = min(steps, self.small_steps(total_steps, steps_per_epoch=steps_per_epoch))
         return small * self.small_step_s + (steps - small) * self.step_s + validations * self.validation_s
 
 
@@ -55,6 +56,12 @@ class Plan:
 
     def steps_in(self, epoch: int) -> int:
         return min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch)
+
+
+def behind(epoch: int, epochs: int) -> float:
+    """The share of a run of so many epochs that lies behind when this one begins. Of the last it is all: what only the
+    beginning is to see, such as smaller pictures, would else be all that a run of one epoch ever sees."""
+    return 1.0 if epoch + 1 >= epochs else epoch / epochs
 
 
 def plan_of(packed: dict[str, Any]) -> Plan:
@@ -103,7 +110,9 @@ def revised(
     speed = plan.speed
     if speed is None:
         raise ValueError("only a plan for max_minutes can be revised")
-    expected_s = speed.seconds(steps_done, total_steps=plan.total_steps, validations=epochs_done)
+    expected_s = speed.seconds(
+        steps_done, total_steps=plan.total_steps, steps_per_epoch=plan.steps_per_epoch, validations=epochs_done
+    )
     slower = max(took_s - speed.took_s, 1e-9) / max(expected_s, 1e-9)
     left_s = (seconds_in(config) - took_s) / slower
     total_steps = min(
@@ -147,7 +156,13 @@ def default_epochs(steps_per_epoch: int) -> int:
 
 def affordable(seconds: float, *, steps_per_epoch: int, speed: Speed) -> int:
     """Steps that fit into the time, with a validation after every epoch and after the cut one; at least one."""
-    epoch_s = steps_per_epoch * speed.mean_step_s + speed.validation_s
-    epochs = int(seconds / epoch_s)
-    left_s = seconds - epochs * epoch_s - speed.validation_s
-    return max(1, epochs * steps_per_epoch + max(0, int(left_s / speed.mean_step_s)))
+
+    def fitted(small: float) -> int:
+        step_s = small * speed.small_step_s + (1 - small) * speed.step_s
+        epoch_s = steps_per_epoch * step_s + speed.validation_s
+        epochs = int(seconds / epoch_s)
+        left_s = seconds - epochs * epoch_s - speed.validation_s
+        return max(1, epochs * steps_per_epoch + max(0, int(left_s / step_s)))
+
+    total_steps = fitted(speed.growing)
+    return fitted(speed.small_steps(total_steps, steps_per_epoch=steps_per_epoch) / total_steps)

@@ -12,6 +12,7 @@ from torch import nn
 from data.loader import TrainBatches, smaller
 from data.spec import ImageSpec
 from models.records import EpochRecord, FitSummary
+from models.training.plan import behind
 
 PASSES = 3  # way forward, and back to the activations and to the weights
 # Words of a GPU's name -> dense bfloat16 TFLOP/s with float32 sums, from its maker's data sheet; narrower names first.
@@ -85,6 +86,7 @@ def with_utilisation(
     growing = batches.growing
     small = cost(net, image.model_copy(update={"height": height, "width": width})).flops if growing else full
     speeds = [
-        (record.images_per_s, small if record.epoch / summary.epochs_planned < growing else full) for record in history
+        (record.images_per_s, small if behind(record.epoch, summary.epochs_planned) < growing else full)
+        for record in history
     ]
     return summary.model_copy(update={"utilisation": utilisation(speeds, peak=devices * peak)})

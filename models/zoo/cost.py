@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from data.spec import ImageSpec
+from models.zoo.adapter import adapters, merge
 
 
 class Cost(NamedTuple):
@@ -33,7 +35,13 @@ def plain() -> Iterator[None]:
 
 
 def cost(net: nn.Module, image: ImageSpec) -> Cost:
-    """`net`: uint8 (B, H, W, C) -> logits. One picture is run through it, on its device; it is left as it was."""
+    """`net`: uint8 (B, H, W, C) -> logits. One picture is run through it, on its device; it is left as it was.
+
+    Adapters count as parameters, and in the arithmetic as what they become in the exported graph: nothing.
+    """
+    parameters = sum(weight.numel() for weight in net.parameters())
+    if any(adapters(net)):
+        net = merge(deepcopy(net))
     first = next(net.parameters())
     picture = torch.zeros(1, image.height, image.width, image.channels, dtype=torch.uint8, device=first.device)
     training = net.training
@@ -44,4 +52,4 @@ def cost(net: nn.Module, image: ImageSpec) -> Cost:
             net(picture)
     finally:
         net.train(training)
-    return Cost(parameters=sum(p.numel() for p in net.parameters()), flops=counter.get_total_flops())
+    return Cost(parameters=parameters, flops=counter.get_total_flops())

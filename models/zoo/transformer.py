@@ -15,7 +15,7 @@ from models.zoo.attention.grid import Grid
 from models.zoo.attention.layer import Attention
 from models.zoo.attention.rotary import Rotary
 from models.zoo.config_transformer import TransformerConfig
-from models.zoo.stochastic_depth import StochasticDepth
+from models.zoo.stochastic_depth import StochasticDepth, rates
 
 # B batch, P tokens of the picture, E extra ones, N = E + P, D width of a token, K classes
 
@@ -83,9 +83,8 @@ class Transformer(nn.Module):
         rotary = Rotary(self.grid, width) if config.position == "rotary" else None
         self.extra = nn.Parameter(0.02 * torch.randn(self.grid.extra, dim)) if self.grid.extra else None
         self.dropout = nn.Dropout(config.dropout)
-        skips = torch.linspace(0, config.stochastic_depth, config.depth).tolist()
         blocks = []
-        for skip in skips:
+        for skip in rates(config.stochastic_depth, num=config.depth):
             mix = build_mix(config.attention, self.grid, heads=heads, width=width)
             attention, mlp = Attention(dim, heads, mix, rotary=rotary), MLP(dim, config.mlp_ratio * dim)
             blocks.append(Block(attention, mlp, dropout=config.dropout, skip=skip))

@@ -214,6 +214,14 @@ def test_linear_attention_is_its_kernel_matrix(name: str):
     torch.testing.assert_close(mix(q, k, v), kernel / kernel.sum(3, keepdim=True) @ v)
 
 
+@pytest.mark.parametrize("name", ["elu", "relu", "random"])
+@pytest.mark.parametrize(("dtype", "low"), [(torch.float32, -20.0), (torch.bfloat16, -8.0)])
+def test_a_token_without_any_feature_is_answered_all_the_same(name: str, dtype: torch.dtype, low: float):
+    mix, (q, k, v) = made(name, GRID).to(dtype), (x.to(dtype) for x in parts(GRID))
+    assert mix(torch.full_like(q, low), k, v).isfinite().all()
+    assert mix(q, torch.full_like(k, low), v).isfinite().all()
+
+
 def test_random_features_approximate_the_softmax():
     torch.manual_seed(0)
     q, k, v = (x / 2 for x in parts(GRID))  # the variance grows exponentially with their length

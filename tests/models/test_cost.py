@@ -120,3 +120,13 @@ def test_counting_leaves_the_network_as_it_was_and_says_nothing(training: bool, 
     assert net.training == training
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert all(weight.grad is None for weight in net.parameters())
+
+
+def test_adapters_weigh_something_and_cost_an_answer_nothing():
+    image = ImageSpec(height=32, width=32, channels=3)
+    costs = [
+        cost(network(PretrainedConfig(backbone="mobilenet_v3_small", tune=tune), image), image)
+        for tune in ("head", "adapter")
+    ]
+    assert costs[0].flops == costs[1].flops
+    assert costs[0].parameters < costs[1].parameters

@@ -14,6 +14,7 @@ from data.split import folds
 from models.config import AnswerConfig, CrossvalConfig, Experiment
 from models.records import CVResult, FoldResult
 from models.run import RunFolder
+from models.training import fit
 from models.training.cross_validate import cross_validate, fold_seed, one_fold
 from models.training.folds import HeldOut, answers_file, ended_folds, fold_folder, held_out, keep_folds, summarise
 from models.training.pulse import Stopped
@@ -238,3 +239,15 @@ def test_the_test_rows_decide_nothing(three_folds: Experiment, result: CVResult,
 
 def test_the_seeds_of_folds_differ():
     assert len({fold_seed(seed, index) for seed in (0, 1) for index in range(5)}) == 10
+
+
+def test_dropout_of_each_fold_draws_its_own_random_numbers(
+    three_folds: Experiment, toy: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    drawn: list[set[int]] = []
+    monkeypatch.setattr(fit, "dropout_seed", lambda seed, *_, **__: drawn[-1].add(seed) or 1)
+    for index in range(2):
+        drawn.append(set())
+        one_fold(three_folds, toy, index)
+    assert len(drawn[0]) == len(drawn[1]) == 1
+    assert drawn[0] != drawn[1]

@@ -109,6 +109,15 @@ def test_overfitting_that_costs_no_accuracy_is_only_a_note():
     val = [1.0, 0.7, 0.5, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
     remarks = diagnose(curves(FALLING, val, [0.9] * 10), fit=summary(10, best=3), validation=measured(0.9))
     assert {"overfitting": "note"}.items() <= {r.kind: r.level for r in remarks}.items()
+    assert "healthy" not in [r.kind for r in remarks]
+
+
+@pytest.mark.parametrize(
+    ("train", "val"), [([], []), ([1.0], [1.0]), ([1.0, 1.05], [1.0, 0.9]), ([1.0, 0.9], [1.0, 1.05])]
+)
+def test_only_a_loss_that_fell_with_validation_behind_it_is_called_healthy(train: list[float], val: list[float]):
+    fit = summary(max(len(train), 1), best=0)
+    assert "healthy" not in kinds(curves(train, val, [0.9] * len(val)), fit=fit)
 
 
 def test_a_loss_that_was_still_falling_at_the_end_asks_for_more_epochs():
@@ -358,4 +367,5 @@ def test_the_weakest_class_is_named_with_what_it_is_taken_for():
 
 @pytest.mark.parametrize("epochs", [0, 1, 2])
 def test_a_run_of_hardly_any_epochs_is_no_error(epochs):
-    assert kinds(curves(FALLING[:epochs], SETTLED[:epochs]), fit=summary(max(epochs, 1), best=max(epochs - 1, 0)))
+    found = kinds(curves(FALLING[:epochs], SETTLED[:epochs]), fit=summary(max(epochs, 1), best=max(epochs - 1, 0)))
+    assert ("healthy" in found) == (epochs == 2)

@@ -301,6 +301,25 @@ def test_shared_norms_of_a_gpu_keep_the_activation_that_a_norm_has_inside():
     assert list(own.state_dict()) == names
 
 
+@forks
+@pytest.mark.parametrize("train", [{}, {"max_minutes": 60.0}], ids=["planned", "by trying"])
+def test_processes_that_find_different_checkpoints_say_so_before_they_try_anything(
+    toy: Dataset, tmp_path: Path, train: dict[str, float]
+):
+    chosen = experiment(**train)
+    trained(chosen, toy, ALONE, checkpoints=Checkpoints(tmp_path / "saved-0"))
+
+    def work(ranks: Ranks, folder: Path) -> str:
+        try:
+            trained(chosen, toy, ranks, checkpoints=Checkpoints(folder / f"saved-{ranks.rank}"))
+        except InputError as error:
+            return str(error)
+        return "went on"
+
+    for told, found in zip(together(work, tmp_path), ("one", "none"), strict=True):
+        assert f"found different checkpoints (this one {found})" in told
+
+
 @pytest.mark.parametrize("num", [1, 2, 3, 8])
 @pytest.mark.parametrize("total", [0, 1, 7, 64])
 def test_the_shares_of_all_ranks_are_the_whole(num: int, total: int):

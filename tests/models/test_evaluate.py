@@ -10,6 +10,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from data.loader import eval_batches
 from data.prepare import Dataset
+from data.spec import ImageSpec
 from models.config import Experiment
 from models.evaluation.diagnose import diagnose
 from models.evaluation.diagnosis.evidence import evidence, peers_of
@@ -123,6 +124,18 @@ def test_other_runs_on_the_same_pictures_are_peers(evaluated):
         other.path.mkdir()
         values = result.model_dump(mode="json") | {"run_id": name}
         values["lineage"]["fingerprint"] = fingerprint
+        (other.path / "run.json").write_text(json.dumps(values))
+    elsewhere = {
+        "20200101-000000-larger": {"image": result.image.model_copy(update={"height": 2 * result.image.height})},
+        "20200101-000000-published": {"experiment": {"model": {"kind": "pretrained"}}},
+    }
+    for name, changed in elsewhere.items():
+        other = RunFolder(folder.path.parent / name)
+        other.path.mkdir()
+        values = result.model_copy(update={"run_id": name}).model_dump(mode="json")
+        values["lineage"]["fingerprint"] = "0" * 64
+        for key, value in changed.items():
+            values[key] = value.model_dump() if isinstance(value, ImageSpec) else values[key] | value
         (other.path / "run.json").write_text(json.dumps(values))
     broken = folder.path.parent / "20200101-000000-broken"
     broken.mkdir()

@@ -52,8 +52,10 @@ class Clocked:
 
     def __init__(self, clock: Clock, *, growing: float = 0.0) -> None:
         self.clock, self.growing = clock, growing
+        self.small: list[bool] = []  # of each epoch that was begun
 
     def epoch(self, epoch: int, *, start_step: int = 0, done: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:  # noqa: ARG002
+        self.small.append(done < self.growing)
         for _ in range(start_step, self.steps_per_epoch):
             self.clock.step(small=done < self.growing)
             yield torch.zeros(2, 4), torch.tensor([0, 1])
@@ -165,6 +167,41 @@ def test_minutes_are_used_up_by_a_run_whose_pictures_grow(timed, step_s):
     clock = Clock(step_s, small=0.4)
     timed(clock, max_minutes=5, growing=0.5)
     assert 0.95 * 5 * 60 <= clock.now <= 5 * 60
+
+
+@pytest.mark.parametrize(
+    ("epochs", "small"), [(1, [False]), (2, [True, False]), (3, [True, True, False]), (4, [True, True, True, False])]
+)
+def test_the_last_epoch_sees_pictures_in_the_size_in_which_they_are_judged(epochs: int, small: list[bool]):
+    batches = Clocked(Clock(steady), growing=0.6)
+    fit(
+        nn.Linear(4, 2),
+        batches,
+        batches.clock.validate,
+        optimizer=RATE,
+        schedule=CosineConfig(),
+        config=TrainConfig(epochs=epochs),
+    )
+    assert batches.small == small
+
+
+@pytest.mark.parametrize("seconds", [5.0, 21.0, 25.0, 35.0, 60.0, 200.0])
+def test_what_is_planned_for_growing_pictures_takes_the_time_there_is(seconds: float):
+    speed = Speed(step_s=1.0, validation_s=0.5, growing=0.6, small_step_s=0.4)
+    steps = affordable(seconds, steps_per_epoch=20, speed=speed)
+    took = speed.seconds(steps, total_steps=steps, steps_per_epoch=20, validations=-(-steps // 20))
+    assert 0.75 * seconds <= took <= seconds
+    assert speed.small_steps(20, steps_per_epoch=20) == 0
+    assert speed.small_steps(40, steps_per_epoch=20) == 20
+    assert speed.small_steps(100, steps_per_epoch=20) == 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("minutes", [0.5, 1])
+def test_minutes_for_an_epoch_or_two_hold_though_their_last_has_large_pictures(timed, minutes: float):
+    clock = Clock(steady, small=0.4)
+    timed(clock, max_minutes=minutes, growing=0.6)
+    assert 0.75 * minutes * 60 <= clock.now <= minutes * 60
 
 
 @pytest.mark.slow

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from models.evaluation.diagnosis.units import watched
 from models.records import DeadUnits
+from models.zoo.attention.grid import Grid
+from models.zoo.attention.synthesizer import Dense
 
 
 class Written(nn.Module):
@@ -54,3 +56,13 @@ def test_nothing_is_left_behind():
     net(torch.rand(2, 1, 2, 2))
     assert firing.dead() == ()
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+
+
+def test_where_tokens_are_mixed_every_entry_of_every_head_is_a_unit():
+    """Attention that is computed from the token alone has a hidden layer in each head: (B, H, N, d)."""
+    mix = Dense(Grid(2, 2), heads=2, width=4)
+    hidden = torch.ones(3, 2, 4, 4)
+    hidden[:, 0, :, 1] = -1
+    with watched(nn.ModuleList([mix])) as firing:
+        mix(hidden, torch.ones(3, 2, 4, 4))
+    assert [(layer.units, layer.dead) for layer in firing.dead()] == [(8, 1)]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
+from data.spec import ImageSpec
 from models.evaluation.diagnosis.remark import Evidence, Peer
 from models.records import EpochRecord, RunResult
 from models.run import RunFolder, runs
@@ -31,7 +32,8 @@ def evidence_of(result: RunResult, history: Sequence[EpochRecord], *, peers: Seq
 
 
 def peers_of(folder: RunFolder, result: RunResult) -> tuple[Peer, ...]:
-    """Finished runs on pictures of the same fingerprint, the newest first; those that cannot be read are left out."""
+    """Finished runs that saw the same pictures in the same size, the newest first; those that cannot be read are left
+    out, and so is what was trained elsewhere before, which proves nothing about a training from scratch."""
     found = []
     for other in list(reversed(runs(folder.path.parent.parent)))[: MOST_PEERS + 1]:
         if other.path == folder.path or not other.finished:
@@ -40,7 +42,7 @@ def peers_of(folder: RunFolder, result: RunResult) -> tuple[Peer, ...]:
             theirs = other.result()
         except (OSError, ValidationError):
             continue  # of another version
-        if theirs.lineage.fingerprint == result.lineage.fingerprint and theirs.checks is not None:
+        if comparable(theirs, result) and theirs.checks is not None:
             found.append(
                 Peer(
                     run_id=theirs.run_id,
@@ -50,3 +52,14 @@ def peers_of(folder: RunFolder, result: RunResult) -> tuple[Peer, ...]:
                 )
             )
     return tuple(found)
+
+
+def comparable(theirs: RunResult, ours: RunResult) -> bool:
+    if theirs.lineage.fingerprint != ours.lineage.fingerprint or seen(theirs.image) != seen(ours.image):
+        return False
+    return theirs.experiment.model.kind != "pretrained" or ours.experiment.model.kind == "pretrained"
+
+
+def seen(image: ImageSpec) -> ImageSpec:
+    """What a network gets to see: the margin is cut off."""
+    return image.model_copy(update={"margin": 0})

@@ -84,6 +84,15 @@ def rising(run: Evidence) -> Iterator[Remark]:
     )
 
 
+def follows(run: Evidence) -> bool:
+    """The training loss fell, and validation with it: what one epoch cannot show."""
+    history = run.history
+    if len(history) < 2 or any(rising(run)):
+        return False
+    first, last = history[0], history[-1]
+    return last.train_loss < first.train_loss and min(record.val_loss for record in history[1:]) < first.val_loss
+
+
 def underfitting(run: Evidence) -> Iterator[Remark]:
     """The loss on training pictures stays high; if a smaller model got it lower, size is not what is missing."""
     trained, interval = run.trained, run.trained_interval

@@ -15,7 +15,7 @@ from models.zoo.attention.layer import Mix
 
 # B batch, H heads, N tokens, d width of a head, f features
 
-SMALLEST = 1e-6  # of a relu or random feature: a token that has none would be divided by zero
+SMALLEST = 1e-6  # of a feature: a token that has none would be divided by zero
 
 
 class Linear(Mix):
@@ -39,7 +39,7 @@ class Linear(Mix):
         """(B, H, N, d) -> (B, H, N, f), positive. `over`: axes whose common factor the quotient cancels."""
         match self.feature_map:
             case "elu":
-                return F.elu(x) + 1
+                return F.elu(x) + 1 + SMALLEST  # in this order: of 1 + SMALLEST bfloat16 would leave 1
             case "relu":
                 return F.relu(x) + SMALLEST
             case "random":
