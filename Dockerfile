@@ -71,8 +71,8 @@ ENV TRAINSERVE_HOME=/work BENTOML_HOME=/models PREFECT_HOME=/work/prefect
 USER 10001:10001
 WORKDIR /work
 VOLUME ["/work", "/models"]
-ENTRYPOINT ["trainserve"]
-CMD ["--help"]
+# No entry point: a pool of containers starts its own command (prefect.yaml).
+CMD ["trainserve", "--help"]
 
 
 FROM python AS serve

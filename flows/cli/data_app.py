@@ -28,7 +28,8 @@ data_app.command(data_diff.diff)
 def inspect(source: str, /, *settings: Settings, html: Html = None, as_json: Json = False) -> None:
     """Check the pictures of SOURCE and train nothing; exit status 2 if they would be refused.
 
-    SOURCE is the name of a known data set, a folder, an archive or the URL of one, or a listing (.csv).
+    SOURCE is a known data set, a folder, an archive, a listing (.csv, .parquet), the address of one of these (https://,
+    s3://, gs://), shards (shards:FOLDER), or a data set of the hub (hub:OWNER/NAME).
     """
     from flows.cli import inspection
 

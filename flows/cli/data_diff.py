@@ -9,8 +9,8 @@ def diff(a: str, b: str, /, *settings: Settings, as_json: Json = False) -> None:
 
     trainserve data diff flowers@3 flowers/
 
-    A and B are each the name of a data set, a folder, an archive or its URL; the id of a run; NAME@VERSION of a model;
-    or 8 or more digits of a fingerprint. Exit status 0 whether or not there are differences. A source alone says no
+    A and B are each a source, as `data inspect` takes it; the id of a run; NAME@VERSION of a model; or 8 or more digits
+    of a fingerprint. Exit status 0 whether or not there are differences. A source alone says no
     part of a picture that a run splits off: that is not compared. It is read as a run would with the same settings,
     such as --dataset.name flowers, whose decisions then hold, --dataset.more south/ or --dataset.rename daisies=daisy.
     """

@@ -20,7 +20,7 @@ def new(name: str, /, *, rate: float | None = None, file: File = None, signing: 
     Parameters
     ----------
     rate
-        Requests that it may send in a second, to each worker; by default any number.
+        Requests that it may send in a second, to all workers of a service together; by default any number.
     signing
         New file for a private key that models are signed with; its public line for a signers' file is printed, as by
         `trainserve models sign-key`.

@@ -22,7 +22,8 @@ HEAD = """\
 # GPUs first (docs/operations.md).
 """
 
-# How each kind of pool starts a run. In the image the checkout is the working directory, so nothing has to be pulled.
+# How each kind of pool starts a run. The image has this package installed, so nothing has to be pulled, and says itself
+# that runs are kept in /work and models in /models.
 PROCESS: dict[str, Any] = {
     "command": "python -m flows.deploy.engine",
     "working_dir": "{{ $PWD }}",
@@ -32,17 +33,18 @@ DOCKER: dict[str, Any] = {
     "command": "python -m flows.deploy.engine",
     "image": "trainserve-train:latest",
     "image_pull_policy": "Never",
-    "volumes": ["trainserve:/var/lib/trainserve"],
-    "env": {"TRAINSERVE_HOME": "/var/lib/trainserve", "BENTOML_HOME": "/var/lib/trainserve/bentoml"},
+    "volumes": ["trainserve-work:/work", "trainserve-models:/models"],
     "container_create_kwargs": {"device_requests": [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}]},
 }
 # The last three are not among the variables of a Kubernetes pool as Prefect makes it, which would ignore them.
 KUBERNETES: dict[str, Any] = {
     "command": "python -m flows.deploy.engine",
     "image": "trainserve-train:latest",
-    "env": {"TRAINSERVE_HOME": "/var/lib/trainserve", "BENTOML_HOME": "/var/lib/trainserve/bentoml"},
-    "volumes": [{"name": "trainserve", "persistentVolumeClaim": {"claimName": "trainserve"}}],
-    "volume_mounts": [{"name": "trainserve", "mountPath": "/var/lib/trainserve"}],
+    "volumes": [
+        {"name": "work", "persistentVolumeClaim": {"claimName": "trainserve-work"}},
+        {"name": "models", "persistentVolumeClaim": {"claimName": "trainserve-models"}},
+    ],
+    "volume_mounts": [{"name": "work", "mountPath": "/work"}, {"name": "models", "mountPath": "/models"}],
     "resources": {"limits": {"nvidia.com/gpu": 1}},
 }
 
