@@ -1,5 +1,6 @@
 """Buckets: only what is missing or changed is fetched, nothing is half there, nothing lands elsewhere."""
 
+import hashlib
 import io
 import subprocess
 import sys
@@ -486,3 +487,23 @@ def test_a_listing_that_leads_out_of_the_bucket_is_refused(put, home):
     url = put({"l.csv": b"path,label\n../1.png,a\n"})
     with pytest.raises(SourceError, match="leads out of the listing's folder"):
         catalog.fetch(DatasetSpec(source=f"{url}/l.csv"), home)
+
+
+def test_a_listing_with_another_sha256_is_refused(put, home):
+    url = put({"l.csv": b"path,label\n1.png,a\n2.png,b\n", "1.png": b"1", "2.png": b"2"}) + "/l.csv"
+    with pytest.raises(
+        DownloadError, match=r"l.csv has sha256 \w{12}\.\.\., expected 000000000000\.\.\.; check dataset.sh"
+    ):
+        catalog.fetch(DatasetSpec(source=url, sha256="0" * 64), home)
+    assert not list(home.rglob("*.png"))
+    right = hashlib.sha256(b"path,label\n1.png,a\n2.png,b\n").hexdigest()
+    assert catalog.fetch(DatasetSpec(source=url, sha256=right), home)
+
+
+def test_an_archive_of_a_bucket_with_another_sha256_is_refused(put, home):
+    url = put({"f.zip": zipped({"rose/1.png": b"1"})}) + "/f.zip"
+    with pytest.raises(
+        DownloadError, match=r"f.zip has sha256 .*, expected 000000000000\.\.\.; fetch it again or corr"
+    ):
+        catalog.fetch(DatasetSpec(source=url, sha256="0" * 64), home)
+    assert not list(home.rglob("*.png"))

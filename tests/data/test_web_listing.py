@@ -115,6 +115,13 @@ def fetched_then_away(web, home, *, sha256: str | None) -> tuple[DatasetSpec, Pa
     return spec, before.root
 
 
+def test_without_the_server_a_listing_of_another_digest_than_asked_for_is_not_used(web, home, monkeypatch):
+    monkeypatch.setattr(download, "Patience", lambda: Patience(attempts=2, first_wait_s=0.001))
+    spec, _ = fetched_then_away(web, home, sha256=None)
+    with pytest.raises(DownloadError, match=r"l.csv could not be downloaded after 2 attempts .* check the network"):
+        catalog.fetch(spec.model_copy(update={"sha256": "0" * 64}), home)
+
+
 def test_a_copy_of_another_listing_is_not_used(web, home, monkeypatch):
     """The server goes after it has given the new listing."""
     monkeypatch.setattr(download, "Patience", lambda: Patience(attempts=2, first_wait_s=0.001))
