@@ -323,6 +323,22 @@ def test_a_file_becomes_a_folder_and_a_folder_a_file(put, tmp_path):
     assert root.is_dir()
 
 
+@pytest.mark.parametrize(("names", "whole"), [(["a/1.png", "b.png"], True), (["a/1.png", "b.png/2.png"], False)])
+def test_a_copy_of_which_a_file_made_way_for_a_folder_is_not_whole_until_all_has_come(tmp_path, names, whole):
+    def bring(_: str, version: str | None, target: Path) -> str:
+        if version is None:
+            target.write_bytes(b"x")
+        return "v"
+
+    def away(*_: object) -> None:
+        raise DownloadError("the store does not answer")
+
+    mirror.update(tmp_path, ["a/1.png", "b.png"], bring, progress=lambda *_: None)
+    with pytest.raises(DownloadError, match="does not answer"):
+        mirror.update(tmp_path, names, away, progress=lambda *_: None)
+    assert mirror.is_whole(tmp_path) == whole
+
+
 def test_a_bucket_without_pictures_is_one_sentence(put, tmp_path):
     with pytest.raises(SourceError, match=r"there is no picture below memory://.*; check the address"):
         remote.folder(put({"notes.txt": b"x"}), tmp_path, progress=print)
