@@ -185,6 +185,7 @@ def test_a_picture_that_changes_while_they_are_written_is_told(write, home, tmp_
     (source / "b/4.png").write_bytes(b"changed")
     with pytest.raises(InputError, match=r"4\.png changed while shards were written; write them again"):
         write_shards(listed, tmp_path / "shards")
+    assert not any(memory.exists() for memory in listed.memories), "or it would be taken for what it was once more"
 
 
 # Read
