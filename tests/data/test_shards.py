@@ -520,6 +520,7 @@ def test_training_pictures_come_out_of_s3(write, home, tmp_path, monkeypatch):
     import s3fs
     from moto.server import ThreadedMotoServer  # late: a second, for a test that is rarely run
 
+    s3fs.S3FileSystem.clear_instance_cache()  # of a test before, which had no credentials
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     try:
