@@ -122,7 +122,7 @@ def _fetch_stored(url: str, name: str, spec: DatasetSpec, home: Path, progress: 
             root = _unpack(file, name, spec, home, progress)
         return _of_folder(root, name, spec, home, progress)
     if url.lower().endswith(listing.SUFFIXES):
-        file = remote.listed(url, datasets, progress=progress, again=again)
+        file = remote.listed(url, datasets, sha256=spec.sha256, progress=progress, again=again)
         return Fetched(file.parent, name, mirror=True, listing=file)
     return _of_folder(remote.folder(url, datasets, progress=progress, again=again), name, spec, home, progress)
 

@@ -20,7 +20,8 @@ from typing import cast
 
 import numpy as np
 
-from data.errors import SourceError, UnreadableImage
+from data.digests import unreadable
+from data.errors import PictureChanged, SourceError, UnreadableImage
 from data.preprocess import stored_pixels
 from data.spec import ImageSpec
 from data.workers import Process
@@ -40,7 +41,8 @@ def decode(job: Job, spec: ImageSpec, target: int) -> Refusals:
     """Each picture into its slot of the file open at `target`; the slots of a job follow each other. Written, not
     mapped: a full disk is then an OSError. Many at once: a call for each small picture took a sixth of the time.
 
-    Raises `SourceError` for a file that has changed since it was listed: what is kept is known by the digest.
+    Raises `PictureChanged` for a file that is not what was listed: what is kept is known by the digest; `SourceError`
+    for one that is gone or cannot be read.
     """
     shape = (spec.stored_height, spec.stored_width, spec.channels)
     together = max(1, WRITE_BYTES // math.prod(shape))
@@ -51,7 +53,7 @@ def decode(job: Job, spec: ImageSpec, target: int) -> Refusals:
         for place, (slot, path, digest) in enumerate(some):
             content = _content(path)
             if hashlib.sha256(content).hexdigest() != digest:
-                raise _changed(path)
+                raise PictureChanged(_changed(path))
             try:
                 pixels[place] = stored_pixels(content, spec)
             except UnreadableImage as error:
@@ -65,12 +67,14 @@ def _content(path: str) -> bytes:
     try:
         with FileIO(path) as file:
             return file.readall()
-    except OSError:  # it could be read when it was listed
-        raise _changed(path) from None
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):  # it was there when it was listed
+        raise SourceError(_changed(path)) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
 
 
-def _changed(path: str) -> SourceError:
-    return SourceError(f"{path} changed while the pictures were read; run it again")
+def _changed(path: str) -> str:
+    return f"{path} changed while the pictures were read; run it again"
 
 
 def _write(target: int, pixels: np.ndarray, offset: int) -> None:
@@ -151,8 +155,8 @@ class Worker:
         answer = json.loads(line)
         if "errno" in answer:
             raise OSError(answer["errno"], answer["text"])
-        if "changed" in answer:
-            raise SourceError(answer["changed"])
+        if "source" in answer:
+            raise (PictureChanged if answer["changed"] else SourceError)(answer["source"])
         return [(slot, reason) for slot, reason in answer["refused"]]
 
     def restart(self) -> str:
@@ -174,7 +178,7 @@ def main(spec: str, pixels: str) -> None:
         try:
             answer: dict[str, object] = {"refused": decode(json.loads(line), image, target)}
         except SourceError as error:
-            answer = {"changed": str(error)}
+            answer = {"source": str(error), "changed": isinstance(error, PictureChanged)}
         except OSError as error:
             answer = {"errno": error.errno, "text": error.strerror}
         print(json.dumps(answer), flush=True)

@@ -66,6 +66,11 @@ def memory_of(root: Path, home: Path) -> Path:
     return home / "datasets" / "digests" / f"{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:24]}.npz"
 
 
+def unreadable(path: str, error: OSError) -> SourceError:
+    """What is said of a picture that is there and cannot be opened."""
+    return SourceError(f"{path} cannot be read: {error.strerror}; make it readable or remove it")
+
+
 def of_file(path: Path, home: Path) -> str:
     """The digest (hex) of one file, remembered."""
     return of_files(path, [""], home)[0][0]
@@ -99,7 +104,7 @@ def _states(root: Path, names: Texts[str]) -> np.ndarray:
         try:
             state = os.stat(path)  # noqa: PTH116 - see `_path`
         except OSError as error:
-            raise _unreadable(path, error) from None
+            raise unreadable(path, error) from None
         states[row] = state.st_size, state.st_mtime_ns
     return states
 
@@ -109,16 +114,12 @@ def _digest(path: str) -> bytes:
         with FileIO(path) as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
 def _path(root: Path, name: str) -> str:
     """A fifth of the time that `Path` takes."""
     return f"{root}/{name}" if name else str(root)
-
-
-def _unreadable(path: str, error: OSError) -> SourceError:
-    return SourceError(f"{path} cannot be read: {error.strerror}; make it readable or remove it")
 
 
 def _read_the_rest(root: Path, names: Texts[str], todo: np.ndarray, raw: np.ndarray, progress: Progress) -> None:

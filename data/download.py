@@ -91,7 +91,7 @@ def _until_whole(
                     part.replace(target)  # before its origin: a target without one is only asked for once more
                     origin_file(part).replace(origin_file(target))
                     return target
-                refusal = _differs(url, part, sha256)
+                refusal = differs(url, _sha256(part), sha256)
                 part.unlink()
                 if doubted or not before:
                     raise DownloadError(refusal)
@@ -201,9 +201,10 @@ def fast_enough(response: "httpx.Response", patience: Patience) -> Iterator[byte
             since, got = time.monotonic(), 0
 
 
-def _differs(url: str, part: Path, sha256: str) -> str:
+def differs(url: str, found: str, sha256: str) -> str:
+    """What is said of a file that has another digest than was asked for."""
     return (
-        f"{shown(url)} has sha256 {_sha256(part)[:12]}..., expected {sha256[:12]}...; "
+        f"{shown(url)} has sha256 {found[:12]}..., expected {sha256[:12]}...; "
         "check dataset.sha256, or ask who offers the file"
     )
 

@@ -13,6 +13,10 @@ class SourceError(InputError):
     """A source that is not there, cannot be understood, or is unsafe to unpack."""
 
 
+class PictureChanged(SourceError):  # noqa: N818 - as UnreadableImage
+    """A picture has other bytes than it was listed with."""
+
+
 class ShardUnreadable(SourceError):  # noqa: N818 - as UnreadableImage
     """A shard that cannot be read, or is not what its index says: nothing is known of its pictures."""
 

@@ -15,7 +15,7 @@ from data import filling, whole
 from data import progress as progress_
 from data.compact import chunks
 from data.decode import Refusals
-from data.errors import DataRefused, UnreadableImage
+from data.errors import DataRefused, PictureChanged, UnreadableImage
 from data.preprocess import PREPROCESS_VERSION, Header, read_header
 from data.progress import Progress
 from data.snapshot import Snapshot
@@ -121,7 +121,7 @@ def build(
     The result lies in `home/images/<key>/`, whole or not at all; the key is made of contents, not of names. Unreadable
     pictures are left out and listed. Two builders of one key take turns, and the second finds the work done. What a
     builder had done when it was stopped or killed is not done again, unless `anew`. Raises `SourceError` for a file
-    that has changed since it was listed.
+    that has changed since it was listed, and then lets the snapshot be taken anew, or that cannot be read.
     """
     folder = folder_of(snapshot, image, home)
     images = _open(folder, snapshot, image)
@@ -133,7 +133,11 @@ def build(
             return images
         shutil.rmtree(folder, ignore_errors=True)  # damaged since it was written; whoever has it open keeps it
         with whole.resumable(folder, anew=anew) as part:
-            filling.fill(part, snapshot, image, progress or progress_.ignore, lock=lock)
+            try:
+                filling.fill(part, snapshot, image, progress or progress_.ignore, lock=lock)
+            except PictureChanged:
+                snapshot.forget()
+                raise
         filling.forget(folder)
     images = _open(folder, snapshot, image)
     assert images is not None, f"{folder} was written and cannot be read"

@@ -46,6 +46,7 @@ class Snapshot:
     groups: Sequence[str | None] = ()  # (N,) what must not be in two parts; empty where no picture has one
     times: Sequence[str | None] = ()  # (N,) ISO 8601 in UTC; empty where no picture has one
     shards: Index | None = None  # where the pictures lie, if that is not in files
+    memories: tuple[Path, ...] = ()  # where its digests are remembered
 
     @cached_property
     def contents(self) -> np.ndarray:
@@ -101,6 +102,11 @@ class Snapshot:
             times=[self.times[row] for row in rows] if self.times else (),
         )
 
+    def forget(self) -> None:
+        """Its digests: one turned out to be wrong, which the file's size and time of change do not tell."""
+        for memory in self.memories:
+            memory.unlink(missing_ok=True)
+
     def path(self, row: int) -> Path:
         return self.root / self.files[row] if self.shards is None else self.shards.path(self.files[row])
 
@@ -154,8 +160,7 @@ def take(
 ) -> Snapshot:
     """List and digest the pictures below `root`, or those of the `listings`. Digests are remembered below `home`;
     `anew` reads every file again. What a person decided of a class counts, and not its folder. Raises `SourceError`
-    for what cannot be read or understood, `DataRefused` for a decision on a class there is not.
-    """
+    for what cannot be read or understood, `DataRefused` for a decision on a class there is not."""
     listings = [layout.read(root)] if listings is None else listings
     found, sizes = _digested(listings, home, anew=anew, progress=progress or progress_.ignore)
     pictures = Pictures.of((listing := layout.joined(listings)).pictures)
@@ -180,6 +185,7 @@ def take(
         missing=listing.missing,
         relabelled=relabelled,
         shards=listing.shards,
+        memories=tuple(digests_.memory_of(one.file or one.root, home) for one in listings if one.shards is None),
     )
 
 

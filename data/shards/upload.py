@@ -28,8 +28,8 @@ Result = TypeVar("Result")
 
 
 def target_of(text: str, home: Path) -> Target:
-    """A folder of this machine, or of a bucket: s3://BUCKET/FOLDER. Raises `SourceError` for a bucket that cannot be
-    asked what is there."""
+    """A folder of this machine, or of a bucket: s3://BUCKET/FOLDER. Raises `SourceError` for a bucket that is not
+    there, or cannot be asked what is."""
     if "://" not in text:
         return Folder(Path(text).expanduser().absolute())
     if secret := secret_in(text):
@@ -69,8 +69,8 @@ class Upload:
                 shutil.rmtree(self.part, ignore_errors=True)
 
     def sizes(self) -> Mapping[str, int]:
-        with _of_writing():
-            found = self.store.below(self.folder)
+        with self._of_a_bucket(), _of_writing():
+            found = self.store.below_there(self.folder)
         named = {key.removeprefix(self.folder).lstrip("/"): state.size for key, state in found.items()}
         self.found.clear()
         self.found.update({name: size for name, size in named.items() if name and not name.startswith(".")})
@@ -113,8 +113,13 @@ class Upload:
         return f"{self.folder}/{name}"
 
     def _tried(self, key: str, act: Callable[[], Result]) -> Result:
-        try:
+        with self._of_a_bucket():
             return self._asked(key, act)
+
+    @contextmanager
+    def _of_a_bucket(self) -> Iterator[None]:
+        try:
+            yield
         except KeyError:
             raise SourceError(f"there is no bucket for {self.called}; make it first") from None
 

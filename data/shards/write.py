@@ -133,6 +133,7 @@ def _content(listed: Snapshot, row: int) -> bytes:
     except OSError as error:
         raise InputError(f"{lies} cannot be read any more ({error.strerror}); put it back") from None
     if hashlib.sha256(content).hexdigest() != listed.digests[row]:
+        listed.forget()
         raise InputError(f"{lies} changed while shards were written; write them again")
     return content
 

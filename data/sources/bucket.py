@@ -67,16 +67,20 @@ class Bucket:
 
     def below(self, folder: str) -> dict[str, State]:
         """All objects by their keys; nothing where there is no such folder. Raises `SourceError` for too many."""
+        try:
+            return self.below_there(folder)
+        except KeyError:
+            return {}
+
+    def below_there(self, folder: str) -> dict[str, State]:
+        """The same, but `KeyError` where there is no such bucket: of a folder that is not there, stores say nothing."""
         stop = {STOPS[self.scheme]: MOST_BELOW + 1} if self.scheme in STOPS else {}
 
         def find() -> dict[str, Any]:
             self.fs.invalidate_cache()
             return dict(self.fs.find(folder, detail=True, **stop))
 
-        try:
-            found = self._tried(folder, find)
-        except KeyError:
-            return {}
+        found = self._tried(folder, find)
         if len(found) > MOST_BELOW:
             raise SourceError(
                 f"below {self.address(folder)} lie more than {MOST_BELOW:,} objects; name a folder with fewer, or pack "

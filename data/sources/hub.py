@@ -45,8 +45,7 @@ def download(
     progress(f"fetching {repo} from the hub", 0, 0)
     disable_progress_bars()
     wanted = [f"{config}/{one}" for one in WANTED] if config else WANTED
-    if not again:
-        _refuse_size(repo, revision, wanted, cache)
+    unknown = None if again else _refuse_size(repo, revision, wanted, cache)
     try:
         found = snapshot_download(
             repo,
@@ -55,28 +54,43 @@ def download(
             cache_dir=cache,
             allow_patterns=wanted,
             endpoint=os.environ.get("HF_ENDPOINT"),  # read now: the library has it from when it was imported
-            local_files_only=again,
+            local_files_only=again or unknown is not None,
         )
     except Exception as error:  # noqa: BLE001 - its own errors, and those of the two HTTP libraries that it may use
-        raise DownloadError(_sentence(repo, revision, error)) from None
+        raise DownloadError(_sentence(repo, revision, unknown or error)) from None
+    if unknown is not None:
+        progress(f"hub:{repo} cannot be reached; using the copy of an earlier run", 0, 0)
     return Path(found) / (config or "")
 
 
-def _refuse_size(repo: str, revision: str | None, wanted: Sequence[str], cache: Path) -> None:
-    """By what the hub says of the files, before any of them is fetched. Where it says nothing, `snapshot_download` says
-    why, or has them here."""
-    from huggingface_hub import HfApi
-
+def _refuse_size(repo: str, revision: str | None, wanted: Sequence[str], cache: Path) -> Exception | None:
+    """By what the hub says of the files, before any of them is fetched. -> Why it does not say it: then nothing may be
+    fetched, but what is here may do. Of what there is not, or who may not see it, `snapshot_download` tells."""
     try:
-        api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
-        told = api.dataset_info(repo, revision=revision or "main", files_metadata=True, timeout=ANSWER_S)
-    except Exception:  # noqa: BLE001 - as above
-        return
-    every = told.siblings or []
-    files = [file for file in every if any(fnmatchcase(file.rfilename, pattern) for pattern in wanted)]
+        num, size = _weighed(repo, revision, wanted, cache)
+    except Exception as error:  # noqa: BLE001 - as above
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        return None if status in (401, 403, 404) else error
+    mirror.refuse_size(num, size, cache, f"hub:{repo}")
+    return None
+
+
+def _weighed(repo: str, revision: str | None, wanted: Sequence[str], cache: Path) -> tuple[int, int]:
+    """Files, and bytes of those that are not here yet, as far as they are allowed. By the questions of
+    `snapshot_download`, which are answered where the one for all sizes at once is too large."""
+    from huggingface_hub.hf_api import HfApi, RepoFile
+
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    commit = api.dataset_info(repo, revision=revision or "main", timeout=ANSWER_S).sha
     blobs = cache / f"datasets--{repo.replace('/', '--')}" / "blobs"  # each by its digest, whatever revision has it
-    todo = [file for file in files if not (blobs / str(file.lfs.sha256 if file.lfs else file.blob_id)).exists()]
-    mirror.refuse_size(len(files), sum(file.size or 0 for file in todo), cache, f"hub:{repo}")
+    num, size = 0, 0
+    for file in api.list_repo_tree(repo, repo_type="dataset", revision=commit, recursive=True):
+        if isinstance(file, RepoFile) and any(fnmatchcase(file.path, pattern) for pattern in wanted):
+            num += 1
+            size += 0 if (blobs / str(file.lfs.sha256 if file.lfs else file.blob_id)).exists() else file.size
+        if num > mirror.MOST_FILES or size > mirror.MOST_BYTES:
+            break
+    return num, size
 
 
 def unpack(

@@ -78,16 +78,16 @@ def update(
     """
     try:
         entries, mark = _read(folder)
-        _make_way(folder, entries, names)
+        made_way = _make_way(folder, entries, names)
         there = _present(folder, entries)
         lines = [{"name": name, "version": version, "size": _size(folder, name)} for name, version in there.items()]
         whole.write(folder / LOG, b"".join(map(_line, lines)))  # which does not say that it is whole
         with (folder / LOG).open("ab", buffering=0) as log:
-            begun = log.tell()
+            doing = _Update(folder, there, bring, log.write, where)
             try:
-                gone = _Update(folder, there, bring, log.write, where).all(names, progress)
+                gone = doing.all(names, progress)
             except SourceError:
-                if mark is not None and log.tell() == begun:  # nothing has changed
+                if mark is not None and not made_way and not doing.changed:
                     log.write(_line(mark))
                 raise
             prune(folder, {*names, *beside} - gone)
@@ -103,7 +103,7 @@ class _Update:
         self, folder: Path, there: Mapping[str, str], bring: Bring, write: Callable[[bytes], object], where: str
     ) -> None:
         self.folder, self.there, self.bring, self.write, self.where = folder, there, bring, write, where
-        self.lock, self.bytes = Lock(), 0
+        self.lock, self.bytes, self.changed = Lock(), 0, False
 
     def all(self, names: Sequence[str], progress: Progress) -> set[str]:
         """-> those that are not there: they went meanwhile, or a listing names what never was. Raises `SourceError` if
@@ -129,10 +129,13 @@ class _Update:
     def _came(self, name: str) -> bool:
         target = self.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
+        before = _identity(target)
         try:
             version = self.bring(name, self.there.get(name), target)
         except KeyError:
             return False
+        if _identity(target) != before:  # its version may be as before: there are servers that call every one the same
+            self.changed = True
         size = _size(self.folder, name)
         if version is not None and version != self.there.get(name):
             self.write(_line({"name": name, "version": version, "size": size}))
@@ -148,18 +151,19 @@ class _Update:
             raise SourceError(f"{self.where} has more than {MOST_BYTES:,} bytes; fetch it yourself and name the folder")
 
 
-def _make_way(folder: Path, before: Collection[str], names: Collection[str]) -> None:
-    """Files of before go where folders are to be, and folders where files are; and links, which lead elsewhere."""
+def _make_way(folder: Path, before: Collection[str], names: Collection[str]) -> bool:
+    """Files go where folders are to be, folders where files are, and links, which lead elsewhere; whether any did."""
     files, folders = {*names}, {above for name in names for above in _above(name)}
-    for above in folders:
-        if (folder / above).is_symlink():
-            (folder / above).unlink()
-    for name in before:
-        if name in folders or any(above in files for above in _above(name)):
-            (folder / name).unlink(missing_ok=True)
-            for above in _above(name):
-                with suppress(OSError):  # others are in it
-                    (folder / above).rmdir()
+    links = [folder / above for above in folders if (folder / above).is_symlink()]
+    for link in links:
+        link.unlink()
+    gone = [name for name in before if name in folders or any(above in files for above in _above(name))]
+    for name in gone:
+        (folder / name).unlink(missing_ok=True)
+        for above in _above(name):
+            with suppress(OSError):  # others are in it
+                (folder / above).rmdir()
+    return bool(links or gone)
 
 
 def _above(name: str) -> Iterator[str]:
@@ -207,6 +211,12 @@ def _size(folder: Path, name: str) -> int:
     return (folder / name).stat().st_size
 
 
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Another one once the file is written anew; none where there is no file."""
+    state = file.stat() if file.exists() else None
+    return state and (state.st_ino, state.st_mtime_ns)
+
+
 def _line(entry: dict[str, object]) -> bytes:
     return json.dumps(entry).encode() + b"\n"
 
@@ -215,11 +225,9 @@ def _present(folder: Path, entries: Mapping[str, tuple[str, int]]) -> dict[str, 
     """The versions of those that have their size."""
     found = {}
     for name, (version, size) in entries.items():
-        try:
+        with suppress(OSError):
             if _size(folder, name) == size:
                 found[name] = version
-        except OSError:
-            continue
     return found
 
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from data import access, whole
 from data.address import shown
 from data.archive import is_hidden
-from data.download import download
+from data.download import differs, download
 from data.errors import DownloadError, SourceError, Unreachable
 from data.layout import PICTURES
 from data.progress import Progress
@@ -67,7 +67,7 @@ def folder(url: str, datasets: Path, *, progress: Progress, again: bool = False)
     return target
 
 
-def listed(url: str, datasets: Path, *, progress: Progress, again: bool = False) -> Path:
+def listed(url: str, datasets: Path, *, sha256: str | None, progress: Progress, again: bool = False) -> Path:
     """A listing in a bucket, and the pictures that it names, relative to it. Raises `SourceError`."""
     target, name = datasets / called(url), url.rpartition("/")[2]
     if again:
@@ -77,6 +77,8 @@ def listed(url: str, datasets: Path, *, progress: Progress, again: bool = False)
     mirror.refuse_names([name], url)
     with whole.locked(target):
         file = objects.download(store, key, target / name, progress=progress)
+        if sha256 is not None and (found := _digest(file)) != sha256:
+            raise DownloadError(differs(url, found, sha256))
         names = listing.names(file)
         mirror.refuse_names(names, url)
         try:
@@ -112,7 +114,7 @@ def listed_on_the_web(url: str, datasets: Path, *, sha256: str | None, progress:
                     target, names, bring, progress=progress, beside=_listing(name), of=_digest(file), where=where
                 )
         except Unreachable as error:
-            return _of_earlier(where, target, file, progress, error)
+            return _of_earlier(where, target, file, progress, error, sha256)
         _asked_for(target)
     return file
 
@@ -173,9 +175,11 @@ def _asked_for(target: Path) -> None:
         os.utime(target)
 
 
-def _of_earlier(where: str, target: Path, file: Path, progress: Progress, error: Unreachable) -> Path:
-    """`file`: what is asked for, the folder itself or the listing in it."""
-    if not mirror.is_whole(target, _digest(file)):
+def _of_earlier(
+    where: str, target: Path, file: Path, progress: Progress, error: Unreachable, sha256: str | None = None
+) -> Path:
+    """`file`: what is asked for, the folder itself or the listing in it, which is to be the one of that `sha256`."""
+    if sha256 not in (None, found := _digest(file)) or not mirror.is_whole(target, found):
         raise error
     progress(f"{where} cannot be reached; using the copy of an earlier run", 0, 0)
     return file

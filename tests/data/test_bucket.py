@@ -1,5 +1,6 @@
 """Buckets: only what is missing or changed is fetched, nothing is half there, nothing lands elsewhere."""
 
+import hashlib
 import io
 import subprocess
 import sys
@@ -322,6 +323,22 @@ def test_a_file_becomes_a_folder_and_a_folder_a_file(put, tmp_path):
     assert root.is_dir()
 
 
+@pytest.mark.parametrize(("names", "whole"), [(["a/1.png", "b.png"], True), (["a/1.png", "b.png/2.png"], False)])
+def test_a_copy_of_which_a_file_made_way_for_a_folder_is_not_whole_until_all_has_come(tmp_path, names, whole):
+    def bring(_: str, version: str | None, target: Path) -> str:
+        if version is None:
+            target.write_bytes(b"x")
+        return "v"
+
+    def away(*_: object) -> None:
+        raise DownloadError("the store does not answer")
+
+    mirror.update(tmp_path, ["a/1.png", "b.png"], bring, progress=lambda *_: None)
+    with pytest.raises(DownloadError, match="does not answer"):
+        mirror.update(tmp_path, names, away, progress=lambda *_: None)
+    assert mirror.is_whole(tmp_path) == whole
+
+
 def test_a_bucket_without_pictures_is_one_sentence(put, tmp_path):
     with pytest.raises(SourceError, match=r"there is no picture below memory://.*; check the address"):
         remote.folder(put({"notes.txt": b"x"}), tmp_path, progress=print)
@@ -486,3 +503,23 @@ def test_a_listing_that_leads_out_of_the_bucket_is_refused(put, home):
     url = put({"l.csv": b"path,label\n../1.png,a\n"})
     with pytest.raises(SourceError, match="leads out of the listing's folder"):
         catalog.fetch(DatasetSpec(source=f"{url}/l.csv"), home)
+
+
+def test_a_listing_with_another_sha256_is_refused(put, home):
+    url = put({"l.csv": b"path,label\n1.png,a\n2.png,b\n", "1.png": b"1", "2.png": b"2"}) + "/l.csv"
+    with pytest.raises(
+        DownloadError, match=r"l.csv has sha256 \w{12}\.\.\., expected 000000000000\.\.\.; check dataset.sh"
+    ):
+        catalog.fetch(DatasetSpec(source=url, sha256="0" * 64), home)
+    assert not list(home.rglob("*.png"))
+    right = hashlib.sha256(b"path,label\n1.png,a\n2.png,b\n").hexdigest()
+    assert catalog.fetch(DatasetSpec(source=url, sha256=right), home)
+
+
+def test_an_archive_of_a_bucket_with_another_sha256_is_refused(put, home):
+    url = put({"f.zip": zipped({"rose/1.png": b"1"})}) + "/f.zip"
+    with pytest.raises(
+        DownloadError, match=r"f.zip has sha256 .*, expected 000000000000\.\.\.; fetch it again or corr"
+    ):
+        catalog.fetch(DatasetSpec(source=url, sha256="0" * 64), home)
+    assert not list(home.rglob("*.png"))

@@ -6,6 +6,7 @@ import json
 import sys
 import tarfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -463,7 +464,14 @@ def test_without_its_library_the_extra_is_named(home, monkeypatch):
 
 
 @pytest.fixture
-def hub(monkeypatch) -> Iterator[dict[str, bytes]]:
+def overloaded(monkeypatch) -> dict[str, int]:
+    """How often the hub answers with status 503 to what has this in its address."""
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # of the library, before it asks once more
+    return {}
+
+
+@pytest.fixture
+def hub(monkeypatch, overloaded) -> Iterator[dict[str, bytes]]:
     """The files of `garden/flowers` on a hub of this machine, of which the library knows no better."""
     stored: dict[str, bytes] = {}
 
@@ -472,7 +480,10 @@ def hub(monkeypatch) -> Iterator[dict[str, bytes]]:
             path, _, _ = self.path.partition("?")
             commit = hashlib.sha1(repr(sorted(stored.items())).encode()).hexdigest()
             headers = {"X-Repo-Commit": commit}
-            if path == "/api/datasets/garden/flowers/revision/main":
+            if busy := [said for said, times in overloaded.items() if said in self.path and times > 0]:
+                overloaded[busy[0]] -= 1
+                status, body = 503, b""
+            elif path == "/api/datasets/garden/flowers/revision/main":
                 siblings = [
                     {"rfilename": name, "size": len(content), "blobId": hashlib.sha1(content).hexdigest()}
                     for name, content in stored.items()
@@ -555,6 +566,31 @@ def test_a_set_that_is_too_large_is_refused_before_anything_is_fetched(hub, home
     catalog.fetch(spec, home)
     hub["notes.json"] = b"{}"  # of another commit, with what is here already
     catalog.fetch(spec, home)
+
+
+def test_a_hub_that_cannot_tell_all_sizes_at_once_is_asked_for_them_page_by_page(hub, overloaded, home, monkeypatch):
+    hub["data/train-00000-of-00001.parquet"] = parquet_of(table(0, 9))
+    overloaded["blobs="] = 99
+    monkeypatch.setattr(mirror, "MOST_BYTES", 1000)
+    with pytest.raises(SourceError, match=r"hub:garden/flowers has 1 files of [\d,]+ bytes, more than"):
+        catalog.fetch(DatasetSpec(source="hub:garden/flowers"), home)
+    assert not [path for path in home.rglob("*") if path.is_file() and path.stat().st_size]
+
+
+def test_what_nobody_says_the_size_of_is_not_fetched_and_a_copy_of_it_is_used(hub, overloaded, home):
+    hub |= {f"{'ab'[i % 2]}/{i}.png": content for i, content in enumerate(PICTURES[:6])}
+    spec = DatasetSpec(source="hub:garden/flowers")
+    overloaded["/tree/"] = asked = 6  # times, after which the library gives up
+    with pytest.raises(DownloadError, match=r"^hub:garden/flowers could not be fetched \(.*503.*\); check the network"):
+        catalog.fetch(spec, home)
+    assert overloaded["/tree/"] == 0
+    assert not list(home.rglob("*.png"))
+    before = catalog.fetch(spec, home)
+    hub["a/new.png"] = PICTURES[7]
+    overloaded["/tree/"] = asked
+    told: list[str] = []
+    assert catalog.fetch(spec, home, progress=lambda what, *_: told.append(what)) == before
+    assert told[-1] == "hub:garden/flowers cannot be reached; using the copy of an earlier run"
 
 
 def test_a_commit_during_a_run_is_for_the_next_one(hub, home):

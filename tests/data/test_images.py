@@ -128,6 +128,19 @@ def test_what_changes_while_it_is_read_is_never_kept_as_what_it_was(tmp_path, re
     assert len(images.build(snapshot, IMAGE, tmp_path).rows) == 12
 
 
+@pytest.mark.parametrize("processes", [False, True])
+def test_what_cannot_be_read_has_not_changed(tmp_path, request, processes):
+    if processes:
+        request.getfixturevalue("in_processes")
+    snapshot = toy(tmp_path / "toy", 12)
+    snapshot.path(11).unlink()
+    snapshot.path(11).symlink_to(snapshot.path(11).name)  # which root cannot read either
+    with pytest.raises(
+        SourceError, match=r"0011.png cannot be read: Too many levels of symbolic links; make it readab"
+    ):
+        images.build(snapshot, IMAGE, tmp_path)
+
+
 def test_nothing_readable_is_no_rows_and_no_crash(tmp_path):
     snapshot = toy(tmp_path / "toy", 3)
     for row in range(3):

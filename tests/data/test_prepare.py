@@ -1,5 +1,7 @@
 """From a source to checked, split pictures; what is wrong is one sentence and leaves nothing behind."""
 
+import hashlib
+import os
 import zipfile
 from pathlib import Path
 
@@ -30,6 +32,22 @@ def test_a_second_time_gives_the_same(write, home):
     np.testing.assert_array_equal(first.images.pixels, second.images.pixels)
     np.testing.assert_array_equal(first.split.test, second.split.test)
     assert first.report == second.report
+
+
+def test_a_picture_that_changed_though_its_size_and_time_did_not_is_told_once(write, home, png):
+    root = write({f"{label}/{n}.png": None for label in "ab" for n in range(9)})
+    changed = root / "b/3.png"
+    changed.write_bytes(png(500) + b"1")  # what comes behind a picture is none of its business
+    for file in root.glob("*/*.png"):
+        os.utime(file, (1e9, 1e9))
+    before = prepare(DatasetSpec(source=str(root), size=8), home).images.snapshot
+    changed.write_bytes(png(500) + b"2")
+    os.utime(changed, (1e9, 1e9))
+    spec = DatasetSpec(source=str(root), size=12)
+    with pytest.raises(SourceError, match=r"b/3\.png changed while the pictures were read; run it again$"):
+        prepare(spec, home)
+    after = prepare(spec, home).images.snapshot
+    assert set(before.digests) - set(after.digests) == {hashlib.sha256(png(500) + b"1").hexdigest()}
 
 
 def test_progress_is_told(write, home):

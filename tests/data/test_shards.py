@@ -185,6 +185,7 @@ def test_a_picture_that_changes_while_they_are_written_is_told(write, home, tmp_
     (source / "b/4.png").write_bytes(b"changed")
     with pytest.raises(InputError, match=r"4\.png changed while shards were written; write them again"):
         write_shards(listed, tmp_path / "shards")
+    assert not any(memory.exists() for memory in listed.memories), "or it would be taken for what it was once more"
 
 
 # Read
@@ -519,6 +520,7 @@ def test_training_pictures_come_out_of_s3(write, home, tmp_path, monkeypatch):
     import s3fs
     from moto.server import ThreadedMotoServer  # late: a second, for a test that is rarely run
 
+    s3fs.S3FileSystem.clear_instance_cache()  # of a test before, which had no credentials
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     try:

@@ -157,6 +157,15 @@ def test_what_is_no_bucket_is_one_sentence(home, to, sentence):
     assert "swordfish" not in str(caught.value)
 
 
+def test_a_bucket_that_is_not_there_is_told_before_there_is_anything_to_write(home, monkeypatch):
+    def find(*_: object, **__: object) -> None:
+        raise FileNotFoundError("The specified bucket does not exist")
+
+    monkeypatch.setattr(MemoryFileSystem, "find", find)
+    with pytest.raises(SourceError, match=r"^there is no bucket for memory://garden/flowers; make it first$"):
+        upload.target_of(URL, home)
+
+
 def test_a_folder_of_this_machine_needs_no_bucket(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert upload.target_of("shards", home) == Folder(tmp_path / "shards")
@@ -243,6 +252,7 @@ def test_no_credentials_and_no_bucket_are_one_sentence(write, tmp_path, monkeypa
     done = command(tmp_path / "home", "shards", source, "--to", "s3://nowhere/flowers")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "trainserve: there is no bucket for s3://nowhere/flowers; make it first"
+    assert not (tmp_path / "home/datasets/digests").exists(), "the bucket is asked before any picture is read"
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
         monkeypatch.delenv(f"AWS_{name}")
     done = command(tmp_path / "home", "shards", source, "--to", "s3://garden/flowers")

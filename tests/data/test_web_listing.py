@@ -115,6 +115,13 @@ def fetched_then_away(web, home, *, sha256: str | None) -> tuple[DatasetSpec, Pa
     return spec, before.root
 
 
+def test_without_the_server_a_listing_of_another_digest_than_asked_for_is_not_used(web, home, monkeypatch):
+    monkeypatch.setattr(download, "Patience", lambda: Patience(attempts=2, first_wait_s=0.001))
+    spec, _ = fetched_then_away(web, home, sha256=None)
+    with pytest.raises(DownloadError, match=r"l.csv could not be downloaded after 2 attempts .* check the network"):
+        catalog.fetch(spec.model_copy(update={"sha256": "0" * 64}), home)
+
+
 def test_a_copy_of_another_listing_is_not_used(web, home, monkeypatch):
     """The server goes after it has given the new listing."""
     monkeypatch.setattr(download, "Patience", lambda: Patience(attempts=2, first_wait_s=0.001))
@@ -144,6 +151,29 @@ def test_a_listing_of_which_nothing_is_there_any_more_leaves_what_was_fetched(we
     web.answers = [site(content)]
     assert catalog.fetch(spec, home) == before
     assert mirror.is_whole(before.root)
+
+
+def test_a_copy_that_is_half_another_one_is_not_whole_though_the_server_names_no_versions(web, home):
+    content = {"/l.csv": listing(["1.png", "2.png"]), "/1.png": b"one", "/2.png": b"two"}
+
+    def nameless(request: BaseHTTPRequestHandler) -> None:
+        file = content.get(request.path)
+        request.send_response(500 if file is None else 200)
+        request.send_header("Content-Length", str(len(file or b"")))
+        request.end_headers()
+        request.wfile.write(file or b"")
+
+    web.answers = [nameless]
+    spec = DatasetSpec(source=web.url("l.csv"))
+    root = catalog.fetch(spec, home).root
+    content["/1.png"] = b"new"
+    two = content.pop("/2.png")
+    with pytest.raises(DownloadError, match="status 500"):
+        catalog.fetch(spec, home)
+    assert files(root)["1.png"] == b"new"
+    assert not mirror.is_whole(root)
+    content["/2.png"] = two
+    assert mirror.is_whole(catalog.fetch(spec, home).root)
 
 
 def test_what_comes_in_during_a_run_is_for_the_next_one(web, home, png):
