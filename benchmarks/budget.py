@@ -105,12 +105,13 @@ def measure(
         if python or per_class:
             source = home / "pictures"
             lay_out(prepare(DatasetSpec(source=str(archive)), home / "split"), source, per_class=per_class)
-        began = time.perf_counter()
+        began, before = time.perf_counter(), machine.ticks()
         if python:
             told = theirs(python, contender, source, minutes=minutes, side=side)
         else:
             told = ours(contender, source, minutes=minutes, home=home)
         whole_s = time.perf_counter() - began
+        told["settings"]["processor time stolen by other guests"] = f"{machine.stolen(before, machine.ticks()):.1%}"
     asked = {"case": case, "minutes": minutes, "contender": contender, "per_class": per_class}
     command = machine.command("budget")
     return {**asked, "command": command, **told, "whole_s": whole_s, "machine": machine.describe()}

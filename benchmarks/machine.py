@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "simplejpeg", "onnxruntime", "bentoml", "prefect")
 MATTER = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # of what a processor can, for the speed of training
@@ -46,6 +47,26 @@ def command(name: str) -> str:
     """How this benchmark was started, without the folders of this machine."""
     shown = [Path(argument).name if "/" in argument else argument for argument in sys.argv[1:]]
     return " ".join([f"python -m benchmarks.{name}", *map(shlex.quote, shown)])
+
+
+class Ticks(NamedTuple):
+    """Of all processors since the machine started."""
+
+    wanted: int  # by what ran here
+    stolen: int  # of these: given to other guests of the same host
+
+
+def ticks(file: Path = Path("/proc/stat")) -> Ticks:
+    """Where there is no such file, nothing is known, and nothing was stolen."""
+    if not file.exists():
+        return Ticks(0, 0)
+    user, nice, system, _idle, _iowait, irq, softirq, stolen = map(int, file.read_text().split(maxsplit=9)[1:9])
+    return Ticks(user + nice + system + irq + softirq + stolen, stolen)
+
+
+def stolen(before: Ticks, after: Ticks) -> float:
+    """Share of the time wanted meanwhile that others got. Threads that wait for one another lose several times that."""
+    return (after.stolen - before.stolen) / max(1, after.wanted - before.wanted)
 
 
 def describe() -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import render_speed, start
+from benchmarks import machine, render_speed, start
 from benchmarks.pictures import HELD_OUT, folder_of
 from benchmarks.render import table
 from benchmarks.spread import ratios, spread
@@ -163,3 +163,15 @@ def test_processor_seconds_are_those_of_the_process_and_of_its_running_children(
     own, children = start.processor_s(os.getpid())
     assert before - 0.03 <= own <= time.process_time() + 0.03  # both count in ticks
     assert children == pytest.approx(others, abs=0.02)
+
+
+def test_what_other_guests_took_is_a_share_of_what_was_wanted(tmp_path: Path):
+    def at(text: str) -> machine.Ticks:
+        (tmp_path / "stat").write_text(text)
+        return machine.ticks(tmp_path / "stat")
+
+    before = at("cpu  100 10 5 1000 7 1 2 40 0 0\ncpu0 50 5 2 500 3 0 1 20 0 0\n")
+    after = at("cpu  160 10 15 3000 9 1 2 70 0 0\ncpu0 80 5 7 1500 4 0 1 35 0 0\n")
+    assert machine.stolen(before, after) == 0.3
+    assert machine.stolen(before, before) == 0
+    assert machine.ticks(tmp_path / "nowhere") == (0, 0)
