@@ -45,8 +45,8 @@ class RunnerConfig(Frozen):
         ge=1,
         le=1024,
         title="Workers",
-        description="how many are computed at a time; by default one per GPU of this machine, or one on two of its "
-        "processor cores and at least two; 8 where the cluster has an address",
+        description="how many are computed at a time; by default one per GPU of this machine, or without one per "
+        "two processor cores and at least two; 8 where the cluster has an address",
     )
 
     @model_validator(mode="after")

@@ -3,12 +3,11 @@ weighted mean of them is classified. Convolutions know what is near from the sta
 pictures: the Transformer for small data.
 
 CCT-7/3x1 of the paper is dim 256, depth 7, heads 4, convolutions 1 at 32 x 32. Departures: smaller by default, and with
-two convolutions at 32 x 32, as its CCT-7/3x2, so that 64 tokens and not 256 are mixed;
-a batch norm behind each convolution, and between two a further one that keeps its shape, as in the stems of
-https://arxiv.org/abs/2106.14881, with which it learns faster;
-positions start as sines; without the paper's extra norm within a block and dropout of attention weights; where more
-than two halvings are needed, the first convolution has a stride of 2, for its work on a large picture would outweigh
-the rest.
+two convolutions at 32 x 32, as its CCT-7/3x2, so that 64 tokens and not 256 are mixed; a batch norm behind each
+convolution, and behind the first of several a further one that keeps the shape, after the stems of
+https://arxiv.org/abs/2106.14881, with which it learns faster; positions start as sines; without the paper's extra norm
+within a block and dropout of attention weights; where more than two halvings are needed, the first convolution has a
+stride of 2, for its work on a large picture would outweigh the rest.
 """
 
 from torch import Tensor, nn
